@@ -5,11 +5,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod arena;
 pub mod code;
+pub mod codec;
 pub mod event;
 pub mod hlc;
 pub mod id;
+pub mod limits;
 pub mod mem;
 pub mod policy;
 pub mod time;
+mod timer;
 pub mod varint;
+pub mod wire;

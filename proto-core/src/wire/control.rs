@@ -1,0 +1,149 @@
+//! Bodies of the control frames: postcard for HELLO and ERROR, hand-laid varints for the rest.
+
+use serde::{Deserialize, Serialize};
+
+use super::{VERSION_MAX, VERSION_MIN};
+use crate::code::Code;
+use crate::varint::{Reader, Writer};
+
+/// What each side says first (docs/PROTOCOL.md#hello-1). In front of it, outside postcard and for
+/// ever in the same place, stand two bytes: the oldest and the newest version spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Hello {
+    /// Bits of optional abilities; unknown bits are ignored.
+    pub features: u32,
+    /// Bits of the codecs that the sender can decode.
+    pub codecs: u32,
+    /// Largest BATCH body that the sender takes, in bytes.
+    pub frame_bytes: u32,
+    /// Largest batch before compression that the sender takes, in bytes.
+    pub batch_bytes: u32,
+    /// Bytes of BATCH frames that may be sent before the next CREDIT.
+    pub credit_bytes: u32,
+    /// The deployment. A second check: certificates decide first.
+    pub deployment: u64,
+    /// The sender's wall clock, for the peer's sanity, never for order.
+    pub wall_ms: u64,
+}
+
+impl Hello {
+    pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
+        let (versions, rest) = out.split_first_chunk_mut::<2>()?;
+        *versions = [VERSION_MIN, VERSION_MAX];
+        Some(2 + postcard::to_slice(self, rest).ok()?.len())
+    }
+
+    /// Bytes after the fields that this version knows belong to a later one and are ignored.
+    pub(crate) fn parse(body: &[u8]) -> Result<Hello, Code> {
+        let (&[min, max], rest) = body.split_first_chunk::<2>().ok_or(Code::Malformed)?;
+        if min > max {
+            return Err(Code::Malformed);
+        }
+        if min > VERSION_MAX || max < VERSION_MIN {
+            return Err(Code::Version);
+        }
+        postcard::take_from_bytes(rest).map(|(h, _)| h).map_err(|_| Code::Malformed)
+    }
+}
+
+/// Why the sender closes (docs/PROTOCOL.md#error-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Number of a [`Code`]. A receiver that does not know it treats it as [`Code::State`].
+    pub code: u16,
+    /// Seconds after which trying again makes sense, 0 if it does not matter.
+    pub retry_after_s: u16,
+}
+
+impl ErrorBody {
+    pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
+        postcard::to_slice(self, out).ok().map(|s| s.len())
+    }
+
+    pub(crate) fn parse(body: &[u8]) -> Result<ErrorBody, Code> {
+        postcard::take_from_bytes(body).map(|(e, _)| e).map_err(|_| Code::Malformed)
+    }
+}
+
+/// CREDIT, BLOCKED, PING and PONG carry one varint.
+pub(crate) fn emit_number(out: &mut [u8], v: u64) -> Option<usize> {
+    let mut w = Writer::new(out);
+    w.varint(v).ok()?;
+    Some(w.len())
+}
+
+pub(crate) fn parse_number(body: &[u8]) -> Result<u64, Code> {
+    let mut r = Reader::new(body);
+    let v = r.varint()?;
+    if r.is_empty() { Ok(v) } else { Err(Code::Malformed) }
+}
+
+/// The pairs of an ACK body: (handle of the events' sender, highest durable seq).
+pub(crate) fn parse_acks(body: &[u8]) -> impl Iterator<Item = Result<(u32, u64), Code>> + '_ {
+    let mut r = Reader::new(body);
+    core::iter::from_fn(move || {
+        if r.is_empty() {
+            return None;
+        }
+        let mut pair = || Ok((r.varint_max(u64::from(u32::MAX))? as u32, r.varint()?));
+        let item: Result<_, Code> = pair();
+        if item.is_err() {
+            r = Reader::new(&[]);
+        }
+        Some(item)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Hello = Hello {
+        features: 0,
+        codecs: 3,
+        frame_bytes: 263_168,
+        batch_bytes: 263_168,
+        credit_bytes: 65_536,
+        deployment: 0x1122_3344_5566_7788,
+        wall_ms: 1_770_000_000_000,
+    };
+
+    #[test]
+    fn hello_has_its_golden_bytes() {
+        let mut out = [0; 64];
+        let n = HELLO.emit(&mut out).unwrap();
+        let hex: alloc::string::String = out[..n].iter().map(|b| alloc::format!("{b:02x}")).collect();
+        assert_eq!(hex, "0101000380881080881080800488ef99abc5e88c911180c8e2e1c133");
+        assert_eq!(Hello::parse(&out[..n]), Ok(HELLO));
+    }
+
+    #[test]
+    fn a_hello_of_a_later_version_is_understood_if_it_still_speaks_ours() {
+        let mut out = [0; 64];
+        let n = HELLO.emit(&mut out).unwrap();
+        out[1] = 9;
+        out[n] = 42;
+        assert_eq!(Hello::parse(&out[..n + 1]), Ok(HELLO));
+        out[0] = 2;
+        assert_eq!(Hello::parse(&out[..n]), Err(Code::Version));
+        out[0] = 10;
+        assert_eq!(Hello::parse(&out[..n]), Err(Code::Malformed));
+        assert_eq!(Hello::parse(&out[..1]), Err(Code::Malformed));
+    }
+
+    #[test]
+    fn a_cut_hello_is_malformed_at_every_length() {
+        let mut out = [0; 64];
+        let n = HELLO.emit(&mut out).unwrap();
+        for cut in 0..n {
+            assert_eq!(Hello::parse(&out[..cut]), Err(Code::Malformed));
+        }
+    }
+
+    #[test]
+    fn acks_stop_at_the_first_bad_pair() {
+        let items: alloc::vec::Vec<_> = parse_acks(&[0, 5, 1, 0x80]).collect();
+        assert_eq!(items, [Ok((0, 5)), Err(Code::Malformed)]);
+    }
+}

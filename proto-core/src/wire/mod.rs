@@ -1,0 +1,13 @@
+//! The wire: frames inside TLS. Parsers and emitters over slices, no state, no io.
+//!
+//! docs/PROTOCOL.md is the specification; the names of its rules stand beside the code.
+
+pub mod batch;
+pub mod control;
+pub mod frame;
+pub mod vector;
+
+/// Oldest protocol version that this code speaks.
+pub const VERSION_MIN: u8 = 1;
+/// Newest protocol version that this code speaks.
+pub const VERSION_MAX: u8 = 1;
