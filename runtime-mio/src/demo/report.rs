@@ -283,7 +283,7 @@ FAILED  1,500 events appended: 12 lost, 3 twice at the hub, a clinic received an
         let json = report().settle().to_json().unwrap();
         assert!(!json.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(value["verdict"], "passed");
+        assert_eq!(value["verdict"], "pass");
         assert_eq!(value["clinics"][0]["resumed_at"], 512);
         assert!(value["clinics"][1]["resumed_at"].is_null());
         assert_eq!(value["wire_bytes_up"], 101_321);

@@ -1,0 +1,256 @@
+//! Frames from a peer that are not events.
+
+use super::Node;
+use crate::code::Code;
+use crate::codec::CodecId;
+use crate::fifo::NONE;
+use crate::policy::{PeerIdentity, Principal, Role, authorize};
+use crate::session::EndedBy;
+use crate::varint::Reader;
+use crate::wire::control::{Hello, parse_acks, parse_number};
+use crate::wire::vector::Entry;
+
+impl Node<'_> {
+    pub(super) fn take_hello(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
+        let mut hello = Hello::parse(body)?;
+        if hello.deployment != self.config.deployment {
+            return Err(Code::Deployment);
+        }
+        hello.codecs |= CodecId::STORED.bit();
+        let s = self.s(i);
+        s.credit = hello.credit_bytes as usize;
+        s.hello = Some(hello);
+        self.mark_ready(i);
+        Ok(())
+    }
+
+    pub(super) fn take_vector(&mut self, i: u32, last: bool, body: &[u8]) -> Result<(), Code> {
+        let (me, peer) = (self.config.name, self.peer(i)?);
+        let mut r = Reader::new(body);
+        while !r.is_empty() {
+            let entry = Entry::parse(&mut r, &peer.name, &me)?;
+            self.take_entry(i, &peer, &entry)?;
+        }
+        if last {
+            if self.s(i).peer_vector_done {
+                return Err(Code::State);
+            }
+            self.s(i).peer_vector_done = true;
+            self.set_timer(i);
+            let mut l = self.s(i).links;
+            while l != NONE {
+                self.queue_link(l);
+                l = self.links[l as usize].0.next;
+            }
+        }
+        self.mark_ready(i);
+        Ok(())
+    }
+
+    /// One stream that the peer has told of (docs/PROTOCOL.md#vector-4). Whether a stream that the
+    /// peer has no business with exists here makes no difference to what it gets to see.
+    fn take_entry(&mut self, i: u32, peer: &PeerIdentity, entry: &Entry) -> Result<(), Code> {
+        let s = self.s(i);
+        let handle = s.peer_handles;
+        s.peer_handles += 1;
+        if handle as usize >= self.limits.links {
+            return Err(Code::Limit);
+        }
+        let grants = authorize(self.config.policy, Principal::Peer(peer), &entry.key);
+        let known = self.streams.find(&entry.key);
+        let stream = match (known, grants.write) {
+            (Some(n), _) if grants.read.is_some() || grants.write.is_some() => n,
+            (None, Some(_)) => {
+                if self.streams.of_node(entry.key.node).count() >= self.limits.streams_per_node {
+                    return Err(Code::Quota);
+                }
+                self.streams.add(entry.key)?
+            }
+            _ => return Ok(()),
+        };
+        let linked = self.links_of(i).find(|&l| self.links[l as usize].0.stream == stream);
+        let l = match linked {
+            Some(l) if self.links[l as usize].0.peer_handle != NONE => return Err(Code::State),
+            Some(l) => l,
+            None => self.add_link(i, stream, grants)?,
+        };
+        let link = &mut self.links[l as usize].0;
+        link.peer_handle = handle;
+        link.peer_have = entry.seq;
+        link.sent = link.sent.max(entry.seq);
+        link.peer_tag = (entry.seq > 0).then_some(entry.tag);
+        let Some(stream) = self.streams.at(stream) else { return Ok(()) };
+        if stream.own {
+            self.sessions[i as usize].0.stats.resumed_at += entry.seq;
+        }
+        let durable = stream.durable.have;
+        if entry.seq > 0 && entry.seq == durable.seq && entry.tag != durable.chain.tag() {
+            self.fork = Some(entry.key);
+            return Err(Code::Fork);
+        }
+        if stream.own && peer.role == Role::Hub && entry.seq <= durable.seq {
+            self.note_receipt(i, l, entry.seq);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_acks(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
+        for pair in parse_acks(body) {
+            let (handle, seq) = pair?;
+            let l = self.links_of(i).find(|&l| self.links[l as usize].0.handle == handle).ok_or(Code::State)?;
+            let link = &self.links[l as usize].0;
+            let top = self.streams.at(link.stream).map_or(0, |s| s.durable.top.seq);
+            if handle == NONE || seq > top {
+                // It cannot have what does not exist here.
+                return Err(Code::State);
+            }
+            let link = &mut self.links[l as usize].0;
+            let new = seq.saturating_sub(link.peer_have);
+            link.peer_have = link.peer_have.max(seq);
+            if new > 0 {
+                // The first batch was checked against the chain; from here on it is ours.
+                link.peer_tag = None;
+            }
+            link.sent = link.sent.max(seq);
+            self.s(i).stats.acknowledged += new;
+            if self.peer(i)?.role == Role::Hub {
+                self.note_receipt(i, l, seq);
+            }
+            self.queue_link(l);
+        }
+        let now = self.now.at;
+        let (sessions, links) = (&mut self.sessions, &self.links);
+        let s = &mut sessions[i as usize].0;
+        for _ in 0..s.flights.len() {
+            let Some(f) = s.flights.pop_front() else { break };
+            if links[f.link as usize].0.peer_have >= f.last_seq {
+                s.in_flight = s.in_flight.saturating_sub(f.bytes);
+                s.pace.acknowledged(&f, now);
+            } else {
+                let _ = s.flights.push_back(f);
+            }
+        }
+        self.mark_ready(i);
+        self.check_caught_up(i);
+        Ok(())
+    }
+
+    /// A hub holds an own stream durably up to `seq`: remembered in the log with the next group.
+    fn note_receipt(&mut self, i: u32, l: u32, seq: u64) {
+        let peer = self.sessions[i as usize].0.peer;
+        let stream = self.links[l as usize].0.stream;
+        let Some((s, peer)) = self.streams.at_mut(stream).zip(peer) else { return };
+        if s.own && seq > s.acked {
+            s.acked = seq;
+            s.acked_by = Some(peer.name);
+            self.receipts.push(&mut self.streams.slots, stream, receipt_hook);
+        }
+    }
+
+    pub(super) fn take_credit(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
+        let more = usize::try_from(parse_number(body)?).map_err(|_| Code::Malformed)?;
+        let s = self.s(i);
+        s.credit = s.credit.checked_add(more).ok_or(Code::Malformed)?;
+        if s.credit >= s.needs_credit {
+            s.needs_credit = 0;
+        }
+        self.mark_ready(i);
+        Ok(())
+    }
+
+    /// The peer has a batch that is larger than its credit (docs/PROTOCOL.md#credit-4). One session
+    /// at a time gets what it needs on top.
+    pub(super) fn take_blocked(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
+        let need = parse_number(body)?;
+        if need > (self.limits.frame_bytes + crate::wire::frame::FRAME_HEAD_MAX_BYTES) as u64 {
+            return Err(Code::TooLarge);
+        }
+        self.s(i).wants_extra = need as usize;
+        self.grant_extra();
+        Ok(())
+    }
+
+    pub(super) fn grant_extra(&mut self) {
+        if self.extra_holder.is_some() {
+            return;
+        }
+        let waits = |s: &crate::session::SessionSlot| s.0.wants_extra > 0 && s.0.state == crate::session::State::Live;
+        let Some(i) = self.sessions.iter().position(waits) else { return };
+        let s = self.s(i as u32);
+        let extra = s.wants_extra.saturating_sub(s.rx_credit + s.credit_owed);
+        s.wants_extra = 0;
+        s.rx_extra = extra;
+        s.credit_owed += extra;
+        self.extra_holder = (extra > 0).then_some(i as u32);
+        self.mark_ready(i as u32);
+    }
+
+    /// Session `i` no longer needs more than its share.
+    pub(super) fn return_extra(&mut self, i: u32) {
+        if self.extra_holder == Some(i) {
+            self.extra_holder = None;
+            self.s(i).rx_extra = 0;
+            self.grant_extra();
+        }
+    }
+
+    pub(super) fn take_ping(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
+        let n = parse_number(body)?;
+        self.s(i).pong_due = Some(n);
+        self.mark_ready(i);
+        Ok(())
+    }
+
+    pub(super) fn peer(&self, i: u32) -> Result<PeerIdentity, Code> {
+        self.sessions[i as usize].0.peer.ok_or(Code::State)
+    }
+
+    /// Tells `CaughtUp` when there is nothing left to do in either direction, and says GOODBYE if
+    /// the runtime has asked for a clean end.
+    pub(super) fn check_caught_up(&mut self, i: u32) {
+        let done = self.is_caught_up(i);
+        let s = self.s(i);
+        if done && !s.caught_up_told {
+            s.caught_up_told = true;
+            self.mark_event(i);
+        }
+        if !done {
+            s.caught_up_told = false;
+        }
+        if done && self.s(i).finishing {
+            self.mark_ready(i);
+        }
+    }
+
+    pub(super) fn is_caught_up(&self, i: u32) -> bool {
+        let s = &self.sessions[i as usize].0;
+        if s.state != crate::session::State::Live || !s.peer_vector_done || !s.vector_done || !s.acks.is_empty() {
+            return false;
+        }
+        self.links_of(i).all(|l| {
+            let link = &self.links[l as usize].0;
+            let Some(stream) = self.streams.at(link.stream) else { return true };
+            let sent = !self.sends(link, stream) || link.peer_have >= stream.durable.top.seq;
+            let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
+            let got = link.write.is_none() || stream.durable.have.seq >= link.peer_have;
+            sent && nothing_pending && got
+        })
+    }
+
+    /// Ends the session because the peer stayed silent.
+    pub(super) fn give_up(&mut self, i: u32) {
+        self.end(i, Code::Timeout, EndedBy::Us);
+    }
+}
+
+pub(super) fn receipt_hook(s: &mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook {
+    static_hook(s)
+}
+
+/// Streams in the queue of receipts exist: they are own streams, which are never forgotten.
+fn static_hook(s: &mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook {
+    match &mut s.0 {
+        Some(stream) => &mut stream.receipt,
+        None => unreachable!("own streams are never forgotten"),
+    }
+}

@@ -1,0 +1,73 @@
+//! All the memory of a node, sized once.
+
+use crate::arena::BLOCK_BYTES;
+use crate::code::Code;
+use crate::limits::Limits;
+use crate::log::{PAGE_BYTES, padded_len};
+use crate::mem::Lent;
+use crate::session::{LinkSlot, SessionSlot};
+use crate::timer::TimerSlot;
+
+/// What a node works in. Make it with [`Memory::owned`], or lend `static` arrays; the comments say
+/// how large each must be for given [`Limits`].
+#[derive(Debug)]
+pub struct Memory<'m> {
+    /// `sessions`.
+    pub sessions: Lent<'m, SessionSlot>,
+    /// `links`.
+    pub links: Lent<'m, LinkSlot>,
+    /// [`Limits::arena_bytes`].
+    pub arena: Lent<'m, u8>,
+    /// One for each [`BLOCK_BYTES`] of `arena`.
+    pub arena_next: Lent<'m, u32>,
+    /// `frame_bytes` and 8.
+    pub frame: Lent<'m, u8>,
+    /// `batch_bytes`.
+    pub scratch: Lent<'m, u8>,
+    /// `sessions`.
+    pub timers: Lent<'m, TimerSlot>,
+    /// Each [`Memory::group_buffer_bytes`]: one group fills while the other is written.
+    pub groups: [Lent<'m, u8>; 2],
+}
+
+impl Memory<'_> {
+    /// Bytes of one group buffer: a page for the epoch header, and the padded frame.
+    #[must_use]
+    pub fn group_buffer_bytes(limits: &Limits) -> usize {
+        PAGE_BYTES + padded_len(limits.group_bytes)
+    }
+
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), Code> {
+        let group = Self::group_buffer_bytes(limits);
+        let ok = self.sessions.len() >= limits.sessions
+            && self.links.len() >= limits.links
+            && self.arena.len() >= limits.arena_bytes()
+            && self.arena_next.len() >= self.arena.len() / BLOCK_BYTES
+            && self.frame.len() >= limits.frame_bytes + 8
+            && self.scratch.len() >= limits.batch_bytes
+            && self.timers.len() >= limits.sessions
+            && self.groups.iter().all(|g| g.len() >= group);
+        if ok { Ok(()) } else { Err(Code::Config) }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Memory<'static> {
+    /// On the heap. Buffers come zeroed from the allocator, so they are resident only where they
+    /// have been used.
+    #[must_use]
+    pub fn owned(limits: &Limits) -> Self {
+        let group = Self::group_buffer_bytes(limits);
+        let arena = limits.arena_bytes().next_multiple_of(BLOCK_BYTES);
+        Self {
+            sessions: Lent::owned(SessionSlot::EMPTY, limits.sessions),
+            links: Lent::owned(LinkSlot::EMPTY, limits.links),
+            arena: Lent::owned(0, arena),
+            arena_next: Lent::owned(0, arena / BLOCK_BYTES),
+            frame: Lent::owned(0, limits.frame_bytes + 8),
+            scratch: Lent::owned(0, limits.batch_bytes),
+            timers: Lent::owned(TimerSlot::EMPTY, limits.sessions),
+            groups: [Lent::owned(0, group), Lent::owned(0, group)],
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The node: one object that drives one session or ten thousand.
+//!
+//! Inputs are verbs and never block; outputs are polled, each by whoever has room for it: the disk
+//! polls [`Node::poll_effect`], a writable socket [`Node::poll_transmit`]. Any order of calls is
+//! legal, spurious ones are harmless, and nothing here knows a clock, a socket or a file.
+//!
+//! | file | story |
+//! |---|---|
+//! | `memory` | what is lent or allocated once |
+//! | `open` | sessions begin and end |
+//! | `receive` | bytes from a peer become frames |
+//! | `control` | frames that are not events |
+//! | `ingest` | a batch is checked and goes into the log |
+//! | `append` | local events, read-only state, statistics |
+//! | `commit` | commit groups, segments, durability |
+//! | `transmit` | frames for a peer |
+//! | `batch` | which events go next, and packing them |
+//! | `timers` | deadlines |
+
+mod append;
+mod batch;
+mod commit;
+mod control;
+mod ingest;
+mod memory;
+mod open;
+mod receive;
+mod timers;
+mod transmit;
+
+use crate::arena::Arena;
+use crate::code::Code;
+use crate::codec::Codecs;
+use crate::fifo::Fifo;
+use crate::hlc::Clock;
+use crate::id::{Incarnation, Lane, StreamKey};
+use crate::limits::{Config, Limits};
+use crate::log::DataKey;
+use crate::mem::Lent;
+use crate::policy::ReadGrant;
+use crate::recovery::Recovered;
+use crate::session::{Ending, LinkSlot, Session, SessionId, SessionSlot, SessionStats};
+use crate::streams::StreamTable;
+use crate::time::Now;
+use crate::timer::Timers;
+
+pub use append::{AppendError, Ticket};
+pub use commit::{Completion, Effect, LogPosition, WriteFault};
+pub use memory::Memory;
+pub use open::OpenError;
+pub use receive::{Flow, Received};
+pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession};
+
+/// Something that happened, without payload. Told once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The session has nothing left to send, everything sent was acknowledged as durable, and
+    /// everything that the peer told of has arrived and is durable here. Told again after new work.
+    CaughtUp {
+        /// Which.
+        session: SessionId,
+        /// What it did.
+        stats: SessionStats,
+    },
+    /// The session is over. Exactly once for each `open`.
+    Closed {
+        /// Which. From now on its id is unknown.
+        session: SessionId,
+        /// Why.
+        ending: Ending,
+        /// What it did.
+        stats: SessionStats,
+    },
+    /// Two histories exist for a stream.
+    Fork {
+        /// Which.
+        stream: StreamKey,
+    },
+    /// A peer had events of this node that its own log had lost; they were fetched, and the node
+    /// goes on in a new incarnation.
+    TailLost {
+        /// Which.
+        stream: StreamKey,
+    },
+    /// The disk failed; the node acknowledges nothing from now on.
+    StorageFailed {
+        /// [`Code::Storage`], [`Code::DiskFull`] or [`Code::ReadOnly`].
+        code: Code,
+    },
+}
+
+/// What the node is made of apart from its memory.
+#[derive(Debug)]
+pub struct Setup<'m> {
+    /// Who it is.
+    pub config: Config,
+    /// How large it may be.
+    pub limits: Limits,
+    /// Its memory, sized by the limits.
+    pub memory: Memory<'m>,
+    /// Compression.
+    pub codecs: Codecs<'m>,
+    /// The log's data key and its number.
+    pub key: (u32, DataKey),
+    /// 32 random bytes, fresh for each start.
+    pub seed: [u8; 32],
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Node<'m> {
+    config: Config,
+    limits: Limits,
+    now: Now,
+    clock: Clock,
+    rng: Rng,
+    streams: StreamTable<'m>,
+    /// This node's streams by lane, once they exist.
+    own: [Option<u32>; Lane::ALL.len()],
+    incarnation: Incarnation,
+    /// What the next own stream continues.
+    parent: Option<crate::log::Parent>,
+    sessions: Lent<'m, SessionSlot>,
+    links: Lent<'m, LinkSlot>,
+    free_links: u32,
+    arena: Arena<'m>,
+    /// One whole incoming frame.
+    frame: Lent<'m, u8>,
+    /// One batch before compression.
+    scratch: Lent<'m, u8>,
+    codecs: Codecs<'m>,
+    timers: Timers<'m>,
+    commit: commit::Commit<'m>,
+    receipts: Fifo,
+    ready: Fifo,
+    /// Sessions with a whole batch that waits for room in the log.
+    waiting: Fifo,
+    resumed: Fifo,
+    events: Fifo,
+    fork: Option<StreamKey>,
+    tail_lost: Option<StreamKey>,
+    storage_told: bool,
+    extra_holder: Option<u32>,
+    tokens: u64,
+}
+
+impl<'m> Node<'m> {
+    /// A node that continues what was recovered from its log.
+    ///
+    /// # Errors
+    /// [`Code::Config`] if the limits contradict one another or the memory is smaller than they say.
+    pub fn new(setup: Setup<'m>, recovered: Recovered<'m>, now: Now) -> Result<Self, Code> {
+        let Setup { config, limits, memory, codecs, key, seed } = setup;
+        limits.check()?;
+        memory.check(&limits)?;
+        let mut rng = Rng { seed, drawn: 0 };
+        let clock = Clock::new(recovered.clock, config.hlc_bound_ms, config.hlc_tick_ms);
+        // A log that was written on another machine is a copy: it must not go on in the name of
+        // the original (docs/LOG.md#incarnation-2).
+        let kept = recovered.own.filter(|(_, machine)| *machine == config.fingerprint);
+        let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
+        let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, groups } = memory;
+        let count = links.len();
+        for (i, l) in links.iter_mut().enumerate() {
+            l.0.next = if i + 1 < count { i as u32 + 1 } else { crate::fifo::NONE };
+        }
+        let streams = recovered.streams;
+        let own = Lane::ALL.map(|lane| streams.find(&StreamKey { node: config.name, incarnation, lane }));
+        Ok(Self {
+            commit: commit::Commit::new(groups, &limits, key, recovered.tail),
+            config,
+            limits,
+            now,
+            clock,
+            rng,
+            own,
+            streams,
+            incarnation,
+            parent: None,
+            sessions,
+            links,
+            free_links: 0,
+            arena: Arena::new(arena, arena_next),
+            frame,
+            scratch,
+            codecs,
+            timers: Timers::new(timers),
+            receipts: Fifo::EMPTY,
+            ready: Fifo::EMPTY,
+            waiting: Fifo::EMPTY,
+            resumed: Fifo::EMPTY,
+            events: Fifo::EMPTY,
+            fork: None,
+            tail_lost: None,
+            storage_told: false,
+            extra_holder: None,
+            tokens: 0,
+        })
+    }
+
+    /// Takes the time of a call. Time never goes back here, whatever the caller's clock does.
+    fn at(&mut self, now: Now) {
+        self.now = Now { at: now.at.max(self.now.at), wall_ms: now.wall_ms };
+    }
+
+    fn session(&self, id: SessionId) -> Result<u32, UnknownSession> {
+        match self.sessions.get(id.index as usize) {
+            Some(s) if s.0.generation == id.generation && s.0.state != crate::session::State::Free => Ok(id.index),
+            _ => Err(UnknownSession),
+        }
+    }
+
+    fn s(&mut self, i: u32) -> &mut Session {
+        &mut self.sessions[i as usize].0
+    }
+
+    fn id(&self, i: u32) -> SessionId {
+        SessionId { index: i, generation: self.sessions[i as usize].0.generation }
+    }
+
+    fn mark_ready(&mut self, i: u32) {
+        self.ready.push(&mut self.sessions, i, |s| &mut s.0.ready);
+    }
+
+    fn mark_event(&mut self, i: u32) {
+        self.events.push(&mut self.sessions, i, |s| &mut s.0.event);
+    }
+
+    /// The indices of a session's links, in the order of their handles.
+    fn links_of(&self, i: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut at = self.sessions[i as usize].0.links;
+        core::iter::from_fn(move || {
+            let l = self.links.get(at as usize)?;
+            Some(core::mem::replace(&mut at, l.0.next))
+        })
+    }
+
+    /// A session that has something to send, or must close. Each is told once until something new
+    /// comes up, so poll its [`poll_transmit`](Node::poll_transmit) until it is idle.
+    pub fn poll_ready(&mut self) -> Option<SessionId> {
+        self.ready.pop(&mut self.sessions, |s| &mut s.0.ready).map(|i| self.id(i))
+    }
+
+    /// A session that was told [`Flow::Paused`] and can take bytes again.
+    pub fn poll_resumed(&mut self) -> Option<SessionId> {
+        let i = self.resumed.pop(&mut self.sessions, |s| &mut s.0.resumed)?;
+        Some(self.id(i))
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(code) = self.commit.failed().filter(|_| !self.storage_told) {
+            self.storage_told = true;
+            return Some(Event::StorageFailed { code });
+        }
+        if let Some(stream) = self.fork.take() {
+            return Some(Event::Fork { stream });
+        }
+        if let Some(stream) = self.tail_lost.take() {
+            return Some(Event::TailLost { stream });
+        }
+        let i = self.events.pop(&mut self.sessions, |s| &mut s.0.event)?;
+        let (session, s) = (self.id(i), &self.sessions[i as usize].0);
+        let stats = s.stats;
+        match s.ended {
+            Some(ending) => {
+                self.free_session(i);
+                Some(Event::Closed { session, ending, stats })
+            }
+            None => Some(Event::CaughtUp { session, stats }),
+        }
+    }
+}
+
+/// Random numbers from the seed: BLAKE3 keyed with it, over a counter.
+#[derive(Clone)]
+struct Rng {
+    seed: [u8; 32],
+    drawn: u64,
+}
+
+impl core::fmt::Debug for Rng {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Rng")
+    }
+}
+
+impl Rng {
+    /// 32 bytes that no other call and, with a fresh seed, no other node gets. `mix` goes in, so
+    /// that even a seed that repeats (no entropy at early boot) does not repeat a salt.
+    fn draw(&mut self, mix: &[u8]) -> [u8; 32] {
+        self.drawn += 1;
+        let mut h = blake3::Hasher::new_keyed(&self.seed);
+        h.update(&self.drawn.to_le_bytes());
+        h.update(mix);
+        *h.finalize().as_bytes()
+    }
+
+    fn draw_u64(&mut self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.draw(b"u64");
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// A grant that was given when the link was made; links without one are not read.
+fn granted(link: &LinkSlot) -> Option<ReadGrant> {
+    link.0.read
+}

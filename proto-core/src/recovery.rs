@@ -1,0 +1,227 @@
+//! From log bytes back to a node's state. The runtime feeds the groups that the scanner
+//! ([`SegmentScan`](crate::log::SegmentScan)) found, in order; what comes out goes into
+//! [`Node::new`](crate::node::Node::new).
+
+use crate::code::Code;
+use crate::hlc::Hlc;
+use crate::id::{Incarnation, NodeName};
+use crate::log::{Record, records};
+use crate::mem::Lent;
+use crate::streams::{FrontierEntry, Mark, Position, StreamSlot, StreamTable};
+
+/// A run of events in the log, as the index of a log reader wants to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunAt {
+    /// Number of the stream at this node: stable while the program runs.
+    pub stream: u32,
+    /// Index of the stream in the segment's dictionary.
+    pub dict_index: u32,
+    /// First seq of the run.
+    pub first_seq: u64,
+    /// Last seq of the run.
+    pub last_seq: u64,
+}
+
+/// Where the next frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogTail {
+    /// Last segment that exists, 0 if there is none.
+    pub segment: u64,
+    /// First free page in it.
+    pub next_page: u64,
+    /// Whether the end was clean; otherwise the next group goes into a new segment.
+    pub clean: bool,
+    /// [`End::link`](crate::log::End::link) of the last segment.
+    pub link: [u8; 16],
+    /// Streams declared in the last segment.
+    pub declared: u32,
+}
+
+/// State being recovered from a log.
+#[derive(Debug)]
+pub struct Recovered<'m> {
+    pub(crate) streams: StreamTable<'m>,
+    dict: Lent<'m, u32>,
+    dict_len: u32,
+    segment: u64,
+    name: NodeName,
+    pub(crate) tail: LogTail,
+    pub(crate) clock: Hlc,
+    pub(crate) own: Option<(Incarnation, u64)>,
+    events: u64,
+}
+
+/// Memory for [`Recovered`]; sizes as in [`Limits::streams`](crate::limits::Limits::streams).
+#[derive(Debug)]
+pub struct StreamMemory<'m> {
+    /// One for each stream.
+    pub slots: Lent<'m, StreamSlot>,
+    /// About one for each stream.
+    pub buckets: Lent<'m, u32>,
+    /// One for each stream.
+    pub dict: Lent<'m, u32>,
+}
+
+#[cfg(feature = "alloc")]
+impl StreamMemory<'static> {
+    /// On the heap, for `streams` streams.
+    #[must_use]
+    pub fn owned(streams: usize) -> Self {
+        Self {
+            slots: Lent::owned(StreamSlot::EMPTY, streams),
+            buckets: Lent::owned(u32::MAX, streams),
+            dict: Lent::owned(u32::MAX, streams),
+        }
+    }
+}
+
+impl<'m> Recovered<'m> {
+    /// The state of an empty log of the node `name`.
+    #[must_use]
+    pub fn new(name: NodeName, memory: StreamMemory<'m>) -> Self {
+        Self {
+            streams: StreamTable::new(memory.slots, memory.buckets),
+            dict: memory.dict,
+            dict_len: 0,
+            segment: 0,
+            name,
+            tail: LogTail::default(),
+            clock: Hlc::ZERO,
+            own: None,
+            events: 0,
+        }
+    }
+
+    /// Takes the body of one group of `segment`. Groups come in the order of the log. `on_run`
+    /// hears of each run of events.
+    ///
+    /// # Errors
+    /// [`Code::Corrupt`] if a run does not continue its stream's chain, [`Code::Limit`] if there
+    /// are more streams than memory, [`Code::FormatNewer`] for an unknown record. The group is then
+    /// taken up to there.
+    pub fn group(&mut self, segment: u64, body: &[u8], mut on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+        if segment != self.segment {
+            (self.segment, self.dict_len) = (segment, 0);
+        }
+        for record in records(body) {
+            match record? {
+                Record::Stream(decl) => {
+                    let i = match self.streams.find(&decl.key) {
+                        Some(i) => i,
+                        None => self.streams.add(decl.key)?,
+                    };
+                    // Damage may have eaten declarations; the index says where this one belongs.
+                    let slot = self.dict.get_mut(decl.index as usize).ok_or(Code::Limit)?;
+                    *slot = i;
+                    for lost in &mut self.dict[self.dict_len.min(decl.index) as usize..decl.index as usize] {
+                        *lost = u32::MAX;
+                    }
+                    self.dict_len = self.dict_len.max(decl.index + 1);
+                    if let (Some(machine), true) = (decl.own_machine, decl.key.node == self.name) {
+                        self.own = Some((decl.key.incarnation, machine));
+                    }
+                    if let Some(s) = self.streams.at_mut(i) {
+                        s.own |= decl.own_machine.is_some();
+                        (s.dict_segment, s.dict_index) = (segment, decl.index);
+                    }
+                }
+                Record::Events(run) => {
+                    let i = self.stream_of(run.index)?;
+                    let (own, first) = (self.name, Position { seq: run.base_seq - 1, chain: run.prev_chain });
+                    let s = self.streams.at_mut(i).ok_or(Code::Corrupt)?;
+                    let (mut at, mut hlc) = (first, Hlc::ZERO);
+                    for e in run.events() {
+                        at = Position { seq: at.seq + 1, chain: at.chain.then(&e) };
+                        hlc = e.hlc;
+                        if e.flags & crate::event::flags::FUTURE == 0 || s.key.node == own {
+                            self.clock = self.clock.max(e.hlc);
+                        }
+                    }
+                    self.events += u64::from(run.count);
+                    on_run(RunAt { stream: i, dict_index: run.index, first_seq: run.base_seq, last_seq: at.seq });
+                    let consistent = place_run(s, first, at, hlc);
+                    s.sealed = s.now;
+                    s.durable = s.now;
+                    consistent?;
+                }
+                Record::Receipt(r) => {
+                    let i = self.stream_of(r.index)?;
+                    if let Some(s) = self.streams.at_mut(i) {
+                        s.acked = s.acked.max(r.seq);
+                        s.acked_by = Some(r.peer);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stream_of(&self, dict_index: u32) -> Result<u32, Code> {
+        let known = self.dict[..self.dict_len as usize].get(dict_index as usize).filter(|i| **i != u32::MAX);
+        known.copied().ok_or(Code::Corrupt)
+    }
+
+    /// Says where the log ends: the last call before [`Node::new`](crate::node::Node::new).
+    #[must_use]
+    pub fn ending_at(mut self, tail: LogTail) -> Self {
+        let declared = if tail.segment == self.segment { self.dict_len } else { 0 };
+        self.tail = LogTail { declared, ..tail };
+        self
+    }
+
+    /// What the log holds of each stream.
+    pub fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {
+        self.streams.frontier()
+    }
+
+    /// The stream with this number (see [`RunAt::stream`]).
+    #[must_use]
+    pub fn stream(&self, number: u32) -> Option<FrontierEntry> {
+        self.streams.at(number).map(crate::streams::Stream::entry)
+    }
+
+    /// Events read so far, repeated ones included.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Whether a receipt speaks of events that were not found: then the end of the log is damage,
+    /// not a torn write.
+    #[must_use]
+    pub fn receipt_beyond_log(&self) -> bool {
+        self.streams.all().any(|(_, s)| s.acked > s.now.top.seq)
+    }
+}
+
+/// Fits a run that stands in the log into its stream.
+fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, hlc: Hlc) -> Result<(), Code> {
+    let top = s.now.top;
+    if before.seq == top.seq {
+        s.last_hlc = hlc;
+        s.now.top = last;
+        if s.gap_end.is_none() {
+            s.now.have = last;
+        }
+        return if before.chain == top.chain { Ok(()) } else { Err(Code::Corrupt) };
+    }
+    if before.seq > top.seq {
+        // What stood between was damaged. Several gaps count as one: what lies between them comes
+        // again with the repair, and is the same.
+        s.gap_end = Some(before);
+        s.now.top = last;
+        s.last_hlc = hlc;
+        return Ok(());
+    }
+    // A repair: it continues below the gap.
+    if let Some(gap) = s.gap_end
+        && before.seq == s.now.have.seq
+    {
+        s.now.have = last;
+        if last.seq >= gap.seq {
+            s.gap_end = None;
+            s.now = Mark { have: s.now.top, top: s.now.top };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! What a node keeps of one session, and of each pair of session and stream. Data only; the verbs
+//! are in `node/`.
+
+use crate::arena;
+use crate::code::Code;
+use crate::event::ChainTag;
+use crate::fifo::{Fifo, Hook, NONE};
+use crate::id::Lane;
+use crate::policy::{PeerIdentity, ReadGrant, WriteGrant};
+use crate::time::Instant;
+use crate::wire::control::Hello;
+use crate::wire::frame::FrameHead;
+
+/// Names a session. A number that was used before names nothing: it carries a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SessionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl SessionId {
+    /// A number that fits where a table of the runtime wants one: below
+    /// [`Limits::sessions`](crate::limits::Limits::sessions), and unique among live sessions.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What a session has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SessionStats {
+    /// Events sent.
+    pub sent: u64,
+    /// Events that the peer has acknowledged as durable in this session.
+    pub acknowledged: u64,
+    /// New events taken from the peer.
+    pub received: u64,
+    /// Events from the peer that were here already.
+    pub duplicates: u64,
+    /// Events of this node that the peer held already when the session began.
+    pub resumed_at: u64,
+    /// Streams that cannot be sent on because a part of them is damaged here.
+    pub blocked: u32,
+    /// Bytes of frames taken from the peer.
+    pub bytes_in: u64,
+    /// Bytes of frames for the peer.
+    pub bytes_out: u64,
+}
+
+/// Who ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum EndedBy {
+    /// This node.
+    Us,
+    /// The peer said so.
+    Peer,
+    /// The runtime called `close`: the connection is gone.
+    Transport,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ending {
+    /// `None`: both sides said GOODBYE; everything was acknowledged.
+    pub code: Option<Code>,
+    /// Who ended it.
+    pub by: EndedBy,
+}
+
+/// One batch under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) link: u32,
+    pub(crate) last_seq: u64,
+    pub(crate) bytes: usize,
+    pub(crate) at: Instant,
+    /// Value of [`Pace::delivered`] when it was sent.
+    pub(crate) delivered: u64,
+}
+
+/// Batches under way at most.
+pub(crate) const FLIGHTS_MAX: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    /// Frames flow.
+    Live,
+    /// Ended; a last frame is still to be sent.
+    Ending(LastFrame),
+    /// Ended; the runtime has yet to hear [`Transmit::Close`](crate::node::Transmit).
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastFrame {
+    Error(Code),
+    Goodbye,
+}
+
+/// The link's measured speed, after BBR's idea (Cardwell et al. 2016): a rate is what was
+/// delivered between the sending and the acknowledgement of one batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) delivered: u64,
+    /// Bytes per second, 0 before the first acknowledgement.
+    pub(crate) rate: u64,
+    /// Smallest time from a batch to its acknowledgement.
+    pub(crate) rtt_ms: u64,
+    /// Raw bytes per compressed byte, in 256ths.
+    pub(crate) ratio_256: u64,
+}
+
+impl Pace {
+    pub(crate) const START: Pace = Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, ratio_256: 512 };
+
+    pub(crate) fn acknowledged(&mut self, f: &Flight, now: Instant) {
+        self.delivered += f.bytes as u64;
+        let took_ms = now.ms_since(f.at).max(1);
+        self.rtt_ms = self.rtt_ms.min(took_ms);
+        let sample = (self.delivered - f.delivered) * 1000 / took_ms;
+        // Quick to believe in more, slow to believe in less: one late acknowledgement is jitter.
+        self.rate = if sample > self.rate { sample } else { (self.rate * 7 + sample) / 8 };
+    }
+
+    /// Bytes that may be unacknowledged: about two bandwidth-delay products.
+    pub(crate) fn window(&self, min: usize, max: usize) -> usize {
+        if self.rate == 0 {
+            return min;
+        }
+        let bdp = self.rate.saturating_mul(self.rtt_ms) / 1000;
+        usize::try_from(bdp.saturating_mul(2)).unwrap_or(max).clamp(min, max.max(min))
+    }
+
+    /// Compressed bytes that one batch should have: `frame_time_ms` of link time.
+    pub(crate) fn frame_bytes(&self, frame_time_ms: u64, min: usize, max: usize) -> usize {
+        usize::try_from(self.rate.saturating_mul(frame_time_ms) / 1000).unwrap_or(max).clamp(min, max.max(min))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) generation: u32,
+    pub(crate) state: State,
+    pub(crate) peer: Option<PeerIdentity>,
+    pub(crate) opened: Instant,
+    pub(crate) last_rx: Instant,
+    pub(crate) links: u32,
+    pub(crate) links_tail: u32,
+    pub(crate) stats: SessionStats,
+    pub(crate) ended: Option<Ending>,
+
+    // What is to be sent, in the order in which it is.
+    pub(crate) hello_due: bool,
+    /// Next link to announce.
+    pub(crate) announce: u32,
+    pub(crate) vector_done: bool,
+    pub(crate) next_handle: u32,
+    pub(crate) pong_due: Option<u64>,
+    pub(crate) ping_due: bool,
+    pub(crate) credit_owed: usize,
+    pub(crate) acks: Fifo,
+    /// When the acknowledgements that are due must go; `FAR` if none are.
+    pub(crate) ack_at: Instant,
+    /// The peer waits: acknowledge at once.
+    pub(crate) ack_soon: bool,
+    pub(crate) blocked_due: Option<usize>,
+    pub(crate) finishing: bool,
+    pub(crate) goodbye_sent: bool,
+
+    // Sending events.
+    pub(crate) hello: Option<Hello>,
+    pub(crate) peer_vector_done: bool,
+    pub(crate) credit: usize,
+    /// Credit that the batch at hand needs before it can go.
+    pub(crate) needs_credit: usize,
+    pub(crate) lanes: [Fifo; Lane::ALL.len()],
+    pub(crate) turns: u32,
+    pub(crate) read: Option<(u64, u32)>,
+    pub(crate) flights: heapless::Deque<Flight, FLIGHTS_MAX>,
+    pub(crate) in_flight: usize,
+    pub(crate) pace: Pace,
+
+    // Receiving.
+    pub(crate) rx: arena::Chain,
+    pub(crate) rx_head: Option<FrameHead>,
+    /// A whole batch waits in `rx` for room in the log.
+    pub(crate) stalled: bool,
+    /// The runtime was told `Paused`.
+    pub(crate) paused: bool,
+    pub(crate) rx_credit: usize,
+    pub(crate) rx_extra: usize,
+    pub(crate) wants_extra: usize,
+    pub(crate) peer_handles: u32,
+    pub(crate) rx_link: u32,
+
+    pub(crate) pinged: bool,
+    pub(crate) caught_up_told: bool,
+    pub(crate) ready: Hook,
+    pub(crate) waiting: Hook,
+    pub(crate) resumed: Hook,
+    pub(crate) event: Hook,
+}
+
+/// Memory for one session.
+#[derive(Debug)]
+pub struct SessionSlot(pub(crate) Session);
+
+impl SessionSlot {
+    /// An unused slot, to fill memory with.
+    pub const EMPTY: SessionSlot = SessionSlot(Session::new(0));
+}
+
+impl Clone for SessionSlot {
+    fn clone(&self) -> Self {
+        Self::EMPTY
+    }
+}
+
+impl Session {
+    pub(crate) const fn new(generation: u32) -> Session {
+        Session {
+            generation,
+            state: State::Free,
+            peer: None,
+            opened: Instant(0),
+            last_rx: Instant(0),
+            links: NONE,
+            links_tail: NONE,
+            stats: SessionStats {
+                sent: 0,
+                acknowledged: 0,
+                received: 0,
+                duplicates: 0,
+                resumed_at: 0,
+                blocked: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+            },
+            ended: None,
+            hello_due: true,
+            announce: NONE,
+            vector_done: false,
+            next_handle: 0,
+            pong_due: None,
+            ping_due: false,
+            credit_owed: 0,
+            acks: Fifo::EMPTY,
+            ack_at: Instant::FAR,
+            ack_soon: false,
+            blocked_due: None,
+            finishing: false,
+            goodbye_sent: false,
+            hello: None,
+            peer_vector_done: false,
+            credit: 0,
+            needs_credit: 0,
+            lanes: [Fifo::EMPTY; Lane::ALL.len()],
+            turns: 0,
+            read: None,
+            flights: heapless::Deque::new(),
+            in_flight: 0,
+            pace: Pace::START,
+            rx: arena::Chain::EMPTY,
+            rx_head: None,
+            stalled: false,
+            paused: false,
+            rx_credit: 0,
+            rx_extra: 0,
+            wants_extra: 0,
+            peer_handles: 0,
+            rx_link: NONE,
+            pinged: false,
+            caught_up_told: false,
+            ready: Hook::IDLE,
+            waiting: Hook::IDLE,
+            resumed: Hook::IDLE,
+            event: Hook::IDLE,
+        }
+    }
+}
+
+/// Memory for one pair of session and stream.
+#[derive(Clone, Debug)]
+pub struct LinkSlot(pub(crate) Link);
+
+impl LinkSlot {
+    /// An unused slot, to fill memory with.
+    pub const EMPTY: LinkSlot = LinkSlot(Link::FREE);
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) session: u32,
+    pub(crate) stream: u32,
+    /// Next link of the session, or of the free list.
+    pub(crate) next: u32,
+    pub(crate) next_of_stream: u32,
+    pub(crate) read: Option<ReadGrant>,
+    pub(crate) write: Option<WriteGrant>,
+    /// The number by which we told the peer of the stream.
+    pub(crate) handle: u32,
+    /// The number by which the peer told us.
+    pub(crate) peer_handle: u32,
+    /// How far the peer holds it durably.
+    pub(crate) peer_have: u64,
+    /// What the peer says its chain is there, until it has been compared with ours.
+    pub(crate) peer_tag: Option<ChainTag>,
+    /// Highest seq sent, or held by the peer.
+    pub(crate) sent: u64,
+    /// Highest seq acknowledged to the peer.
+    pub(crate) acked: u64,
+    /// It cannot be sent on: damaged here.
+    pub(crate) blocked: bool,
+    pub(crate) ack: Hook,
+    pub(crate) turn: Hook,
+}
+
+impl Link {
+    pub(crate) const FREE: Link = Link {
+        session: NONE,
+        stream: NONE,
+        next: NONE,
+        next_of_stream: NONE,
+        read: None,
+        write: None,
+        handle: NONE,
+        peer_handle: NONE,
+        peer_have: 0,
+        peer_tag: None,
+        sent: 0,
+        acked: 0,
+        blocked: false,
+        ack: Hook::IDLE,
+        turn: Hook::IDLE,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_with_what_is_acknowledged_and_settles_at_the_links_rate() {
+        let mut pace = Pace::START;
+        let (mut now, min, max) = (Instant(0), 8192, 1 << 20);
+        assert_eq!(pace.window(min, max), min);
+        // A link of 3,000 bytes per second and 600 ms: each batch of 1,500 bytes takes 500 ms more.
+        for _ in 0..40 {
+            let sent = Flight { link: 0, last_seq: 0, bytes: 1500, at: now, delivered: pace.delivered };
+            now = now.after_ms(1100);
+            pace.acknowledged(&sent, now);
+        }
+        assert!((1300..3000).contains(&pace.rate), "{}", pace.rate);
+        assert_eq!(pace.window(min, max), min);
+        assert!((650..1500).contains(&pace.frame_bytes(500, 100, max)));
+    }
+}

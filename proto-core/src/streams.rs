@@ -1,0 +1,294 @@
+//! The streams that a node knows: its version vector, with gaps, before and after fsync.
+//!
+//! Per stream there are three marks: what has been accepted (`now`), what was in the group that was
+//! sealed last (`sealed`), and what is durable. Only `durable` is ever shown to a peer.
+
+use crate::code::Code;
+use crate::event::{Chain, ChainTag};
+use crate::fifo::{Hook, NONE};
+use crate::hlc::Hlc;
+use crate::id::{NodeName, StreamKey};
+use crate::mem::Lent;
+
+/// A place in a stream: everything up to `seq`, whose chain hash is `chain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Sequence number, 0 before the first event.
+    pub seq: u64,
+    /// Chain hash up to there.
+    pub chain: Chain,
+}
+
+/// How far a stream is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Highest position without a gap before it.
+    pub(crate) have: Position,
+    /// Highest position at all; equal to `have` unless damage left a gap.
+    pub(crate) top: Position,
+}
+
+/// Memory for one stream.
+#[derive(Clone, Debug)]
+pub struct StreamSlot(pub(crate) Option<Stream>);
+
+impl StreamSlot {
+    /// An unused slot, to fill memory with.
+    pub const EMPTY: StreamSlot = StreamSlot(None);
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) key: StreamKey,
+    /// Next stream in the same bucket of the name table.
+    next_in_bucket: u32,
+    pub(crate) now: Mark,
+    pub(crate) sealed: Mark,
+    pub(crate) durable: Mark,
+    /// The last missing position, where `now.top` is beyond `now.have`.
+    pub(crate) gap_end: Option<Position>,
+    /// Stamp of the event at `now.top`.
+    pub(crate) last_hlc: Hlc,
+    /// Written by this node itself.
+    pub(crate) own: bool,
+    /// A hub has acknowledged it durably up to here, and which one.
+    pub(crate) acked: u64,
+    pub(crate) acked_by: Option<NodeName>,
+    pub(crate) receipt: Hook,
+    /// Index in the dictionary of the segment `dict_segment`.
+    pub(crate) dict_segment: u64,
+    pub(crate) dict_index: u32,
+    /// First of the sessions' links to this stream.
+    pub(crate) links: u32,
+    /// Membership in the groups being filled and written, and the first seq it has there.
+    pub(crate) group: [Hook; 2],
+    pub(crate) group_first: [u64; 2],
+}
+
+impl Stream {
+    /// The last seq that can be read without a break from `from` on, durable only.
+    pub(crate) fn readable_upto(&self, from: u64) -> u64 {
+        let d = &self.durable;
+        if from <= d.have.seq {
+            return d.have.seq;
+        }
+        match self.gap_end {
+            Some(g) if from <= g.seq => 0,
+            _ => d.top.seq,
+        }
+    }
+
+    /// Moves `now` forward over an event that was just put into a group.
+    pub(crate) fn advance(&mut self, to: Position, hlc: Hlc) {
+        match self.gap_end {
+            None => {
+                self.now = Mark { have: to, top: to };
+                self.last_hlc = hlc;
+            }
+            Some(_) if to.seq == self.now.top.seq + 1 => {
+                self.now.top = to;
+                self.last_hlc = hlc;
+            }
+            Some(gap) => {
+                self.now.have = to;
+                if to.seq == gap.seq {
+                    self.gap_end = None;
+                    self.now.have = self.now.top;
+                }
+            }
+        }
+    }
+}
+
+/// What a version vector says of one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrontierEntry {
+    /// The stream.
+    pub key: StreamKey,
+    /// Highest contiguous seq that is durable.
+    pub have: u64,
+    /// Chain hash there, truncated.
+    pub tag: ChainTag,
+    /// Highest durable seq at all.
+    pub top: u64,
+    /// Missing range, inclusive, where damage left one.
+    pub gap: Option<(u64, u64)>,
+    /// Highest seq that a hub has acknowledged durably.
+    pub acked: u64,
+    /// Whether this node writes the stream.
+    pub own: bool,
+    /// Stamp of the newest event.
+    pub last_hlc: Hlc,
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamTable<'m> {
+    pub(crate) slots: Lent<'m, StreamSlot>,
+    buckets: Lent<'m, u32>,
+    free_from: u32,
+}
+
+impl<'m> StreamTable<'m> {
+    pub(crate) fn new(slots: Lent<'m, StreamSlot>, mut buckets: Lent<'m, u32>) -> Self {
+        buckets.fill(NONE);
+        Self { slots, buckets, free_from: 0 }
+    }
+
+    fn bucket(&self, name: &NodeName) -> usize {
+        // FNV-1a: names come from certificates that our own CA signed, so nobody can choose them
+        // to collide.
+        let h = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+        (h % self.buckets.len().max(1) as u64) as usize
+    }
+
+    pub(crate) fn at(&self, i: u32) -> Option<&Stream> {
+        self.slots.get(i as usize).and_then(|s| s.0.as_ref())
+    }
+
+    pub(crate) fn at_mut(&mut self, i: u32) -> Option<&mut Stream> {
+        self.slots.get_mut(i as usize).and_then(|s| s.0.as_mut())
+    }
+
+    /// All streams of one node.
+    pub(crate) fn of_node(&self, name: NodeName) -> impl Iterator<Item = (u32, &Stream)> {
+        let mut i = self.buckets.get(self.bucket(&name)).copied().unwrap_or(NONE);
+        core::iter::from_fn(move || {
+            let s = self.at(i)?;
+            let item = (i, s);
+            i = s.next_in_bucket;
+            Some(item)
+        })
+        .filter(move |(_, s)| s.key.node == name)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Stream)> {
+        self.slots.iter().enumerate().filter_map(|(i, s)| Some((i as u32, s.0.as_ref()?)))
+    }
+
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<u32> {
+        self.of_node(key.node).find(|(_, s)| s.key == *key).map(|(i, _)| i)
+    }
+
+    /// Adds an empty stream.
+    pub(crate) fn add(&mut self, key: StreamKey) -> Result<u32, Code> {
+        let free = (self.free_from as usize..self.slots.len()).find(|&i| self.slots[i].0.is_none());
+        let i = free.ok_or(Code::Limit)? as u32;
+        self.free_from = i + 1;
+        let start = Position { seq: 0, chain: Chain::start(&key) };
+        let mark = Mark { have: start, top: start };
+        let bucket = self.bucket(&key.node);
+        let next_in_bucket = core::mem::replace(&mut self.buckets[bucket], i);
+        self.slots[i as usize].0 = Some(Stream {
+            key,
+            next_in_bucket,
+            now: mark,
+            sealed: mark,
+            durable: mark,
+            gap_end: None,
+            last_hlc: Hlc::ZERO,
+            own: false,
+            acked: 0,
+            acked_by: None,
+            receipt: Hook::IDLE,
+            dict_segment: 0,
+            dict_index: 0,
+            links: NONE,
+            group: [Hook::IDLE; 2],
+            group_first: [0; 2],
+        });
+        Ok(i)
+    }
+
+    /// Forgets a stream that never got an event: a peer named it and wrote nothing.
+    pub(crate) fn forget_if_empty(&mut self, i: u32) {
+        let Some(s) = self.at(i) else { return };
+        if s.own || s.now.top.seq > 0 || s.links != NONE || s.dict_segment != 0 {
+            return;
+        }
+        let (bucket, next) = (self.bucket(&s.key.node), s.next_in_bucket);
+        let mut at = self.buckets[bucket];
+        if at == i {
+            self.buckets[bucket] = next;
+        }
+        while let Some(s) = self.at_mut(at) {
+            at = s.next_in_bucket;
+            if at == i {
+                s.next_in_bucket = next;
+                break;
+            }
+        }
+        self.slots[i as usize].0 = None;
+        self.free_from = self.free_from.min(i);
+    }
+
+    pub(crate) fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {
+        self.all().filter(|(_, s)| s.durable.top.seq > 0).map(|(_, s)| s.entry())
+    }
+}
+
+impl Stream {
+    pub(crate) fn entry(&self) -> FrontierEntry {
+        let d = &self.durable;
+        FrontierEntry {
+            key: self.key,
+            have: d.have.seq,
+            tag: d.have.chain.tag(),
+            top: d.top.seq,
+            gap: self.gap_end.filter(|g| g.seq > d.have.seq).map(|g| (d.have.seq + 1, g.seq)),
+            acked: self.acked,
+            own: self.own,
+            last_hlc: self.last_hlc,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, Lane};
+
+    fn key(name: &str, incarnation: u64) -> StreamKey {
+        StreamKey { node: NodeName::new(name).unwrap(), incarnation: Incarnation::new(incarnation), lane: Lane::Normal }
+    }
+
+    #[test]
+    fn streams_are_found_by_key_and_by_node_even_in_one_bucket() {
+        let mut slots = [const { StreamSlot::EMPTY }; 6];
+        let mut buckets = [0; 1];
+        let mut t = StreamTable::new(Lent::Borrowed(&mut slots), Lent::Borrowed(&mut buckets));
+        let ids: alloc::vec::Vec<u32> =
+            [("a", 1), ("b", 1), ("a", 2), ("c", 1)].map(|(n, i)| t.add(key(n, i)).unwrap()).into();
+        assert_eq!(t.find(&key("a", 2)), Some(ids[2]));
+        assert_eq!(t.find(&key("a", 3)), None);
+        assert_eq!(t.of_node(NodeName::new("a").unwrap()).count(), 2);
+        t.forget_if_empty(ids[1]);
+        assert_eq!(t.find(&key("b", 1)), None);
+        assert_eq!((t.find(&key("a", 1)), t.find(&key("c", 1))), (Some(ids[0]), Some(ids[3])));
+        assert_eq!(t.add(key("d", 1)), Ok(ids[1]));
+        t.add(key("e", 1)).unwrap();
+        t.add(key("f", 1)).unwrap();
+        assert_eq!(t.add(key("g", 1)), Err(Code::Limit));
+    }
+
+    #[test]
+    fn filling_a_gap_joins_what_lies_on_both_sides() {
+        let mut slots = [const { StreamSlot::EMPTY }; 1];
+        let mut buckets = [0; 1];
+        let mut t = StreamTable::new(Lent::Borrowed(&mut slots), Lent::Borrowed(&mut buckets));
+        let i = t.add(key("a", 1)).unwrap();
+        let s = t.at_mut(i).unwrap();
+        let at = |seq| Position { seq, chain: Chain([seq as u8; 32]) };
+        s.now = Mark { have: at(4), top: at(9) };
+        s.durable = s.now;
+        s.gap_end = Some(at(6));
+        assert_eq!((s.readable_upto(2), s.readable_upto(5), s.readable_upto(7)), (4, 0, 9));
+        assert_eq!(s.entry().gap, Some((5, 6)));
+        s.advance(at(10), Hlc::new(1, 0));
+        s.advance(at(5), Hlc::ZERO);
+        assert_eq!((s.now.have.seq, s.now.top.seq), (5, 10));
+        s.advance(at(6), Hlc::ZERO);
+        assert_eq!((s.now.have.seq, s.now.top.seq, s.gap_end), (10, 10, None));
+        s.durable = s.now;
+        assert_eq!((s.readable_upto(5), s.entry().gap), (10, None));
+    }
+}
