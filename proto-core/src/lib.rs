@@ -9,6 +9,7 @@ pub mod code;
 pub mod event;
 pub mod hlc;
 pub mod id;
+pub mod log;
 pub mod mem;
 pub mod policy;
 pub mod time;
