@@ -68,8 +68,10 @@ pub(super) enum Word {
 
 impl Word {
     pub(super) fn of(page: &[u8], max_body: usize) -> Self {
-        let Some(head) = page.first_chunk::<4>() else { return Word::End };
-        let word = u32::from_le_bytes(*head);
+        // The end of the file counts as zeros (docs/LOG.md#scan-3).
+        let mut head = [0; 4];
+        head.iter_mut().zip(page).for_each(|(h, b)| *h = *b);
+        let word = u32::from_le_bytes(head);
         if word == 0 || word == u32::MAX {
             return Word::End;
         }

@@ -95,7 +95,10 @@ impl Header {
         if head[..8] != MAGIC || !intact(head) {
             return Err(Code::SegmentHeader);
         }
-        Self::parse_fields(head).unwrap_or(Err(Code::SegmentHeader))
+        Self::parse_fields(head).map_err(|code| match code {
+            Code::FormatNewer => code,
+            _ => Code::SegmentHeader,
+        })
     }
 
     /// As [`Header::parse`], but sets a single flipped bit right (docs/LOG.md#header-5): one
@@ -121,8 +124,7 @@ impl Header {
         Err(Code::SegmentHeader)
     }
 
-    /// The outer error: too short. The inner one: what the fields say.
-    fn parse_fields(head: &[u8; HEADER_BYTES]) -> Result<Result<Self, Code>, Code> {
+    fn parse_fields(head: &[u8; HEADER_BYTES]) -> Result<Self, Code> {
         let mut r = Reader::new(head);
         r.take(MAGIC.len())?;
         let (version, reserved_a, incompatible) = (r.u16()?, r.u16()?, r.u32()?);
@@ -136,11 +138,11 @@ impl Header {
         let reserved_d = r.u32()?;
         let known = (version, incompatible, suite, alignment) == (VERSION, 0, SUITE, ALIGNMENT_LOG2);
         if !known || (reserved_a, reserved_b, reserved_c, reserved_d) != (0, 0, 0, 0) {
-            return Ok(Err(Code::FormatNewer));
+            return Err(Code::FormatNewer);
         }
-        let Some(base_hlc) = Hlc::from_u64(base_hlc) else { return Ok(Err(Code::SegmentHeader)) };
+        let base_hlc = Hlc::from_u64(base_hlc).ok_or(Code::SegmentHeader)?;
         let start = EpochStart { segment, page, salt, key_id, base_hlc, prev };
-        Ok(Ok(Self { start, compatible, commitment }))
+        Ok(Self { start, compatible, commitment })
     }
 
     /// The part of the header that the epoch key is derived from.

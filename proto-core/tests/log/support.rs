@@ -64,6 +64,14 @@ impl Segment {
         self.page += 1;
     }
 
+    /// Appends a frame that holds zeros.
+    pub(crate) fn frame(&mut self, frame_type: FrameType, body_len: usize) {
+        let at = self.page as usize * PAGE_BYTES;
+        let cipher = self.cipher.as_ref().unwrap();
+        cipher.seal(self.page, frame_type, &mut self.bytes[at..], body_len).unwrap();
+        self.page += frame_pages(body_len);
+    }
+
     /// Appends a group of one event and returns its page and body.
     pub(crate) fn group(&mut self, payload_len: usize) -> (u64, Body) {
         let payload = vec![self.seq as u8; payload_len];
