@@ -14,8 +14,6 @@ use crate::streams::{FrontierEntry, Mark, Position, StreamSlot, StreamTable};
 pub struct RunAt {
     /// Number of the stream at this node: stable while the program runs.
     pub stream: u32,
-    /// Index of the stream in the segment's dictionary.
-    pub dict_index: u32,
     /// First seq of the run.
     pub first_seq: u64,
     /// Last seq of the run.
@@ -33,8 +31,6 @@ pub struct LogTail {
     pub clean: bool,
     /// [`End::link`](crate::log::End::link) of the last segment.
     pub link: [u8; 16],
-    /// Streams declared in the last segment.
-    pub declared: u32,
 }
 
 /// State being recovered from a log.
@@ -43,7 +39,6 @@ pub struct Recovered<'m> {
     pub(crate) streams: StreamTable<'m>,
     dict: Lent<'m, u32>,
     dict_len: u32,
-    segment: u64,
     name: NodeName,
     pub(crate) tail: LogTail,
     pub(crate) clock: Hlc,
@@ -83,7 +78,6 @@ impl<'m> Recovered<'m> {
             streams: StreamTable::new(memory.slots, memory.buckets),
             dict: memory.dict,
             dict_len: 0,
-            segment: 0,
             name,
             tail: LogTail::default(),
             clock: Hlc::ZERO,
@@ -92,17 +86,15 @@ impl<'m> Recovered<'m> {
         }
     }
 
-    /// Takes the body of one group of `segment`. Groups come in the order of the log. `on_run`
+    /// Takes the body of one group. Groups come in the order of the log. `on_run`
     /// hears of each run of events.
     ///
     /// # Errors
     /// [`Code::Corrupt`] if a run does not continue its stream's chain, [`Code::Limit`] if there
     /// are more streams than memory, [`Code::FormatNewer`] for an unknown record. The group is then
     /// taken up to there.
-    pub fn group(&mut self, segment: u64, body: &[u8], mut on_run: impl FnMut(RunAt)) -> Result<(), Code> {
-        if segment != self.segment {
-            (self.segment, self.dict_len) = (segment, 0);
-        }
+    pub fn group(&mut self, body: &[u8], mut on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+        self.dict_len = 0;
         for record in records(body) {
             match record? {
                 Record::Stream(decl) => {
@@ -110,19 +102,16 @@ impl<'m> Recovered<'m> {
                         Some(i) => i,
                         None => self.streams.add(decl.key)?,
                     };
-                    // Damage may have eaten declarations; the index says where this one belongs.
-                    let slot = self.dict.get_mut(decl.index as usize).ok_or(Code::Limit)?;
-                    *slot = i;
-                    for lost in &mut self.dict[self.dict_len.min(decl.index) as usize..decl.index as usize] {
-                        *lost = u32::MAX;
+                    if decl.index != self.dict_len {
+                        return Err(Code::Corrupt);
                     }
-                    self.dict_len = self.dict_len.max(decl.index + 1);
+                    *self.dict.get_mut(decl.index as usize).ok_or(Code::Limit)? = i;
+                    self.dict_len += 1;
                     if let (Some(machine), true) = (decl.own_machine, decl.key.node == self.name) {
                         self.own = Some((decl.key.incarnation, machine));
                     }
                     if let Some(s) = self.streams.at_mut(i) {
                         s.own |= decl.own_machine.is_some();
-                        (s.dict_segment, s.dict_index) = (segment, decl.index);
                     }
                 }
                 Record::Events(run) => {
@@ -138,7 +127,7 @@ impl<'m> Recovered<'m> {
                         }
                     }
                     self.events += u64::from(run.count);
-                    on_run(RunAt { stream: i, dict_index: run.index, first_seq: run.base_seq, last_seq: at.seq });
+                    on_run(RunAt { stream: i, first_seq: run.base_seq, last_seq: at.seq });
                     let consistent = place_run(s, first, at, hlc);
                     s.sealed = s.now;
                     s.durable = s.now;
@@ -157,15 +146,14 @@ impl<'m> Recovered<'m> {
     }
 
     fn stream_of(&self, dict_index: u32) -> Result<u32, Code> {
-        let known = self.dict[..self.dict_len as usize].get(dict_index as usize).filter(|i| **i != u32::MAX);
+        let known = self.dict[..self.dict_len as usize].get(dict_index as usize);
         known.copied().ok_or(Code::Corrupt)
     }
 
     /// Says where the log ends: the last call before [`Node::new`](crate::node::Node::new).
     #[must_use]
     pub fn ending_at(mut self, tail: LogTail) -> Self {
-        let declared = if tail.segment == self.segment { self.dict_len } else { 0 };
-        self.tail = LogTail { declared, ..tail };
+        self.tail = tail;
         self
     }
 

@@ -30,11 +30,17 @@ pub(crate) struct Mark {
 
 /// Memory for one stream.
 #[derive(Clone, Debug)]
-pub struct StreamSlot(pub(crate) Option<Stream>);
+pub struct StreamSlot {
+    pub(crate) stream: Option<Stream>,
+    /// Place among the streams whose acknowledgement is to be noted in the log.
+    pub(crate) receipt: Hook,
+    /// Membership in the groups being filled and written.
+    pub(crate) group: [Hook; 2],
+}
 
 impl StreamSlot {
     /// An unused slot, to fill memory with.
-    pub const EMPTY: StreamSlot = StreamSlot(None);
+    pub const EMPTY: StreamSlot = StreamSlot { stream: None, receipt: Hook::IDLE, group: [Hook::IDLE; 2] };
 }
 
 #[derive(Clone, Debug)]
@@ -54,14 +60,12 @@ pub(crate) struct Stream {
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
-    pub(crate) receipt: Hook,
-    /// Index in the dictionary of the segment `dict_segment`.
-    pub(crate) dict_segment: u64,
+    /// Index in the dictionary of the group `dict_group`.
+    pub(crate) dict_group: u64,
     pub(crate) dict_index: u32,
     /// First of the sessions' links to this stream.
     pub(crate) links: u32,
-    /// Membership in the groups being filled and written, and the first seq it has there.
-    pub(crate) group: [Hook; 2],
+    /// First seq that it has in the group being filled and in the one being written.
     pub(crate) group_first: [u64; 2],
 }
 
@@ -142,11 +146,11 @@ impl<'m> StreamTable<'m> {
     }
 
     pub(crate) fn at(&self, i: u32) -> Option<&Stream> {
-        self.slots.get(i as usize).and_then(|s| s.0.as_ref())
+        self.slots.get(i as usize).and_then(|s| s.stream.as_ref())
     }
 
     pub(crate) fn at_mut(&mut self, i: u32) -> Option<&mut Stream> {
-        self.slots.get_mut(i as usize).and_then(|s| s.0.as_mut())
+        self.slots.get_mut(i as usize).and_then(|s| s.stream.as_mut())
     }
 
     /// All streams of one node.
@@ -162,7 +166,7 @@ impl<'m> StreamTable<'m> {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Stream)> {
-        self.slots.iter().enumerate().filter_map(|(i, s)| Some((i as u32, s.0.as_ref()?)))
+        self.slots.iter().enumerate().filter_map(|(i, s)| Some((i as u32, s.stream.as_ref()?)))
     }
 
     pub(crate) fn find(&self, key: &StreamKey) -> Option<u32> {
@@ -171,14 +175,14 @@ impl<'m> StreamTable<'m> {
 
     /// Adds an empty stream.
     pub(crate) fn add(&mut self, key: StreamKey) -> Result<u32, Code> {
-        let free = (self.free_from as usize..self.slots.len()).find(|&i| self.slots[i].0.is_none());
+        let free = (self.free_from as usize..self.slots.len()).find(|&i| self.slots[i].stream.is_none());
         let i = free.ok_or(Code::Limit)? as u32;
         self.free_from = i + 1;
         let start = Position { seq: 0, chain: Chain::start(&key) };
         let mark = Mark { have: start, top: start };
         let bucket = self.bucket(&key.node);
         let next_in_bucket = core::mem::replace(&mut self.buckets[bucket], i);
-        self.slots[i as usize].0 = Some(Stream {
+        self.slots[i as usize].stream = Some(Stream {
             key,
             next_in_bucket,
             now: mark,
@@ -189,11 +193,9 @@ impl<'m> StreamTable<'m> {
             own: false,
             acked: 0,
             acked_by: None,
-            receipt: Hook::IDLE,
-            dict_segment: 0,
+            dict_group: 0,
             dict_index: 0,
             links: NONE,
-            group: [Hook::IDLE; 2],
             group_first: [0; 2],
         });
         Ok(i)
@@ -202,7 +204,7 @@ impl<'m> StreamTable<'m> {
     /// Forgets a stream that never got an event: a peer named it and wrote nothing.
     pub(crate) fn forget_if_empty(&mut self, i: u32) {
         let Some(s) = self.at(i) else { return };
-        if s.own || s.now.top.seq > 0 || s.links != NONE || s.dict_segment != 0 {
+        if s.own || s.now.top.seq > 0 || s.links != NONE {
             return;
         }
         let (bucket, next) = (self.bucket(&s.key.node), s.next_in_bucket);
@@ -217,7 +219,7 @@ impl<'m> StreamTable<'m> {
                 break;
             }
         }
-        self.slots[i as usize].0 = None;
+        self.slots[i as usize].stream = None;
         self.free_from = self.free_from.min(i);
     }
 

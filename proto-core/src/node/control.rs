@@ -143,7 +143,7 @@ impl Node<'_> {
         if s.own && seq > s.acked {
             s.acked = seq;
             s.acked_by = Some(peer.name);
-            self.receipts.push(&mut self.streams.slots, stream, receipt_hook);
+            self.receipts.push(&mut self.streams.slots, stream, |s| &mut s.receipt);
         }
     }
 
@@ -240,17 +240,5 @@ impl Node<'_> {
     /// Ends the session because the peer stayed silent.
     pub(super) fn give_up(&mut self, i: u32) {
         self.end(i, Code::Timeout, EndedBy::Us);
-    }
-}
-
-pub(super) fn receipt_hook(s: &mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook {
-    static_hook(s)
-}
-
-/// Streams in the queue of receipts exist: they are own streams, which are never forgotten.
-fn static_hook(s: &mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook {
-    match &mut s.0 {
-        Some(stream) => &mut stream.receipt,
-        None => unreachable!("own streams are never forgotten"),
     }
 }

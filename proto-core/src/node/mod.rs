@@ -39,16 +39,18 @@ use crate::log::DataKey;
 use crate::mem::Lent;
 use crate::policy::ReadGrant;
 use crate::recovery::Recovered;
-use crate::session::{Ending, LinkSlot, Session, SessionId, SessionSlot, SessionStats};
+use crate::session::{LinkSlot, Session, SessionSlot};
 use crate::streams::StreamTable;
 use crate::time::Now;
 use crate::timer::Timers;
 
 pub use append::{AppendError, Ticket};
 pub use commit::{Completion, Effect, LogPosition, WriteFault};
+pub use crate::session::{EndedBy, Ending, SessionId, SessionStats};
 pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};
+pub use timers::Reason;
 pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession};
 
 /// Something that happened, without payload. Told once.

@@ -2,7 +2,7 @@
 
 use super::{Node, UnknownSession};
 use crate::code::Code;
-use crate::session::{EndedBy, Ending, SessionId, State};
+use crate::session::{EndedBy, SessionId, State};
 use crate::time::Now;
 use crate::wire::frame::{FRAME_HEAD_MAX_BYTES, FrameHead, FrameType};
 
@@ -233,7 +233,7 @@ impl Node<'_> {
             FrameType::Ping => Ok(self.take_ping(i, body)?),
             FrameType::Pong => Ok(()),
             FrameType::Goodbye => {
-                self.end_with(i, Ending { code: None, by: EndedBy::Peer });
+                self.goodbye(i);
                 Ok(())
             }
             FrameType::Receipt | FrameType::Head => Err(Code::Version.into()),

@@ -1,0 +1,168 @@
+//! Which events go to a peer next, and packing them.
+
+use super::{Node, ReadFault, ReadRequest, Transmit};
+use crate::code::Code;
+use crate::event::Records;
+use crate::fifo::NONE;
+use crate::limits::{BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
+use crate::policy::Role;
+use crate::session::{FLIGHTS_MAX, Flight, Link, State};
+use crate::streams::Stream;
+use crate::time::Now;
+use crate::wire::batch;
+use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, emit};
+
+/// Smallest amount of batch bytes that may be unacknowledged: about two bandwidth-delay products
+/// of a 2G link.
+const WINDOW_MIN_BYTES: usize = 8 << 10;
+/// A batch is not made smaller than this for the sake of a slow link: compression would suffer.
+const BATCH_MIN_BYTES: usize = 4 << 10;
+/// Every so many batches a less urgent lane goes first, so that none starves.
+const TURNS: u32 = 8;
+
+impl Node<'_> {
+    /// Whether events of this stream are ours to send to that peer: it may read them, and it takes
+    /// them from us, which it does if they are ours or we are a hub.
+    pub(super) fn sends(&self, link: &Link, stream: &Stream) -> bool {
+        link.read.is_some() && (stream.key.node == self.config.name || self.config.role == Role::Hub)
+    }
+
+    /// Puts a link in line if there is something of its stream to send.
+    pub(super) fn queue_link(&mut self, l: u32) {
+        let link = &self.links[l as usize].0;
+        let i = link.session;
+        let Some(stream) = self.streams.at(link.stream) else { return };
+        let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
+        let sends = link.read.is_some() && (stream.key.node == self.config.name || self.config.role == Role::Hub);
+        if s.state != State::Live || !s.peer_vector_done || !sends || link.blocked || stream.readable_upto(link.sent + 1) <= link.sent {
+            return;
+        }
+        let lane = stream.key.lane as usize;
+        s.lanes[lane].push(&mut self.links, l, |l| &mut l.0.turn);
+        self.mark_ready(i);
+    }
+
+    /// The next read for session `i`, if it may send now.
+    pub(super) fn next_read(&mut self, i: u32, out_bytes: usize) -> Option<ReadRequest> {
+        let timing = self.config.timing;
+        let share = self.limits.credit_bytes;
+        let s = &mut self.sessions[i as usize].0;
+        let hello = s.hello.filter(|_| s.peer_vector_done && s.vector_done && !s.goodbye_sent)?;
+        let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
+        let alone = s.in_flight == 0;
+        if s.read.is_some() || s.needs_credit > 0 || s.credit < CREDIT_MIN_BYTES || s.flights.is_full() || (s.in_flight >= window && !alone) {
+            return None;
+        }
+        s.turns = s.turns.wrapping_add(1);
+        let l = loop {
+            let order: [usize; 3] = if s.turns.is_multiple_of(TURNS) { [1, 2, 0] } else { [0, 1, 2] };
+            let lane = order.into_iter().find(|&lane| !s.lanes[lane].is_empty())?;
+            let l = s.lanes[lane].pop(&mut self.links, |l| &mut l.0.turn)?;
+            let link = &self.links[l as usize].0;
+            let upto = self.streams.at(link.stream).map_or(0, |s| s.readable_upto(link.sent + 1));
+            if upto > link.sent && !link.blocked {
+                break l;
+            }
+        };
+        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let raw = compressed as u64 * s.pace.ratio_256 / 256;
+        let max = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
+        let bytes = (raw as usize).min(max.saturating_sub(BATCH_SLACK_BYTES)).min(hello.batch_bytes as usize).min(self.limits.batch_bytes);
+        self.tokens += 1;
+        s.read = Some((self.tokens, l));
+        let (token, session) = (self.tokens, self.id(i));
+        let link = &self.links[l as usize].0;
+        let (grant, stream, from_seq) = (link.read?, link.stream, link.sent + 1);
+        let upto_seq = self.streams.at(stream)?.readable_upto(from_seq);
+        Some(ReadRequest { token, session, grant, stream, from_seq, upto_seq, bytes })
+    }
+
+    /// Answers a [`ReadRequest`]: packs the events into `out`. An answer to a session that has
+    /// ended meanwhile is ignored. `records` may hold fewer events than were asked for.
+    pub fn complete_read(
+        &mut self,
+        now: Now,
+        request: &ReadRequest,
+        records: Result<Records<'_>, ReadFault>,
+        out: &mut [u8],
+    ) -> Transmit {
+        self.at(now);
+        let Ok(i) = self.session(request.session) else { return Transmit::Idle };
+        let Some((token, l)) = self.s(i).read else { return Transmit::Idle };
+        if token != request.token {
+            return Transmit::Idle;
+        }
+        self.s(i).read = None;
+        let records = match records {
+            Ok(r) if r.first_seq == request.from_seq => r,
+            _ => {
+                self.links[l as usize].0.blocked = true;
+                self.s(i).stats.blocked += 1;
+                self.mark_ready(i);
+                return Transmit::Idle;
+            }
+        };
+        // Before the first event goes out, the peer's history up to there is compared with ours
+        // (docs/PROTOCOL.md#fork-1).
+        let link = &mut self.links[l as usize].0;
+        if records.first_seq == link.peer_have + 1
+            && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
+        {
+            let stream = link.stream;
+            self.forked(i, stream);
+            return Transmit::Idle;
+        }
+        self.pack(i, l, request, &records, out)
+    }
+
+    fn pack(&mut self, i: u32, l: u32, request: &ReadRequest, records: &Records<'_>, out: &mut [u8]) -> Transmit {
+        let Some(hello) = self.s(i).hello else { return Transmit::Idle };
+        let first = records.iter().next().map_or(0, |e| e.payload.len());
+        let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
+        if need > out.len() || need > hello.frame_bytes as usize || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize {
+            // The peer does not take events of this size.
+            self.links[l as usize].0.blocked = true;
+            self.s(i).stats.blocked += 1;
+            self.mark_ready(i);
+            return Transmit::Idle;
+        }
+        if need > self.s(i).credit {
+            let s = self.s(i);
+            s.needs_credit = need;
+            s.blocked_due = Some(need);
+            self.queue_link(l);
+            return Transmit::Idle;
+        }
+        let handle = self.links[l as usize].0.handle;
+        let room = out.len().min(self.s(i).credit);
+        let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
+        let mut made = None;
+        let n = emit(&mut out[..room], FrameType::Batch, false, |body| {
+            made = batch::emit(handle, records, request.bytes.max(1), codecs, hello.codecs, scratch, body);
+            made.as_ref().map(|m| m.body_bytes)
+        });
+        let Some((n, made)) = n.zip(made).filter(|_| handle != NONE) else {
+            self.end(i, Code::Limit, crate::session::EndedBy::Us);
+            return Transmit::Idle;
+        };
+        self.links[l as usize].0.sent = made.last_seq;
+        let (at, share) = (self.now.at, self.limits.credit_bytes);
+        let s = self.s(i);
+        let flight = Flight { link: l, last_seq: made.last_seq, bytes: n, at, delivered: s.pace.delivered };
+        let _ = s.flights.push_back(flight);
+        s.in_flight += n;
+        s.credit -= n;
+        s.stats.sent += made.count;
+        let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
+        s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
+        let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize)) || s.flights.len() == FLIGHTS_MAX;
+        self.queue_link(l);
+        let s = self.s(i);
+        // The last one for now: the sender waits, so the acknowledgement should not.
+        if window_full || s.lanes.iter().all(crate::fifo::Fifo::is_empty) {
+            out[0] |= FLAG;
+        }
+        self.mark_ready(i);
+        self.count(i, n)
+    }
+}

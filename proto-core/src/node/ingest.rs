@@ -1,0 +1,175 @@
+//! A batch from a peer is checked and goes into the log: whole or not at all.
+
+use super::Node;
+use super::commit::{NoRoom, event_cost};
+use super::receive::Refused;
+use crate::code::Code;
+use crate::event::{Event, flags};
+use crate::fifo::NONE;
+use crate::hlc::Observed;
+use crate::session::EndedBy;
+use crate::streams::{Position, Stream};
+use crate::varint::Reader;
+use crate::wire::batch::{BatchHead, Columns};
+use crate::wire::frame::FrameHead;
+
+/// Why a stream of this node was left, as its successor's declaration says.
+pub(super) const LEFT_AFTER_ROLLBACK: u8 = 1;
+
+impl Node<'_> {
+    pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
+        if !self.s(i).peer_vector_done {
+            return Err(Code::State.into());
+        }
+        if let Some(code) = self.commit.failed() {
+            return Err(code.into());
+        }
+        let mut r = Reader::new(body);
+        let batch = BatchHead::parse(&mut r, self.limits.batch_bytes)?;
+        let l = self.link_of(i, batch.handle)?;
+        let n = self.links[l as usize].0.stream;
+        let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
+        if batch.first_seq > next {
+            return Err(Code::Gap.into());
+        }
+        let mut scratch = core::mem::replace(&mut self.scratch, crate::mem::Lent::Borrowed(&mut []));
+        let outcome = match scratch.get_mut(..batch.raw_bytes) {
+            Some(raw) => self.unpack(i, l, &batch, r.rest(), raw),
+            None => Err(Code::BadBatch.into()),
+        };
+        self.scratch = scratch;
+        outcome?;
+        let s = self.s(i);
+        s.credit_owed += head.head_bytes + head.body_bytes;
+        s.ack_soon |= head.flag;
+        // What was lent beyond the session's share is not given again.
+        let extra = core::mem::take(&mut s.rx_extra);
+        s.credit_owed = s.credit_owed.saturating_sub(extra);
+        self.return_extra(i);
+        self.mark_ready(i);
+        Ok(())
+    }
+
+    /// The link that the peer's handle names, if the peer may write there. The answer for a stream
+    /// that exists and one that does not is the same (docs/PROTOCOL.md#policy-2).
+    fn link_of(&mut self, i: u32, handle: u32) -> Result<u32, Code> {
+        let s = &self.sessions[i as usize].0;
+        if handle >= s.peer_handles {
+            return Err(Code::State);
+        }
+        let named = |l: &u32| self.links.get(*l as usize).is_some_and(|k| k.0.session == i && k.0.peer_handle == handle);
+        let l = Some(s.rx_link).filter(named).or_else(|| self.links_of(i).find(named)).ok_or(Code::Origin)?;
+        if self.links[l as usize].0.write.is_none() {
+            return Err(Code::Origin);
+        }
+        self.s(i).rx_link = l;
+        Ok(l)
+    }
+
+    fn unpack(&mut self, i: u32, l: u32, batch: &BatchHead, data: &[u8], raw: &mut [u8]) -> Result<(), Refused> {
+        self.codecs.decompress(batch.codec, data, raw)?;
+        let columns = Columns::parse(raw, batch, self.limits.event_bytes)?;
+        let n = self.links[l as usize].0.stream;
+        let stream = self.streams.at(n).ok_or(Code::State)?;
+        let have = stream.now.have;
+        // What is here already, and what lies beyond a gap that this batch fills, is not stored
+        // again.
+        let last_wanted = stream.gap_end.map_or(u64::MAX, |g| g.seq);
+        let known = (have.seq + 1 - batch.first_seq).min(batch.count);
+        let fresh = || {
+            let numbered = columns.iter().zip(batch.first_seq..);
+            numbered.skip(known as usize)
+        };
+        if known == batch.count {
+            self.s(i).stats.duplicates += known;
+            self.queue_ack(l);
+            return Ok(());
+        }
+        check_events(stream, have, fresh(), last_wanted, batch)?;
+        let wanted = || fresh().take_while(|(_, seq)| *seq <= last_wanted);
+        let cost = wanted().map(|(e, _)| event_cost(e.payload.len())).sum();
+        match self.reserve(cost) {
+            Ok(()) => {}
+            Err(NoRoom::Busy | NoRoom::DiskFull) => return Err(Refused::NoRoom),
+            Err(NoRoom::Failed(code)) => return Err(code.into()),
+        }
+        let mut at = have;
+        for (mut e, seq) in wanted() {
+            if self.clock.observe(e.hlc, self.now.wall_ms) == Observed::Future {
+                e.flags |= flags::FUTURE;
+            }
+            self.put_event(n, seq, &at.chain, &e).map_err(|_| Refused::Bad(Code::Storage))?;
+            at = Position { seq, chain: at.chain.then(&e) };
+        }
+        let s = self.s(i);
+        s.stats.duplicates += known;
+        s.stats.received += at.seq - have.seq;
+        let link = &mut self.links[l as usize].0;
+        link.peer_have = link.peer_have.max(batch.last_seq());
+        link.sent = link.sent.max(batch.last_seq());
+        self.left_behind(n, at.seq);
+        Ok(())
+    }
+
+    /// A peer gave us events of the stream that we write ourselves: our log had lost its tail. We
+    /// must never use its next numbers again.
+    fn left_behind(&mut self, n: u32, seq: u64) {
+        let Some(s) = self.streams.at(n) else { return };
+        let key = s.key;
+        if key.node == self.config.name && key.incarnation == self.incarnation {
+            self.tail_lost = Some(key);
+            self.change_incarnation(seq, LEFT_AFTER_ROLLBACK);
+        }
+    }
+
+    /// Something of the link's stream became durable, or came again: the peer is to hear of it.
+    pub(super) fn queue_ack(&mut self, l: u32) {
+        let link = &self.links[l as usize].0;
+        let i = link.session;
+        let durable = self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq);
+        let told = link.write.is_some() && link.peer_handle != NONE;
+        let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
+        if !told || durable == 0 || s.state != crate::session::State::Live {
+            return;
+        }
+        s.acks.push(&mut self.links, l, |l| &mut l.0.ack);
+        let wait = if s.ack_soon { 0 } else { self.config.timing.ack_delay_ms };
+        s.ack_at = s.ack_at.min(self.now.at.after_ms(wait));
+        if core::mem::take(&mut s.ack_soon) {
+            s.ack_at = self.now.at;
+        }
+        self.set_timer(i);
+        self.mark_ready(i);
+    }
+
+    /// A fork was found in session `i`.
+    pub(super) fn forked(&mut self, i: u32, stream: u32) {
+        self.fork = self.streams.at(stream).map(|s| s.key);
+        self.end(i, Code::Fork, EndedBy::Us);
+    }
+}
+
+/// Stamps must grow along the stream, and the chain must come out where the sender says. Nothing
+/// has been stored yet.
+fn check_events<'a>(
+    stream: &Stream,
+    have: Position,
+    events: impl Iterator<Item = (Event<'a>, u64)>,
+    last_wanted: u64,
+    batch: &BatchHead,
+) -> Result<(), Code> {
+    let mut chain = have.chain;
+    let mut newest = if stream.gap_end.is_none() { stream.last_hlc } else { crate::hlc::Hlc::ZERO };
+    for (e, seq) in events {
+        if e.hlc <= newest {
+            return Err(Code::HlcRange);
+        }
+        newest = e.hlc;
+        chain = chain.then(&e);
+        // Behind the gap our own log continues: the two must meet there.
+        if seq == last_wanted && stream.gap_end.is_some_and(|g| g.chain != chain) {
+            return Err(Code::Fork);
+        }
+    }
+    if chain.tag() == batch.tag { Ok(()) } else { Err(Code::BadBatch) }
+}

@@ -1,0 +1,252 @@
+//! Frames for a peer, made when its socket has room for them.
+
+use super::Node;
+use crate::code::Code;
+use crate::event::ChainTag;
+use crate::fifo::NONE;
+use crate::limits::CREDIT_MIN_BYTES;
+use crate::policy::ReadGrant;
+use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
+use crate::time::{Instant, Now};
+use crate::varint::Writer;
+use crate::wire::control::{ErrorBody, Hello, emit_number};
+use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, emit};
+use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
+
+/// The id names no session: it has ended and its end was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UnknownSession;
+
+/// What to do with a writable socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// Nothing now; [`Node::poll_ready`] will name the session.
+    Idle,
+    /// Send this many bytes of the buffer.
+    Bytes(usize),
+    /// Read events from the log and hand them to [`Node::complete_read`]; nothing else is sent
+    /// meanwhile except what is urgent.
+    Read(ReadRequest),
+    /// Everything was sent: close the connection.
+    Close,
+}
+
+/// Events wanted from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// To be given back with the answer.
+    pub token: u64,
+    /// For whom.
+    pub session: SessionId,
+    /// The permission, and which stream.
+    pub grant: ReadGrant,
+    /// Number of the stream at this node.
+    pub stream: u32,
+    /// First event wanted.
+    pub from_seq: u64,
+    /// Last event that may be given: what lies beyond is not durable.
+    pub upto_seq: u64,
+    /// About how many bytes of payload are wanted; at least one event is.
+    pub bytes: usize,
+}
+
+/// Why events could not be read. The stream is not sent on; the rest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadFault(pub Code);
+
+impl Node<'_> {
+    /// Fills `out` with frames for the peer. `out` should hold
+    /// [`Limits::frame_bytes`](crate::limits::Limits::frame_bytes) and a little; smaller buffers
+    /// (down to about 128 bytes) work and get smaller frames.
+    ///
+    /// # Errors
+    /// [`UnknownSession`]: close the connection.
+    pub fn poll_transmit(&mut self, now: Now, id: SessionId, out: &mut [u8]) -> Result<Transmit, UnknownSession> {
+        self.at(now);
+        let i = self.session(id)?;
+        if let State::Ending(last) = self.s(i).state {
+            self.s(i).state = State::Closing;
+            self.mark_ready(i);
+            let frame = match last {
+                LastFrame::Error(code) => {
+                    let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
+                    emit(out, FrameType::Error, false, |b| body.emit(b))
+                }
+                LastFrame::Goodbye => emit(out, FrameType::Goodbye, false, |_| Some(0)),
+            };
+            if let Some(n) = frame {
+                return Ok(self.count(i, n));
+            }
+        }
+        if self.s(i).state == State::Closing {
+            self.recycle(i);
+            return Ok(Transmit::Close);
+        }
+        let n = self.put_control(i, out);
+        if n > 0 {
+            self.mark_ready(i);
+            return Ok(self.count(i, n));
+        }
+        if let Some(request) = self.next_read(i, out.len()) {
+            return Ok(Transmit::Read(request));
+        }
+        if self.s(i).finishing && !self.s(i).goodbye_sent && self.is_caught_up(i) {
+            self.s(i).goodbye_sent = true;
+            if let Some(n) = emit(out, FrameType::Goodbye, false, |_| Some(0)) {
+                return Ok(self.count(i, n));
+            }
+        }
+        Ok(Transmit::Idle)
+    }
+
+    pub(super) fn count(&mut self, i: u32, n: usize) -> Transmit {
+        self.s(i).stats.bytes_out += n as u64;
+        Transmit::Bytes(n)
+    }
+
+    /// All control frames that are due and fit.
+    fn put_control(&mut self, i: u32, out: &mut [u8]) -> usize {
+        let mut at = 0;
+        let mut put = |frame: &mut dyn FnMut(&mut [u8]) -> Option<usize>| {
+            let n = frame(&mut out[at..]).unwrap_or(0);
+            at += n;
+            n > 0
+        };
+        if self.s(i).hello_due {
+            let hello = self.hello();
+            if !put(&mut |o| emit(o, FrameType::Hello, false, |b| hello.emit(b))) {
+                return 0;
+            }
+            self.s(i).hello_due = false;
+        }
+        while !self.s(i).vector_done || self.s(i).announce != NONE {
+            if !put(&mut |o| self.put_vector(i, o)) {
+                break;
+            }
+        }
+        if let Some(n) = self.s(i).pong_due.filter(|&n| put(&mut |o| emit(o, FrameType::Pong, false, |b| emit_number(b, n)))) {
+            let _ = n;
+            self.s(i).pong_due = None;
+        }
+        if self.acks_are_due(i) {
+            put(&mut |o| self.put_acks(i, o));
+        }
+        // Credit goes in portions worth their frame, or when the peer says that it waits.
+        let (owed, share) = (self.s(i).credit_owed, self.limits.credit_bytes);
+        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).rx_extra > 0 && owed > 0 {
+            if put(&mut |o| emit(o, FrameType::Credit, false, |b| emit_number(b, owed as u64))) {
+                let s = self.s(i);
+                s.credit_owed = 0;
+                s.rx_credit += owed;
+            }
+        }
+        if let Some(need) = self.s(i).blocked_due {
+            if put(&mut |o| emit(o, FrameType::Blocked, false, |b| emit_number(b, need as u64))) {
+                self.s(i).blocked_due = None;
+            }
+        }
+        if self.s(i).ping_due && put(&mut |o| emit(o, FrameType::Ping, false, |b| emit_number(b, 0))) {
+            self.s(i).ping_due = false;
+        }
+        at
+    }
+
+    fn hello(&mut self) -> Hello {
+        Hello {
+            features: 0,
+            codecs: self.codecs.bits(),
+            frame_bytes: self.limits.frame_bytes as u32,
+            batch_bytes: self.limits.batch_bytes as u32,
+            credit_bytes: self.limits.credit_bytes as u32,
+            deployment: self.config.deployment,
+            wall_ms: self.now.wall_ms,
+        }
+    }
+
+    /// One VECTOR frame with as many entries as fit.
+    fn put_vector(&mut self, i: u32, out: &mut [u8]) -> Option<usize> {
+        let (me, peer) = (self.config.name, self.peer(i).ok()?);
+        let (mut l, mut entries) = (self.s(i).announce, 0);
+        let room = out.len().min(FRAME_HEAD_MAX_BYTES + CONTROL_BODY_MAX_BYTES);
+        let (links, streams) = (&self.links, &self.streams);
+        let n = emit(&mut out[..room], FrameType::Vector, false, |body| {
+            let mut w = Writer::new(body);
+            while let Some(link) = links.get(l as usize) {
+                // Only streams that the peer may read have a handle and are told.
+                if let (Some(grant), Some(s)) = (super::granted(link), streams.at(link.0.stream)) {
+                    if w.room() < ENTRY_MAX_BYTES {
+                        break;
+                    }
+                    let have = s.durable.have;
+                    let tag: ChainTag = if have.seq > 0 { have.chain.tag() } else { [0; 8] };
+                    let entry = Entry { key: *grant.stream(), seq: have.seq, tag };
+                    entry.emit(&mut w, &me, &peer.name).ok()?;
+                    entries += 1;
+                }
+                l = link.0.next;
+            }
+            Some(w.len())
+        })?;
+        let last = l == NONE;
+        let s = self.s(i);
+        if entries == 0 && !last {
+            return None;
+        }
+        s.announce = l;
+        if last && !s.vector_done {
+            s.vector_done = true;
+            out[0] |= crate::wire::frame::FLAG;
+        } else if entries == 0 {
+            return None;
+        }
+        Some(n)
+    }
+
+    fn acks_are_due(&mut self, i: u32) -> bool {
+        let now = self.now.at;
+        let s = self.s(i);
+        !s.acks.is_empty() && s.ack_at <= now
+    }
+
+    /// One ACK frame for the streams that became durable (docs/PROTOCOL.md#ack-2): only `durable` is
+    /// ever looked at here.
+    fn put_acks(&mut self, i: u32, out: &mut [u8]) -> Option<usize> {
+        let room = out.len().min(FRAME_HEAD_MAX_BYTES + CONTROL_BODY_MAX_BYTES);
+        let (sessions, links, streams) = (&mut self.sessions, &mut self.links, &self.streams);
+        let s = &mut sessions[i as usize].0;
+        let n = emit(&mut out[..room], FrameType::Ack, false, |body| {
+            let mut w = Writer::new(body);
+            while w.room() >= 2 * crate::varint::VARINT_MAX_BYTES {
+                let Some(l) = s.acks.pop(links, |l| &mut l.0.ack) else { break };
+                let link = &mut links[l as usize].0;
+                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq);
+                link.acked = durable;
+                w.varint(u64::from(link.peer_handle)).ok()?;
+                w.varint(durable).ok()?;
+            }
+            Some(w.len()).filter(|n| *n > 0)
+        });
+        if s.acks.is_empty() {
+            s.ack_at = Instant::FAR;
+        }
+        self.set_timer(i);
+        self.check_caught_up(i);
+        n
+    }
+
+    /// The peer has said GOODBYE back, or said it first: nothing was left.
+    pub(super) fn goodbye(&mut self, i: u32) {
+        let by = if self.s(i).goodbye_sent { EndedBy::Us } else { EndedBy::Peer };
+        self.end_with(i, Ending { code: None, by });
+    }
+}
+
+/// How long a refused peer should stay away.
+fn retry_after_s(code: Code) -> u16 {
+    match code {
+        Code::Overloaded | Code::Stopping => 30,
+        Code::Storage | Code::DiskFull | Code::ReadOnly => 300,
+        _ => 0,
+    }
+}
