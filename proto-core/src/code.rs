@@ -81,6 +81,8 @@ codes! {
         "Only Ropeway nodes with a signed certificate may connect; enrol the device first.";
     212 NotAHub "not a hub" "The node at this address has no hub certificate, so it may not act as one."
         "Check the address; somebody may be posing as your hub.";
+    213 NameTaken "name taken" "The CA has signed another key for this name already; nothing was signed."
+        "Choose another name for the new device; if it replaces the old one, sign again with --replace.";
     301 Locked "locked" "Another process works on this data directory."
         "Wait for it to end or stop it; `ropeway status` shows its process id.";
     302 Corrupt "corrupt" "A part of the log is damaged; the rest is served, nothing was cut off."

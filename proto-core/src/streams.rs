@@ -141,7 +141,10 @@ impl<'m> StreamTable<'m> {
     fn bucket(&self, name: &NodeName) -> usize {
         // FNV-1a: names come from certificates that our own CA signed, so nobody can choose them
         // to collide.
-        let h = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+        let h = name
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
         (h % self.buckets.len().max(1) as u64) as usize
     }
 

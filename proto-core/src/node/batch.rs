@@ -34,7 +34,12 @@ impl Node<'_> {
         let Some(stream) = self.streams.at(link.stream) else { return };
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
         let sends = link.read.is_some() && (stream.key.node == self.config.name || self.config.role == Role::Hub);
-        if s.state != State::Live || !s.peer_vector_done || !sends || link.blocked || stream.readable_upto(link.sent + 1) <= link.sent {
+        if s.state != State::Live
+            || !s.peer_vector_done
+            || !sends
+            || link.blocked
+            || stream.readable_upto(link.sent + 1) <= link.sent
+        {
             return;
         }
         let lane = stream.key.lane as usize;
@@ -50,7 +55,12 @@ impl Node<'_> {
         let hello = s.hello.filter(|_| s.peer_vector_done && s.vector_done && !s.goodbye_sent)?;
         let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
         let alone = s.in_flight == 0;
-        if s.read.is_some() || s.needs_credit > 0 || s.credit < CREDIT_MIN_BYTES || s.flights.is_full() || (s.in_flight >= window && !alone) {
+        if s.read.is_some()
+            || s.needs_credit > 0
+            || s.credit < CREDIT_MIN_BYTES
+            || s.flights.is_full()
+            || (s.in_flight >= window && !alone)
+        {
             return None;
         }
         s.turns = s.turns.wrapping_add(1);
@@ -67,7 +77,10 @@ impl Node<'_> {
         let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
         let raw = compressed as u64 * s.pace.ratio_256 / 256;
         let max = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
-        let bytes = (raw as usize).min(max.saturating_sub(BATCH_SLACK_BYTES)).min(hello.batch_bytes as usize).min(self.limits.batch_bytes);
+        let bytes = (raw as usize)
+            .min(max.saturating_sub(BATCH_SLACK_BYTES))
+            .min(hello.batch_bytes as usize)
+            .min(self.limits.batch_bytes);
         self.tokens += 1;
         s.read = Some((self.tokens, l));
         let (token, session) = (self.tokens, self.id(i));
@@ -119,7 +132,10 @@ impl Node<'_> {
         let Some(hello) = self.s(i).hello else { return Transmit::Idle };
         let first = records.iter().next().map_or(0, |e| e.payload.len());
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
-        if need > out.len() || need > hello.frame_bytes as usize || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize {
+        if need > out.len()
+            || need > hello.frame_bytes as usize
+            || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
+        {
             // The peer does not take events of this size.
             self.links[l as usize].0.blocked = true;
             self.s(i).stats.blocked += 1;
@@ -155,7 +171,8 @@ impl Node<'_> {
         s.stats.sent += made.count;
         let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
         s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
-        let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize)) || s.flights.len() == FLIGHTS_MAX;
+        let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize))
+            || s.flights.len() == FLIGHTS_MAX;
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.

@@ -230,7 +230,10 @@ impl<'m> Commit<'m> {
 
     fn wants_provision(&self) -> bool {
         let low = self.pages_left() * 4 < self.segment_pages;
-        low && self.provisioned <= self.segment && !self.provisioning && self.provision_fault.is_none() && self.failed.is_none()
+        low && self.provisioned <= self.segment
+            && !self.provisioning
+            && self.provision_fault.is_none()
+            && self.failed.is_none()
     }
 
     /// Seals the group that fills; the bytes to write and where they go.
@@ -411,7 +414,10 @@ impl Node<'_> {
                     self.retry_waiting();
                 }
             }
-            Completion::WriteFailed { fault: fault @ (WriteFault::Full | WriteFault::ReadOnly), provisioning: true } => {
+            Completion::WriteFailed {
+                fault: fault @ (WriteFault::Full | WriteFault::ReadOnly),
+                provisioning: true,
+            } => {
                 self.commit.provisioning = false;
                 self.commit.provision_fault = Some(fault);
             }
@@ -448,7 +454,9 @@ impl Node<'_> {
             }
         }
         for i in 0..self.sessions.len() as u32 {
-            if self.sessions[i as usize].0.state == crate::session::State::Live && self.sessions[i as usize].0.peer_vector_done {
+            if self.sessions[i as usize].0.state == crate::session::State::Live
+                && self.sessions[i as usize].0.peer_vector_done
+            {
                 self.check_caught_up(i);
             }
         }

@@ -57,7 +57,8 @@ impl Node<'_> {
         if handle >= s.peer_handles {
             return Err(Code::State);
         }
-        let named = |l: &u32| self.links.get(*l as usize).is_some_and(|k| k.0.session == i && k.0.peer_handle == handle);
+        let named =
+            |l: &u32| self.links.get(*l as usize).is_some_and(|k| k.0.session == i && k.0.peer_handle == handle);
         let l = Some(s.rx_link).filter(named).or_else(|| self.links_of(i).find(named)).ok_or(Code::Origin)?;
         if self.links[l as usize].0.write.is_none() {
             return Err(Code::Origin);

@@ -44,9 +44,9 @@ use crate::streams::StreamTable;
 use crate::time::Now;
 use crate::timer::Timers;
 
+pub use crate::session::{EndedBy, Ending, SessionId, SessionStats};
 pub use append::{AppendError, Ticket};
 pub use commit::{Completion, Effect, LogPosition, WriteFault};
-pub use crate::session::{EndedBy, Ending, SessionId, SessionStats};
 pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};

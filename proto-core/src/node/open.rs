@@ -4,7 +4,7 @@ use super::Node;
 use crate::code::Code;
 use crate::fifo::NONE;
 use crate::policy::{Grants, PeerIdentity, Principal, authorize, reads_everything};
-use crate::session::{Ending, EndedBy, LastFrame, Link, Session, SessionId, State};
+use crate::session::{EndedBy, Ending, LastFrame, Link, Session, SessionId, State};
 use crate::time::{Instant, Now};
 
 /// Why a session could not begin.
@@ -48,7 +48,14 @@ impl Node<'_> {
         let i = free.ok_or(OpenError::Full)? as u32;
         let (at, credit) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
-        *s = Session { state: State::Live, peer: Some(peer), opened: at, last_rx: at, rx_credit: credit, ..Session::new(s.generation) };
+        *s = Session {
+            state: State::Live,
+            peer: Some(peer),
+            opened: at,
+            last_rx: at,
+            rx_credit: credit,
+            ..Session::new(s.generation)
+        };
         self.link_known_streams(i, &peer);
         self.set_timer(i);
         self.mark_ready(i);
@@ -177,7 +184,15 @@ impl Node<'_> {
         } else {
             NONE
         };
-        slot.0 = Link { session: i, stream, next_of_stream: of_stream, read: grants.read, write: grants.write, handle, ..Link::FREE };
+        slot.0 = Link {
+            session: i,
+            stream,
+            next_of_stream: of_stream,
+            read: grants.read,
+            write: grants.write,
+            handle,
+            ..Link::FREE
+        };
         if s.links_tail == NONE {
             s.links = l;
         } else {

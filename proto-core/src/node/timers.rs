@@ -62,7 +62,11 @@ impl Node<'_> {
             (s.opened.after_ms(t.hello_timeout_ms), Reason::Hello)
         };
         // An acknowledgement that is overdue waits for the socket, not for time.
-        if s.ack_at != Instant(0) && s.ack_at > self.now.at && s.ack_at < talk.0 { (s.ack_at, Reason::Ack) } else { talk }
+        if s.ack_at != Instant(0) && s.ack_at > self.now.at && s.ack_at < talk.0 {
+            (s.ack_at, Reason::Ack)
+        } else {
+            talk
+        }
     }
 
     pub(super) fn set_timer(&mut self, i: u32) {

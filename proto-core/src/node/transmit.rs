@@ -125,7 +125,9 @@ impl Node<'_> {
                 break;
             }
         }
-        if let Some(n) = self.s(i).pong_due.filter(|&n| put(&mut |o| emit(o, FrameType::Pong, false, |b| emit_number(b, n)))) {
+        if let Some(n) =
+            self.s(i).pong_due.filter(|&n| put(&mut |o| emit(o, FrameType::Pong, false, |b| emit_number(b, n))))
+        {
             let _ = n;
             self.s(i).pong_due = None;
         }

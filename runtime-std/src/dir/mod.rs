@@ -1,0 +1,174 @@
+//! The data directory: where everything of one node lies.
+//!
+//! ```text
+//! node.json            name, role, deployment; written last by keygen: with it there is a node
+//! keys/log.key         64 hexadecimal digits, 0600
+//! tls/node.key         private key (PKCS#8 PEM, 0600)    tls/node.csr   request for a certificate
+//! tls/node.crt         this node's certificate           tls/ca.crt     the CA it trusts
+//! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
+//! log/                 segments                          quarantine/    what was set aside
+//! lock                 held by the process that works here; holds its process id
+//! ```
+
+mod file;
+mod lock;
+mod node;
+mod secret;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ropeway_core::code::Code;
+
+pub use file::{Access, read_bounded, write_atomic};
+pub(crate) use file::{folder_of, read_open};
+pub use lock::DirLock;
+pub use node::NodeFile;
+pub(crate) use node::role_str as node_role_str;
+pub use secret::{LogKey, read_secret};
+pub(crate) use secret::{hex, unhex};
+
+use crate::error::{Error, IoContext, Result};
+use crate::identity::DeploymentId;
+
+/// A data directory by its path. Holds no file open and no lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident $rel:literal;)*) => {
+        impl DataDir {
+            $($(#[$doc])* #[must_use] pub fn $name(&self) -> PathBuf { self.root.join($rel) })*
+        }
+    };
+}
+
+paths! {
+    /// Who lives here.
+    node_json "node.json";
+    /// The key of the log.
+    log_key "keys/log.key";
+    /// Folder of the TLS files.
+    tls "tls";
+    /// Certificate of the CA.
+    ca_crt "tls/ca.crt";
+    /// Private key of the CA; hubs only.
+    ca_key "tls/ca.key";
+    /// Certificate of this node.
+    node_crt "tls/node.crt";
+    /// Private key of this node.
+    node_key "tls/node.key";
+    /// Request for a certificate.
+    node_csr "tls/node.csr";
+    /// What this CA has signed, one JSON object a line.
+    issued "tls/issued.ndjson";
+    /// Folder of the log's segments.
+    log "log";
+    /// Folder of what was set aside.
+    quarantine "quarantine";
+    /// The file that a working process locks.
+    lock "lock";
+}
+
+/// Everything that keygen may have left behind; anything else is not ours to touch.
+const OURS: [&str; 6] = ["node.json", "keys", "tls", "log", "quarantine", "lock"];
+
+impl DataDir {
+    /// Names a directory; looks at nothing.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory that holds a node.
+    ///
+    /// # Errors
+    /// [`Code::NotInitialised`] if there is none; [`Code::Config`], [`Code::FormatNewer`] or
+    /// [`Code::Io`] if its `node.json` cannot be used.
+    pub fn open(root: impl Into<PathBuf>) -> Result<(Self, NodeFile)> {
+        let dir = Self::new(root);
+        let node = dir.node()?;
+        Ok((dir, node))
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads `node.json`.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`].
+    pub fn node(&self) -> Result<NodeFile> {
+        NodeFile::read(self)
+    }
+
+    /// Writes the deployment that a clinic's certificate names into `node.json`, once; from then on
+    /// a certificate of another deployment is refused. Call it under the [`DirLock`].
+    ///
+    /// # Errors
+    /// [`Code::Deployment`] if another one is written there; [`Code::Io`] and those of
+    /// [`DataDir::open`].
+    pub fn record_deployment(&self, deployment: DeploymentId) -> Result<NodeFile> {
+        let mut node = self.node()?;
+        match node.deployment {
+            Some(known) if known == deployment => {}
+            Some(known) => {
+                let what = format!("it belongs to deployment {known}, the certificate to {deployment}");
+                return Err(Error::at(Code::Deployment, &self.node_json(), what));
+            }
+            None => {
+                node.deployment = Some(deployment);
+                node.write(self)?;
+            }
+        }
+        Ok(node)
+    }
+
+    /// Reads the key of the log.
+    ///
+    /// # Errors
+    /// [`Code::KeyMissing`], [`Code::KeyBad`], [`Code::KeyExposed`] or [`Code::Io`].
+    pub fn read_log_key(&self) -> Result<LogKey> {
+        secret::read_log_key(&self.log_key())
+    }
+
+    /// Whether `node.json` exists in any form.
+    pub(crate) fn is_initialised(&self) -> Result<bool> {
+        exists(&self.node_json())
+    }
+
+    /// Makes the folders (0700). Refuses a directory that holds files of others, because its
+    /// permissions would be changed.
+    pub(crate) fn create(&self) -> Result<()> {
+        match fs::read_dir(&self.root) {
+            Ok(entries) => {
+                for entry in entries {
+                    let name = entry.at("listing", &self.root)?.file_name();
+                    let name = name.to_string_lossy();
+                    if !OURS.contains(&name.as_ref()) && !file::is_temporary(&name) {
+                        let what = format!("the directory holds something else already ({name})");
+                        return Err(Error::at(Code::BadArgument, &self.root, what));
+                    }
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).at("listing", &self.root),
+        }
+        for folder in [self.root.clone(), self.root.join("keys"), self.tls(), self.log(), self.quarantine()] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).at("creating", &folder)?;
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).at("closing to others", &folder)?;
+        }
+        file::sync_dir(&self.root)
+    }
+}
+
+/// Whether there is a file, where "cannot tell" is an error and not a no.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().at("looking for", path)
+}

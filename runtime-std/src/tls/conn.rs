@@ -1,0 +1,198 @@
+//! One TLS connection without a socket: bytes of the wire in and out, plain bytes out and in.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use ropeway_core::code::Code;
+use ropeway_core::policy::PeerIdentity;
+use rustls::client::ClientConfig;
+use rustls::server::ServerConfig;
+use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
+use rustls_pki_types::ServerName;
+
+use super::clock::Clock;
+use super::{TlsOptions, client_config, server_config, tls_error, verify};
+use crate::error::{Error, Result};
+use crate::identity::{CertIdentity, DeploymentId, NodeIdentity};
+
+/// Makes connections that were accepted. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Server {
+    config: Arc<ServerConfig>,
+    deployment: DeploymentId,
+    clock: Clock,
+}
+
+impl Server {
+    /// A server with this identity.
+    ///
+    /// # Errors
+    /// As [`server_config`].
+    pub fn new(id: &NodeIdentity, options: &TlsOptions) -> Result<Self> {
+        let config = server_config(id, options)?;
+        Ok(Self { config, deployment: id.deployment(), clock: options.clock })
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_config(config: Arc<ServerConfig>, id: &NodeIdentity, clock: Clock) -> Self {
+        Self { config, deployment: id.deployment(), clock }
+    }
+
+    /// A connection for a socket that was accepted.
+    ///
+    /// # Errors
+    /// [`Code::Tls`].
+    pub fn accept(&self) -> Result<Conn> {
+        let inner = ServerConnection::new(Arc::clone(&self.config)).map_err(tls_error)?;
+        Ok(Conn { inner: inner.into(), deployment: self.deployment, judge: Some(self.clock) })
+    }
+}
+
+/// Makes connections to hubs, and remembers their tickets. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    deployment: DeploymentId,
+}
+
+impl Client {
+    /// A client with this identity.
+    ///
+    /// # Errors
+    /// As [`client_config`].
+    pub fn new(id: &NodeIdentity, options: &TlsOptions) -> Result<Self> {
+        Ok(Self { config: client_config(id, options)?, deployment: id.deployment() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_config(config: ClientConfig, id: &NodeIdentity) -> Self {
+        Self { config: Arc::new(config), deployment: id.deployment() }
+    }
+
+    /// A connection for a socket to the hub at `address`. The address is not sent and not
+    /// verified: tickets are kept under it.
+    ///
+    /// # Errors
+    /// [`Code::Tls`].
+    pub fn connect(&self, address: &str) -> Result<Conn> {
+        let inner = ClientConnection::new(Arc::clone(&self.config), ticket_key(address)).map_err(tls_error)?;
+        Ok(Conn { inner: inner.into(), deployment: self.deployment, judge: None })
+    }
+}
+
+/// An address in the form of a name, which is what rustls keeps tickets under. Two addresses that
+/// fall together cost a full handshake, nothing else.
+fn ticket_key(address: &str) -> ServerName<'static> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = address.chars().take(60).map(plain).collect();
+    let fallback = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+    ServerName::try_from(format!("h{label}h")).unwrap_or(fallback)
+}
+
+/// A TLS connection of either side. Feed it with [`Conn::read_tls`] and [`Conn::process`], empty it
+/// with [`Conn::write_tls`].
+#[derive(Debug)]
+pub struct Conn {
+    inner: Connection,
+    deployment: DeploymentId,
+    /// The serving side judges dates again when a session is resumed.
+    judge: Option<Clock>,
+}
+
+impl Conn {
+    /// Takes bytes of the wire from `from`, at most one read. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// Those of `from`; [`io::ErrorKind::Other`] while decrypted bytes wait to be read.
+    pub fn read_tls(&mut self, from: &mut dyn Read) -> io::Result<usize> {
+        self.inner.read_tls(from)
+    }
+
+    /// Decrypts what was read. Returns how many plain bytes wait to be read.
+    ///
+    /// # Errors
+    /// The peer's fault or its refusal of us, with its code. An alert may wait to be written; after
+    /// that the connection is over.
+    pub fn process(&mut self) -> Result<usize> {
+        let state = self.inner.process_new_packets().map_err(tls_error)?;
+        Ok(state.plaintext_bytes_to_read())
+    }
+
+    /// Gives bytes for the wire to `to`, one write.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write_tls(&mut self, to: &mut dyn Write) -> io::Result<usize> {
+        self.inner.write_tls(to)
+    }
+
+    /// Whether it wants bytes from the wire.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.inner.wants_read()
+    }
+
+    /// Whether it has bytes for the wire.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.inner.wants_write()
+    }
+
+    /// Whether the handshake is still under way. Until it ends there is no peer.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.inner.is_handshaking()
+    }
+
+    /// Whether the handshake used a ticket.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.inner.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Takes decrypted bytes. `Ok(0)` means that the peer closed properly.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there are none now; [`io::ErrorKind::UnexpectedEof`] when
+    /// the stream was cut.
+    pub fn read_plain(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.inner.reader().read(out)
+    }
+
+    /// Takes plain bytes for the peer; fewer than given when its buffer is full.
+    ///
+    /// # Errors
+    /// None at present; the signature is that of [`Write::write`].
+    pub fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.writer().write(bytes)
+    }
+
+    /// Says that nothing more will be sent (24 bytes).
+    pub fn close(&mut self) {
+        self.inner.send_close_notify();
+    }
+
+    /// Limits, in bytes, what waits to be sent; `None` is no limit. 64 KiB at first.
+    pub fn set_buffer_limit(&mut self, limit: Option<usize>) {
+        self.inner.set_buffer_limit(limit);
+    }
+
+    /// Who the peer is, by its verified certificate.
+    ///
+    /// # Errors
+    /// [`Code::State`] before the handshake has ended; on the serving side
+    /// [`Code::CertificateExpired`] if a resumed session outlived its certificate.
+    pub fn peer(&self) -> Result<PeerIdentity> {
+        if self.inner.is_handshaking() {
+            return Err(Error::new(Code::State, "the handshake has not ended"));
+        }
+        let chain = self.inner.peer_certificates().unwrap_or_default();
+        let peer = verify::peer_identity(chain, self.deployment)?;
+        if let Some(clock) = self.judge
+            && clock.now_s() > CertIdentity::of_chain(chain)?.not_after_s
+        {
+            return Err(Error::new(Code::CertificateExpired, format!("the certificate of {}", peer.name)));
+        }
+        Ok(peer)
+    }
+}

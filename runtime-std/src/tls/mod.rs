@@ -1,0 +1,130 @@
+//! TLS 1.3, mutual, as few bytes as it can be: one cipher suite, one curve, one kind of signature,
+//! no server name, one short ticket. rustls is used through [`Server`], [`Client`] and [`Conn`],
+//! so that another version of it changes this folder only.
+
+mod clock;
+mod conn;
+mod error;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ropeway_core::code::Code;
+use ropeway_core::policy::Role;
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::server::{NoServerSessionStorage, ServerConfig, ServerSessionMemoryCache};
+use rustls::sign::SingleCertAndKey;
+use rustls::{SignatureScheme, version::TLS13};
+
+use crate::error::{Error, Result};
+use crate::identity::NodeIdentity;
+
+pub use clock::{Clock, TIME_FLOOR_S};
+pub use conn::{Client, Conn, Server};
+pub use error::{error_code, tls_error};
+pub use verify::peer_identity;
+
+/// Tickets that a client keeps: rustls counts eight per hub, and a node knows few hubs.
+const CLIENT_TICKETS: usize = 32;
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsOptions {
+    /// Where a serving node takes the time from. A dialling node asks no clock.
+    pub clock: Clock,
+    /// How many sessions a serving node remembers for resumption, about 1 KiB each; 0 turns
+    /// resumption off.
+    pub sessions: usize,
+    /// Longest TLS record sent, in bytes with its header; `None` is the protocol's 16 KiB.
+    pub max_fragment_size: Option<usize>,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self { clock: Clock::System, sessions: 256, max_fragment_size: None }
+    }
+}
+
+/// ring with everything left out that two Ropeway nodes do not use. No process-wide default is
+/// installed or needed.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let all = ring::default_provider();
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
+        kx_groups: vec![ring::kx_group::X25519],
+        signature_verification_algorithms: only_ed25519(all.signature_verification_algorithms),
+        ..all
+    })
+}
+
+fn only_ed25519(all: WebPkiSupportedAlgorithms) -> WebPkiSupportedAlgorithms {
+    match all.mapping.iter().position(|(scheme, _)| *scheme == SignatureScheme::ED25519) {
+        Some(i) => WebPkiSupportedAlgorithms { all: all.mapping[i].1, mapping: &all.mapping[i..=i] },
+        None => all,
+    }
+}
+
+/// The configuration of a serving node: it asks for a certificate and takes only those of its CA.
+///
+/// # Errors
+/// [`Code::NotAHub`] if its own certificate is not for serving; [`Code::UntrustedCertificate`] if
+/// the CA's certificate cannot be used; [`Code::Tls`].
+pub fn server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ServerConfig>> {
+    if id.role() != Role::Hub {
+        let what = format!("{} has a clinic's certificate and cannot serve", id.name());
+        return Err(Error::new(Code::NotAHub, what));
+    }
+    unchecked_server_config(id, options)
+}
+
+fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ServerConfig>> {
+    let time = Arc::new(clock::HubTime { clock: options.clock, floor_s: floor_s(id) });
+    let mut config = ServerConfig::builder_with_details(provider(), time)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls_error)?
+        .with_client_cert_verifier(verify::NodeVerifier::new(id)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&id.key))));
+    // Remembered here and named by 32 bytes: a self-contained ticket would carry the certificate.
+    if options.sessions == 0 {
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    } else {
+        config.send_tls13_tickets = 1;
+        config.session_storage = ServerSessionMemoryCache::new(options.sessions);
+    }
+    config.max_fragment_size = options.max_fragment_size;
+    Ok(Arc::new(config))
+}
+
+/// The configuration of a dialling node: it takes only hubs of its CA, at any address.
+///
+/// # Errors
+/// [`Code::UntrustedCertificate`] if the CA's certificate cannot be used; [`Code::Tls`].
+pub fn client_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ClientConfig>> {
+    let provider = provider();
+    let verifier = verify::HubVerifier {
+        roots: verify::roots(id)?,
+        algorithms: provider.signature_verification_algorithms,
+        deployment: id.deployment(),
+        floor_s: floor_s(id),
+    };
+    let mut config = ClientConfig::builder_with_details(provider, clock::SteadyTime::new(floor_s(id)))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls_error)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&id.key))));
+    config.enable_sni = false;
+    config.resumption = Resumption::in_memory_sessions(CLIENT_TICKETS);
+    config.max_fragment_size = options.max_fragment_size;
+    Ok(Arc::new(config))
+}
+
+/// The latest time that this node can prove has come without a clock.
+fn floor_s(id: &NodeIdentity) -> u64 {
+    TIME_FLOOR_S.max(id.cert.not_before_s)
+}
