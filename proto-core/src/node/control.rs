@@ -209,14 +209,10 @@ impl Node<'_> {
     /// the runtime has asked for a clean end.
     pub(super) fn check_caught_up(&mut self, i: u32) {
         let done = self.is_caught_up(i);
-        let s = self.s(i);
-        if done && !s.caught_up_told {
-            s.caught_up_told = true;
+        if done && !core::mem::replace(&mut self.s(i).caught_up_told, done) {
             self.mark_event(i);
         }
-        if !done {
-            s.caught_up_told = false;
-        }
+        self.s(i).caught_up_told = done;
         if done && self.s(i).finishing {
             self.mark_ready(i);
         }
