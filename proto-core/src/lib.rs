@@ -19,7 +19,7 @@ pub mod node;
 pub mod policy;
 pub mod recovery;
 mod session;
-mod streams;
+pub mod streams;
 pub mod time;
 mod timer;
 pub mod varint;

@@ -129,8 +129,8 @@ impl Limits {
     /// A hub for `sessions` clinics at once.
     #[must_use]
     pub fn hub(sessions: usize) -> Self {
-        let streams = (sessions * 4).max(4096);
-        Self { sessions, streams, links: sessions * 4 + 8192, credit_bytes: 32 << 10, ..Self::clinic() }
+        let streams = (sessions * 4).max(1024);
+        Self { sessions, streams, links: sessions * 4 + 1024, credit_bytes: 32 << 10, ..Self::clinic() }
     }
 
     /// A leaf on a microcontroller: one session, small events, a few dozen KiB in all.

@@ -162,6 +162,11 @@ impl<'m> Recovered<'m> {
         self.streams.frontier()
     }
 
+    /// The same, with the streams' numbers.
+    pub fn streams(&self) -> impl Iterator<Item = (u32, FrontierEntry)> {
+        self.streams.all().filter(|(_, s)| s.durable.top.seq > 0).map(|(n, s)| (n, s.entry()))
+    }
+
     /// The stream with this number (see [`RunAt::stream`]).
     #[must_use]
     pub fn stream(&self, number: u32) -> Option<FrontierEntry> {

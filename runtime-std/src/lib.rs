@@ -5,15 +5,24 @@
 //! verified certificates only ([`identity`]).
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod dir;
 pub mod error;
 pub mod identity;
 pub mod keygen;
+pub mod machine;
+pub mod replica;
 pub mod sign;
+pub mod store;
 pub mod tls;
+pub mod view;
+pub mod zstd_codec;
 
 mod cert;
 
+pub use client::{SyncError, SyncOptions, SyncReport};
 pub use dir::{DataDir, DirLock};
 pub use error::{Error, IoContext, Result};
 pub use identity::{CertIdentity, DeploymentId, NodeIdentity};
+pub use replica::{Options, Replica};
+pub use view::LogView;

@@ -131,6 +131,23 @@ impl Node<'_> {
         self.streams.frontier()
     }
 
+    /// All streams that hold something durable, with their numbers.
+    pub fn streams(&self) -> impl Iterator<Item = (u32, FrontierEntry)> {
+        self.streams.all().filter(|(_, s)| s.durable.top.seq > 0).map(|(n, s)| (n, s.entry()))
+    }
+
+    /// What this node was configured with.
+    #[must_use]
+    pub fn limits(&self) -> &crate::limits::Limits {
+        &self.limits
+    }
+
+    /// Sets the deployment, which a node learns when its certificate is signed, perhaps long after
+    /// it has begun to write.
+    pub fn set_deployment(&mut self, deployment: u64) {
+        self.config.deployment = deployment;
+    }
+
     /// The stream with this number (see [`RunAt::stream`](crate::recovery::RunAt::stream)).
     #[must_use]
     pub fn stream(&self, number: u32) -> Option<FrontierEntry> {

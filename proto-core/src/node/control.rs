@@ -226,7 +226,7 @@ impl Node<'_> {
         self.links_of(i).all(|l| {
             let link = &self.links[l as usize].0;
             let Some(stream) = self.streams.at(link.stream) else { return true };
-            let sent = !self.sends(link, stream) || link.peer_have >= stream.durable.top.seq;
+            let sent = !self.sends(link, stream) || link.blocked || link.peer_have >= stream.durable.top.seq;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
             let got = link.write.is_none() || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got

@@ -1,0 +1,393 @@
+//! Syncing with a hub over TLS, in the caller's thread, until everything is acknowledged.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use ropeway_core::code::Code;
+use ropeway_core::node::{EndedBy, Ending, Event, Flow, SessionId, SessionStats, Transmit};
+use ropeway_core::policy::Role;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::replica::{Replica, identity};
+use crate::tls::{Client, Conn, TlsOptions};
+
+/// How to sync.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncOptions {
+    /// How long the TCP connection may take to be made.
+    pub connect_timeout_ms: u64,
+    /// How long the TLS handshake may take.
+    pub handshake_timeout_ms: u64,
+}
+
+impl Default for SyncOptions {
+    /// Made for 2G, where one round trip may take seconds.
+    fn default() -> Self {
+        Self { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000 }
+    }
+}
+
+/// What a sync did, or has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SyncReport {
+    /// The hub's name, from its certificate.
+    pub hub: String,
+    /// Events sent.
+    pub sent: u64,
+    /// New events received.
+    pub received: u64,
+    /// Events that the hub acknowledged as durable during this sync.
+    pub acknowledged: u64,
+    /// Events of this node that the hub held already at the start: where it resumed.
+    pub resumed_at: u64,
+    /// Bytes sent, TLS included.
+    pub wire_bytes_up: u64,
+    /// Bytes received, TLS included.
+    pub wire_bytes_down: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Ways in which a sync that did not finish ended. The report tells how far it came.
+#[derive(Debug)]
+pub struct SyncError {
+    /// Why.
+    pub error: Error,
+    /// How far.
+    pub report: SyncReport,
+}
+
+impl std::fmt::Display for SyncError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for SyncError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<SyncError> for Error {
+    fn from(e: SyncError) -> Self {
+        e.error
+    }
+}
+
+/// The largest time to sleep in one piece.
+const NAP_MAX_MS: u64 = 1000;
+
+impl Replica {
+    /// Brings this node and a hub up to date with each other, both ways, and ends when everything
+    /// is acknowledged as durable. What was acknowledged when the link is cut stays acknowledged:
+    /// the next sync goes on there. `progress` is called often.
+    ///
+    /// # Errors
+    /// [`SyncError`]: the code says what to do, the report how far it came. A connection that ends
+    /// before everything was acknowledged is always an error.
+    pub fn sync(
+        &mut self,
+        hub: &str,
+        options: &SyncOptions,
+        progress: impl FnMut(&SyncReport),
+    ) -> std::result::Result<SyncReport, SyncError> {
+        let mut work = Work { report: SyncReport::default(), start: Instant::now(), progress };
+        let outcome = self.sync_inner(hub, options, &mut work);
+        work.report.seconds = work.start.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => Ok(work.report),
+            Err(error) => Err(SyncError { error, report: work.report }),
+        }
+    }
+
+    fn sync_inner(&mut self, hub: &str, options: &SyncOptions, work: &mut Work<impl FnMut(&SyncReport)>) -> Result<()> {
+        self.commit()?;
+        let (id, file) = identity(&self.dir)?;
+        if file.deployment != self.node().deployment {
+            let deployment = file.deployment.map_or(0, |d| u64::from_le_bytes(d.0));
+            self.node.set_deployment(deployment);
+        }
+        let client = Client::new(&id, &TlsOptions::default())?;
+        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms))?;
+        let mut link = Link { conn: client.connect(hub)?, socket, up: 0, down: 0, eof: false };
+        let outcome = self.run(&mut link, hub, options, work);
+        work.report.wire_bytes_up = link.up;
+        work.report.wire_bytes_down = link.down;
+        outcome
+    }
+
+    fn run(
+        &mut self,
+        link: &mut Link,
+        hub: &str,
+        options: &SyncOptions,
+        work: &mut Work<impl FnMut(&SyncReport)>,
+    ) -> Result<()> {
+        let deadline = work.start + Duration::from_millis(options.connect_timeout_ms + options.handshake_timeout_ms);
+        while link.conn.is_handshaking() {
+            link.flush(hub)?;
+            if link.conn.is_handshaking() {
+                link.wait(Some(deadline.saturating_duration_since(Instant::now())))?;
+                if Instant::now() >= deadline {
+                    return Err(Error::new(Code::Timeout, format!("{hub}: no answer to the TLS handshake")));
+                }
+                link.fill(hub)?;
+                if link.eof {
+                    return Err(Error::new(Code::Cut, format!("{hub}: during the TLS handshake")));
+                }
+            }
+        }
+        let peer = link.conn.peer()?;
+        if peer.role != Role::Hub {
+            return Err(Error::new(Code::NotAHub, format!("{hub} is {}", peer.name)));
+        }
+        work.report.hub = peer.name.to_string();
+        let session = self.node.open(self.clock.now(), peer).map_err(|e| Error::from(e.code()))?;
+        let outcome = self.exchange(link, hub, session, work);
+        // However it ended: the session must not outlive its connection, and the receipts of what
+        // was acknowledged go into the log.
+        self.node.close(self.clock.now(), session);
+        while self.node.poll_event().is_some() {}
+        self.drive();
+        outcome
+    }
+
+    fn exchange(
+        &mut self,
+        link: &mut Link,
+        hub: &str,
+        session: SessionId,
+        work: &mut Work<impl FnMut(&SyncReport)>,
+    ) -> Result<()> {
+        let mut out = vec![0; self.node.limits().frame_bytes + 64];
+        let mut plain = vec![0; 16 << 10];
+        let mut held = 0..0;
+        loop {
+            self.drive();
+            // Bytes from the hub. What the node does not take now stays in `plain`.
+            loop {
+                if held.is_empty() {
+                    let n = link.conn.read_plain(&mut plain).unwrap_or(0);
+                    held = 0..n;
+                }
+                if held.is_empty() {
+                    break;
+                }
+                let Ok(got) = self.node.receive(self.clock.now(), session, &plain[held.clone()]) else { break };
+                held.start += got.consumed;
+                self.drive();
+                if got.flow != Flow::Open {
+                    break;
+                }
+            }
+            let closing = self.transmit(link, hub, session, &mut out)?;
+            work.tell(self.node.stats(session), link);
+            while let Some(event) = self.node.poll_event() {
+                match event {
+                    Event::CaughtUp { session, .. } => self.node.finish(self.clock.now(), session),
+                    Event::Closed { ending, stats, .. } => {
+                        work.tell(Some(stats), link);
+                        let _ = self.transmit(link, hub, session, &mut out);
+                        return ended(hub, ending, &stats);
+                    }
+                    Event::Fork { stream } => log::error!("{}: {stream}", Code::Fork),
+                    Event::TailLost { stream } => log::warn!("{}: {stream}", Code::TailLost),
+                    Event::StorageFailed { code } => return Err(Error::new(code, "the log")),
+                }
+            }
+            if closing || link.eof {
+                return Err(Error::new(Code::Cut, hub));
+            }
+            while self.node.poll_resumed().is_some() {}
+            if !link.conn.wants_write() && held.is_empty() && self.node.poll_ready().is_some() {
+                continue;
+            }
+            let nap = self.node.poll_timeout().map(|(at, _)| Duration::from_millis(at.ms_since(self.clock.now().at)));
+            link.wait(nap)?;
+            link.fill(hub)?;
+            self.node.timeout(self.clock.now());
+        }
+    }
+
+    /// Sends what there is to send while the socket takes it; true when the session wants the
+    /// connection closed.
+    fn transmit(&mut self, link: &mut Link, hub: &str, session: SessionId, out: &mut [u8]) -> Result<bool> {
+        loop {
+            link.flush(hub)?;
+            if link.conn.wants_write() {
+                return Ok(false);
+            }
+            let now = self.clock.now();
+            let next = match self.node.poll_transmit(now, session, out) {
+                Ok(Transmit::Read(request)) => {
+                    let packed = self.answer_read(now, &request, out);
+                    // Idle here means that it was turned into something else to send.
+                    if packed == Transmit::Idle {
+                        continue;
+                    }
+                    packed
+                }
+                Ok(other) => other,
+                Err(_) => return Ok(false),
+            };
+            match next {
+                Transmit::Bytes(n) => link.send(&out[..n])?,
+                Transmit::Idle | Transmit::Read(_) => return Ok(false),
+                Transmit::Close => return Ok(true),
+            }
+        }
+    }
+}
+
+fn ended(hub: &str, ending: Ending, stats: &SessionStats) -> Result<()> {
+    match ending {
+        Ending { code: None, .. } if stats.blocked == 0 => Ok(()),
+        Ending { code: None, .. } => Err(Error::new(
+            Code::Corrupt,
+            format!("{} streams could not be sent whole: run `ropeway verify`", stats.blocked),
+        )),
+        Ending { code: Some(code), by: EndedBy::Peer } => Err(Error::new(code, format!("{hub} ended the session"))),
+        Ending { code: Some(code), .. } => Err(Error::new(code, hub)),
+    }
+}
+
+struct Work<P> {
+    report: SyncReport,
+    start: Instant,
+    progress: P,
+}
+
+impl<P: FnMut(&SyncReport)> Work<P> {
+    fn tell(&mut self, stats: Option<SessionStats>, link: &Link) {
+        if let Some(s) = stats {
+            self.report.sent = s.sent;
+            self.report.received = s.received;
+            self.report.acknowledged = s.acknowledged;
+            self.report.resumed_at = s.resumed_at;
+        }
+        self.report.wire_bytes_up = link.up;
+        self.report.wire_bytes_down = link.down;
+        self.report.seconds = self.start.elapsed().as_secs_f64();
+        (self.progress)(&self.report);
+    }
+}
+
+fn connect(hub: &str, timeout: Duration) -> Result<TcpStream> {
+    let addresses = hub.to_socket_addrs().map_err(|e| Error::new(Code::Address, format!("{hub}: {e}")))?;
+    let mut last = Error::new(Code::Address, format!("{hub}: no such host"));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(socket) => {
+                let set = socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true));
+                set.map_err(|e| Error::new(Code::Io, format!("{hub}: {e}")))?;
+                // A short queue in the kernel: what waits there cannot be overtaken by what is
+                // urgent, nor taken back after a cut.
+                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 32 << 10);
+                return Ok(socket);
+            }
+            Err(e) => last = Error::new(Code::Unreachable, format!("{hub}: {e}")),
+        }
+    }
+    Err(last)
+}
+
+/// A TLS connection over its socket.
+struct Link {
+    conn: Conn,
+    socket: TcpStream,
+    up: u64,
+    down: u64,
+    eof: bool,
+}
+
+/// Counts what passes.
+struct Counted<'a>(&'a mut TcpStream, &'a mut u64);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).inspect(|n| *self.1 += *n as u64)
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf).inspect(|n| *self.1 += *n as u64)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Link {
+    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let n = self.conn.write_plain(bytes).map_err(|e| Error::new(Code::Tls, e.to_string()))?;
+            if n == 0 {
+                return Err(Error::new(Code::Tls, "the connection takes no more bytes"));
+            }
+            bytes = &bytes[n..];
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, hub: &str) -> Result<()> {
+        while self.conn.wants_write() {
+            match self.conn.write_tls(&mut Counted(&mut self.socket, &mut self.up)) {
+                Ok(_) => {}
+                Err(e) if again(&e) => return Ok(()),
+                Err(e) => return Err(Error::new(Code::Cut, format!("{hub}: {e}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived.
+    fn fill(&mut self, hub: &str) -> Result<()> {
+        loop {
+            match self.conn.read_tls(&mut Counted(&mut self.socket, &mut self.down)) {
+                Ok(0) => {
+                    self.eof = true;
+                    return Ok(());
+                }
+                Ok(_) => {
+                    if let Err(e) = self.conn.process() {
+                        // The alert tells the other side why.
+                        let _ = self.flush(hub);
+                        return Err(Error::new(e.code, format!("{hub}: {}", e.context)));
+                    }
+                    if !self.conn.wants_read() {
+                        return Ok(());
+                    }
+                }
+                Err(e) if again(&e) => return Ok(()),
+                Err(e) => return Err(Error::new(Code::Cut, format!("{hub}: {e}"))),
+            }
+        }
+    }
+
+    /// Sleeps until the socket has something for us or takes something, or the time is over.
+    fn wait(&mut self, time: Option<Duration>) -> Result<()> {
+        let mut flags = PollFlags::empty();
+        if self.conn.wants_read() {
+            flags |= PollFlags::IN;
+        }
+        if self.conn.wants_write() {
+            flags |= PollFlags::OUT;
+        }
+        let nap_ms = time.map_or(NAP_MAX_MS, |t| (t.as_millis() as u64 + 1).min(NAP_MAX_MS));
+        let nap = Timespec { tv_sec: (nap_ms / 1000) as i64, tv_nsec: (nap_ms % 1000 * 1_000_000) as _ };
+        match poll(&mut [PollFd::new(&self.socket, flags)], Some(&nap)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(Error::new(Code::Io, format!("poll: {e}"))),
+        }
+    }
+}
+
+fn again(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,295 @@
+//! A node to embed: open, append, read, sync. One thread, nothing in the background.
+
+use ropeway_core::code::Code;
+use ropeway_core::event::{Event, Records, put_record};
+use ropeway_core::id::{Lane, StreamKey};
+use ropeway_core::limits::{Config, Limits, Timing};
+use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
+use ropeway_core::node::{AppendError, Completion, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
+use ropeway_core::policy::{Policy, Principal, Role, authorize};
+use ropeway_core::streams::FrontierEntry;
+use ropeway_core::time::Now;
+use ropeway_core::varint::Writer;
+
+use crate::dir::{DataDir, DirLock, NodeFile};
+use crate::error::{Error, IoContext, Result};
+use crate::identity::NodeIdentity;
+use crate::machine::{SystemClock, fingerprint};
+use crate::store::{Damage, KEY_ID, Segments, Stop, Store, recover};
+use crate::tls::TIME_FLOOR_S;
+use crate::zstd_codec::codecs;
+
+/// How to open a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Sizes.
+    pub limits: Limits,
+    /// Durations.
+    pub timing: Timing,
+    /// What clinics may read here.
+    pub policy: Policy,
+    /// Granularity of time stamps, in milliseconds.
+    pub hlc_tick_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: Limits::clinic(), timing: Timing::default(), policy: Policy::Own, hlc_tick_ms: 1000 }
+    }
+}
+
+/// How far a peer's clock may lead ours and still move our stamps.
+const HLC_BOUND_MS: u64 = 10 * 60 * 1000;
+
+/// A node with its log, opened for writing. It holds the directory's lock while it lives.
+///
+/// ```no_run
+/// use ropeway_core::id::Lane;
+/// use ropeway_std::{DataDir, Replica};
+///
+/// let mut node = Replica::open(DataDir::new("/var/lib/ropeway/clinic_a"), Default::default())?;
+/// node.append(Lane::Normal, 0, br#"{"patient":"BT-0042","event":"registration"}"#)?;
+/// node.commit()?; // durable from here on
+/// node.read(1, |stream, seq, event| println!("{stream} {seq}: {} bytes", event.payload.len()))?;
+/// let report = node.sync("192.168.1.10:7700", &Default::default(), |_| ())?;
+/// println!("{} events sent, {} acknowledged", report.sent, report.acknowledged);
+/// # Ok::<(), ropeway_std::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) dir: DataDir,
+    file: NodeFile,
+    _lock: DirLock,
+    pub(crate) clock: SystemClock,
+    pub(crate) node: Node<'static>,
+    store: Store,
+    damages: Vec<Damage>,
+    records: Vec<u8>,
+}
+
+impl Replica {
+    /// Opens the node of `dir`: takes the lock, reads the log, sets a torn tail aside.
+    ///
+    /// # Errors
+    /// [`Code::Locked`] if another process has it open; [`Code::NotInitialised`],
+    /// [`Code::WrongKey`], [`Code::FormatNewer`], ...: then not a byte was changed.
+    pub fn open(dir: DataDir, options: Options) -> Result<Replica> {
+        let file = dir.node()?;
+        let lock = DirLock::acquire(&dir)?;
+        let (setup, recovered, damages, store) = prepare(&dir, &file, &options)?;
+        let clock = SystemClock::default();
+        let node = Node::new(setup, recovered, clock.now())?;
+        let records = Vec::new();
+        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, damages, records };
+        replica.drive();
+        Ok(replica)
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn node(&self) -> &NodeFile {
+        &self.file
+    }
+
+    /// What was not as it should be when the log was opened.
+    #[must_use]
+    pub fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// The version vector.
+    pub fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {
+        self.node.frontier()
+    }
+
+    /// Takes an event; its sequence number in this node's stream of the lane. It is durable after
+    /// the next [`commit`](Replica::commit), and maybe before: many events share one fsync.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`], [`Code::DiskFull`], [`Code::Storage`]; the event was not taken then.
+    pub fn append(&mut self, lane: Lane, kind: u16, payload: &[u8]) -> Result<u64> {
+        // Busy means that a group is full: writing it makes room. Twice, since making a segment
+        // comes before.
+        for _ in 0..3 {
+            match self.node.append(self.clock.now(), lane, kind, payload) {
+                Ok(ticket) => return Ok(ticket.seq),
+                Err(AppendError::Busy) => self.drive(),
+                Err(e) => return Err(self.refusal(e, payload.len())),
+            }
+        }
+        match self.node.append(self.clock.now(), lane, kind, payload) {
+            Ok(ticket) => Ok(ticket.seq),
+            Err(e) => Err(self.refusal(e, payload.len())),
+        }
+    }
+
+    fn refusal(&self, e: AppendError, len: usize) -> Error {
+        match e {
+            AppendError::TooLarge => {
+                let max = self.node.limits().event_bytes;
+                Error::new(Code::TooLarge, format!("{len} bytes; the limit is {max}"))
+            }
+            other => Error::new(other.code(), format!("the log of {}", self.file.name)),
+        }
+    }
+
+    /// Waits until everything appended is on stable storage.
+    ///
+    /// # Errors
+    /// [`Code::Storage`] and its kin: then nothing more can be written until the log is opened
+    /// again, and what was not committed may or may not be there.
+    pub fn commit(&mut self) -> Result<()> {
+        let group = self.node.last_group();
+        while self.node.durable_group() < group {
+            let before = self.node.durable_group();
+            self.drive();
+            if let Some(code) = self.node.storage_failed() {
+                return Err(Error::new(code, format!("the log of {}", self.file.name)));
+            }
+            if self.node.durable_group() == before {
+                return Err(Error::new(Code::DiskFull, format!("the log of {}", self.file.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the disk do all that there is to do now.
+    pub(crate) fn drive(&mut self) {
+        loop {
+            let now = self.clock.now();
+            let done = match self.node.poll_effect(now) {
+                None => return,
+                Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
+                Some(Effect::Append { at, bytes, .. }) => self.store.append(at, bytes),
+                Some(Effect::Sync { upto }) => {
+                    let runs: Vec<_> = self.node.runs_in_flight().collect();
+                    Some(self.store.sync(upto, &runs))
+                }
+            };
+            if let Some(completion) = done {
+                let failed = matches!(completion, Completion::WriteFailed { .. });
+                self.node.complete(self.clock.now(), completion);
+                if failed {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Calls `each` with every event that this node holds, its own and others', from `from_seq` of
+    /// each stream on.
+    ///
+    /// # Errors
+    /// [`Code::Corrupt`] where damage has left a hole; `pull` shows how to go on behind it.
+    pub fn read(&mut self, from_seq: u64, mut each: impl FnMut(&StreamKey, u64, &Event<'_>)) -> Result<()> {
+        let streams: Vec<(u32, FrontierEntry)> = self.node.streams().collect();
+        for (n, entry) in streams {
+            let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { continue };
+            let (reader, index) = self.store.reader();
+            reader.read(index, &grant, n, from_seq.max(1), entry.top, |seq, _, event| {
+                each(&entry.key, seq, event);
+                Stop::No
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Answers a read that a session asked for.
+    pub(crate) fn answer_read(&mut self, now: Now, request: &ReadRequest, out: &mut [u8]) -> Transmit {
+        let read = self.store.read_records(request, &mut self.records);
+        let records = read.as_ref().map(|_| records_of(request, &read, &self.records)).map_err(|e| {
+            log::error!("{e}");
+            ReadFault(e.code)
+        });
+        self.node.complete_read(now, request, records, out)
+    }
+}
+
+fn records_of<'a>(request: &ReadRequest, read: &Result<ropeway_core::event::Chain>, bytes: &'a [u8]) -> Records<'a> {
+    let prev_chain = read.as_ref().map_or(ropeway_core::event::Chain([0; 32]), |c| *c);
+    Records { first_seq: request.from_seq, prev_chain, bytes }
+}
+
+/// What a node of `dir` is made of: shared by the embedded node and the daemon. Call it under the
+/// directory's lock.
+///
+/// # Errors
+/// As [`Replica::open`].
+pub fn prepare(
+    dir: &DataDir,
+    file: &NodeFile,
+    options: &Options,
+) -> Result<(Setup<'static>, ropeway_core::recovery::Recovered<'static>, Vec<Damage>, Store)> {
+    let limits = options.limits;
+    std::fs::create_dir_all(dir.log()).at("making", &dir.log())?;
+    let opened = recover(dir, file.name, limits.streams, MAX_BODY_BYTES)?;
+    crate::store::set_aside(dir, &opened.damages)?;
+    for d in &opened.damages {
+        log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| Error::new(Code::Io, format!("no random numbers: {e}")))?;
+    let config = Config {
+        name: file.name,
+        role: file.role,
+        deployment: file.deployment.map_or(0, |d| u64::from_le_bytes(d.0)),
+        policy: options.policy,
+        fingerprint: fingerprint(dir),
+        hlc_bound_ms: HLC_BOUND_MS,
+        hlc_tick_ms: options.hlc_tick_ms,
+        wall_floor_ms: TIME_FLOOR_S * 1000,
+        timing: options.timing,
+    };
+    let setup = Setup {
+        config,
+        limits,
+        memory: Memory::owned(&limits),
+        codecs: codecs(),
+        key: (KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes())),
+        seed,
+    };
+    let segments = Segments::new(dir, limits.segment_bytes as u64);
+    let store = Store::new(dir, segments, opened.index)?;
+    Ok((setup, opened.recovered, opened.damages, store))
+}
+
+impl Store {
+    /// Reads what a session wants into `buf`, as records; the chain hash before the first of them.
+    ///
+    /// # Errors
+    /// As [`Reader::read`](crate::store::Reader::read).
+    pub fn read_records(&mut self, request: &ReadRequest, buf: &mut Vec<u8>) -> Result<ropeway_core::event::Chain> {
+        let (mut prev, mut used, mut count) = (None, 0, 0);
+        let (reader, index) = self.reader();
+        let r = request;
+        reader.read(index, &r.grant, r.stream, r.from_seq, r.upto_seq, |_, chain, event| {
+            let need = used + ropeway_core::event::RECORD_HEAD_BYTES + event.payload.len();
+            if count > 0 && need > r.bytes.max(1) + count * ropeway_core::event::RECORD_HEAD_BYTES {
+                return Stop::Before;
+            }
+            if buf.len() < need {
+                buf.resize(need, 0);
+            }
+            let mut w = Writer::new(&mut buf[used..]);
+            if put_record(&mut w, event).is_err() {
+                return Stop::Before;
+            }
+            prev.get_or_insert(*chain);
+            (used, count) = (used + w.len(), count + 1);
+            Stop::No
+        })?;
+        buf.truncate(used);
+        prev.ok_or_else(|| Error::new(Code::Corrupt, format!("event {} of {}", r.from_seq, r.grant.stream())))
+    }
+}
+
+/// The identity for TLS, and the node file brought up to date with the certificate.
+///
+/// # Errors
+/// [`Code::NotSigned`], [`Code::BadCertificate`].
+pub fn identity(dir: &DataDir) -> Result<(NodeIdentity, NodeFile)> {
+    let id = NodeIdentity::load(dir)?;
+    let mut file = dir.record_deployment(id.deployment())?;
+    file.role = if id.role() == Role::Hub { Role::Hub } else { file.role };
+    Ok((id, file))
+}

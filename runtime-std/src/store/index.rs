@@ -1,0 +1,96 @@
+//! Where the events of each stream stand: sparse, in memory, rebuilt at every open.
+
+use ropeway_core::recovery::RunAt;
+
+/// Pages that one entry covers: a read decrypts at most these in vain (256 KiB).
+pub(super) const SPAN_PAGES: u64 = 64;
+
+/// A range of consecutive events somewhere in `SPAN_PAGES` pages from `page` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) segment: u64,
+    pub(super) page: u64,
+    /// Page of the header under which `page` was written.
+    pub(super) epoch: u64,
+}
+
+/// The index of a log: about 40 bytes per stream and 256 KiB in which it occurs.
+#[derive(Debug, Default)]
+pub struct Index {
+    streams: Vec<Vec<Entry>>,
+    epoch: u64,
+}
+
+impl Index {
+    /// Takes note of the runs of one group. `epoch`: the page of its header if the group began an
+    /// epoch.
+    pub(super) fn wrote(&mut self, runs: &[RunAt], segment: u64, page: u64, epoch: Option<u64>) {
+        self.epoch = epoch.unwrap_or(self.epoch);
+        for run in runs {
+            self.add(run, segment, page);
+        }
+    }
+
+    pub(super) fn begin_epoch(&mut self, page: u64) {
+        self.epoch = page;
+    }
+
+    pub(super) fn add(&mut self, run: &RunAt, segment: u64, page: u64) {
+        let n = run.stream as usize;
+        if self.streams.len() <= n {
+            self.streams.resize_with(n + 1, Vec::new);
+        }
+        let entries = &mut self.streams[n];
+        if let Some(last) = entries.last_mut() {
+            let near = last.segment == segment && page < last.page + SPAN_PAGES;
+            if near && run.first_seq == last.last_seq + 1 {
+                last.last_seq = run.last_seq;
+                return;
+            }
+        }
+        let entry = Entry { first_seq: run.first_seq, last_seq: run.last_seq, segment, page, epoch: self.epoch };
+        // A repair is written later than what follows it in the stream.
+        let at = entries.partition_point(|e| e.first_seq <= entry.first_seq);
+        entries.insert(at, entry);
+    }
+
+    /// The entry that holds event `seq`; of several copies the one written last.
+    pub(super) fn find(&self, stream: u32, seq: u64) -> Option<&Entry> {
+        let entries = self.streams.get(stream as usize)?;
+        let end = entries.partition_point(|e| e.first_seq <= seq);
+        entries[..end].iter().rev().find(|e| e.last_seq >= seq)
+    }
+
+    /// The next event at or after `seq` that stands in the log.
+    #[must_use]
+    pub fn next_from(&self, stream: u32, seq: u64) -> Option<u64> {
+        let entries = self.streams.get(stream as usize)?;
+        entries.iter().filter(|e| e.last_seq >= seq).map(|e| e.first_seq.max(seq)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(first_seq: u64, last_seq: u64) -> RunAt {
+        RunAt { stream: 0, first_seq, last_seq }
+    }
+
+    #[test]
+    fn runs_that_lie_close_share_an_entry_and_repairs_are_found_between_their_neighbours() {
+        let mut index = Index::default();
+        index.add(&run(1, 4), 1, 1);
+        index.add(&run(5, 6), 1, 2);
+        index.add(&run(9, 9), 1, 4);
+        index.add(&run(7, 8), 2, 1);
+        index.add(&run(10, 10), 2, 500);
+        assert_eq!(index.find(0, 6).map(|e| (e.segment, e.page)), Some((1, 1)));
+        assert_eq!(index.find(0, 8).map(|e| (e.segment, e.page)), Some((2, 1)));
+        assert_eq!(index.find(0, 9).map(|e| (e.segment, e.page)), Some((1, 4)));
+        assert_eq!(index.find(0, 11), None);
+        assert_eq!((index.next_from(0, 3), index.next_from(0, 11), index.next_from(7, 1)), (Some(3), None, None));
+    }
+}

@@ -1,0 +1,242 @@
+//! Reading events back, by stream and sequence number.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use ropeway_core::code::Code;
+use ropeway_core::event::{Chain, Event};
+use ropeway_core::id::StreamKey;
+use ropeway_core::log::{
+    Cipher, DataKey, FrameFault, HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Record, padded_len, records,
+};
+use ropeway_core::policy::ReadGrant;
+
+use super::index::SPAN_PAGES;
+use super::{Index, keys, segment_path};
+use crate::dir::DataDir;
+use crate::error::{Error, IoContext, Result};
+
+/// What the callback of [`Reader::read`] wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The next event.
+    No,
+    /// This event was the last one wanted.
+    After,
+    /// This event was not wanted.
+    Before,
+}
+
+/// A frame that was opened last: most reads go on where the last one ended.
+#[derive(Debug)]
+struct Open {
+    segment: u64,
+    page: u64,
+    epoch: u64,
+    pages: u64,
+    body: core::ops::Range<usize>,
+}
+
+/// Reads events. Holds one frame at a time.
+#[derive(Debug)]
+pub struct Reader {
+    dir: DataDir,
+    keys: [(u32, DataKey); 1],
+    file: Option<(u64, File)>,
+    cipher: Option<(u64, u64, Cipher)>,
+    buf: Vec<u8>,
+    open: Option<Open>,
+    /// After which event of which stream the last read ended, its chain, and the frame it is in.
+    cursor: Option<(StreamKey, u64, Chain, (u64, u64, u64))>,
+}
+
+impl Reader {
+    /// A reader of the log of `dir`.
+    ///
+    /// # Errors
+    /// As [`DataDir::read_log_key`].
+    pub fn new(dir: &DataDir) -> Result<Self> {
+        let keys = keys(dir)?;
+        Ok(Self { dir: dir.clone(), keys, file: None, cipher: None, buf: Vec::new(), open: None, cursor: None })
+    }
+
+    /// Calls `each` with the events `from_seq..=upto_seq` of the granted stream, in order, together
+    /// with the chain hash before each, until it says [`Stop`]. Ends early at the end of a
+    /// contiguous stretch: compare the last seq with what was asked for.
+    ///
+    /// # Errors
+    /// [`Code::Corrupt`] or [`Code::Tampered`] if event `from_seq` should be there and is not.
+    pub fn read(
+        &mut self,
+        index: &Index,
+        grant: &ReadGrant,
+        stream: u32,
+        from_seq: u64,
+        upto_seq: u64,
+        mut each: impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
+    ) -> Result<()> {
+        let mut next = from_seq;
+        while next <= upto_seq {
+            let Some(entry) = index.find(stream, next).copied() else {
+                return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
+            };
+            // Within an entry the frames follow one another; a cursor saves the walk to the place.
+            let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == next).map(|c| c.3);
+            let covers = |(segment, page, _): (u64, u64, u64)| segment == entry.segment && page >= entry.page;
+            let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
+                Some((_, page, epoch)) => (page, epoch),
+                None => (entry.page, entry.epoch),
+            };
+            while next <= entry.last_seq.min(upto_seq) {
+                match self.open(entry.segment, page, &mut epoch)? {
+                    Found::Header => page += 1,
+                    Found::Frame(pages) => {
+                        let place = (entry.segment, page, epoch);
+                        if self.deliver(grant, place, &mut next, upto_seq, &mut each)? {
+                            return Ok(());
+                        }
+                        page += pages;
+                    }
+                    // Damage of others' frames lies between ours: look behind it.
+                    Found::Nothing if page + 1 < entry.page + SPAN_PAGES => page += 1,
+                    Found::Nothing => {
+                        return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out the wanted events of the open frame; true if that was enough.
+    fn deliver(
+        &mut self,
+        grant: &ReadGrant,
+        place: (u64, u64, u64),
+        next: &mut u64,
+        upto_seq: u64,
+        each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
+    ) -> Result<bool> {
+        let Some(open) = &self.open else { return Ok(false) };
+        let body = &self.buf[open.body.clone()];
+        let mut wanted = None;
+        for record in records(body) {
+            let run = match record? {
+                Record::Stream(decl) => {
+                    if decl.key == *grant.stream() {
+                        wanted = Some(decl.index);
+                    }
+                    continue;
+                }
+                Record::Events(run) if Some(run.index) == wanted => run,
+                _ => continue,
+            };
+            if run.last_seq() < *next || run.base_seq > *next {
+                continue;
+            }
+            let known =
+                self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == *next && c.1 >= run.base_seq);
+            let (skip, mut chain) = match known {
+                Some(c) => (*next - run.base_seq, c.2),
+                None => (0, run.prev_chain),
+            };
+            for (event, seq) in run.events().zip(run.base_seq..).skip(skip as usize) {
+                if seq > upto_seq {
+                    return Ok(true);
+                }
+                if seq == *next {
+                    let stop = each(seq, &chain, &event);
+                    if stop == Stop::Before {
+                        return Ok(true);
+                    }
+                    *next += 1;
+                    let after = chain.then(&event);
+                    self.cursor = Some((*grant.stream(), seq, after, place));
+                    if stop == Stop::After {
+                        return Ok(true);
+                    }
+                    chain = after;
+                } else {
+                    chain = chain.then(&event);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn open(&mut self, segment: u64, page: u64, epoch: &mut u64) -> Result<Found> {
+        if let Some(o) = self.open.as_ref().filter(|o| (o.segment, o.page, o.epoch) == (segment, page, *epoch)) {
+            return Ok(Found::Frame(o.pages));
+        }
+        self.open = None;
+        if self.cipher.as_ref().is_none_or(|c| (c.0, c.1) != (segment, *epoch)) {
+            let head = self.load(segment, *epoch, HEADER_BYTES)?;
+            self.use_header(segment, *epoch, head)?;
+        }
+        let mut want = PAGE_BYTES;
+        loop {
+            let got = self.load(segment, page, want)?;
+            if got == 0 {
+                return Ok(Found::Nothing);
+            }
+            if self.buf.starts_with(super::segment::MAGIC) {
+                self.use_header(segment, page, got)?;
+                *epoch = page;
+                return Ok(Found::Header);
+            }
+            let Some((_, _, cipher)) = &self.cipher else { return Ok(Found::Nothing) };
+            match cipher.open(page, &mut self.buf[..got]) {
+                Ok(opened) => {
+                    let (pages, body) = (opened.pages, opened.body);
+                    self.open = Some(Open { segment, page, epoch: *epoch, pages, body });
+                    return Ok(Found::Frame(pages));
+                }
+                Err(FrameFault::NeedMore(n)) if n > want && n <= padded_len(MAX_BODY_BYTES) => want = n,
+                Err(_) => return Ok(Found::Nothing),
+            }
+        }
+    }
+
+    fn use_header(&mut self, segment: u64, page: u64, got: usize) -> Result<()> {
+        let path = segment_path(&self.dir, segment);
+        let (header, _) =
+            Header::parse_repairing(&self.buf[..got]).map_err(|c| Error::at(c, &path, format!("page {page}")))?;
+        let key = self
+            .keys
+            .iter()
+            .find(|k| k.0 == header.start.key_id)
+            .ok_or_else(|| Error::at(Code::KeyMissing, &path, "data key"))?;
+        self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| Error::at(c, &path, "header"))?));
+        Ok(())
+    }
+
+    /// Reads up to `len` bytes from a page on into the buffer.
+    fn load(&mut self, segment: u64, page: u64, len: usize) -> Result<usize> {
+        let path = segment_path(&self.dir, segment);
+        if self.file.as_ref().is_none_or(|f| f.0 != segment) {
+            self.file = Some((segment, File::open(&path).at("opening", &path)?));
+        }
+        let Some((_, file)) = &self.file else { return Ok(0) };
+        if self.buf.len() < len {
+            self.buf.resize(len, 0);
+        }
+        let (mut done, offset) = (0, page * PAGE_BYTES as u64);
+        while done < len {
+            match file.read_at(&mut self.buf[done..len], offset + done as u64).at("reading", &path)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+}
+
+enum Found {
+    Frame(u64),
+    Header,
+    Nothing,
+}
+
+fn missing(grant: &ReadGrant, seq: u64) -> Error {
+    Error::new(Code::Corrupt, format!("event {seq} of {} cannot be read", grant.stream()))
+}

@@ -1,0 +1,221 @@
+//! Opening a log: every segment is scanned, in order, and nothing is written.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use ropeway_core::code::Code;
+use ropeway_core::id::NodeName;
+use ropeway_core::log::{Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
+use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
+
+use super::{Index, keys, segment, segment_path};
+use crate::dir::DataDir;
+use crate::error::{Error, IoContext, Result};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// [`Code::Corrupt`], [`Code::Tampered`], [`Code::TornTail`], [`Code::SegmentMissing`], ...
+    pub code: Code,
+    /// Number of the segment.
+    pub segment: u64,
+    /// First page.
+    pub from_page: u64,
+    /// First page after.
+    pub to_page: u64,
+}
+
+impl Damage {
+    /// True if durable data was lost or altered; false for what explains itself, as a torn tail
+    /// does.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        self.code != Code::TornTail
+    }
+}
+
+/// What a log holds.
+#[derive(Debug)]
+pub struct Opened {
+    /// The node's state, for `Node::new`.
+    pub recovered: Recovered<'static>,
+    /// Where its events stand.
+    pub index: Index,
+    /// Everything that is not as it should be, in the log's order.
+    pub damages: Vec<Damage>,
+    /// Bytes of all segment files.
+    pub log_bytes: u64,
+    /// Groups that were read.
+    pub groups: u64,
+}
+
+/// Reads the whole log of `dir`, checks every tag and chain, and writes nothing.
+/// `streams`: for how many to make room at first; more is made if there are more.
+///
+/// # Errors
+/// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
+/// all. Damage is no error here: it is listed.
+pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
+    let mut room = streams.max(16);
+    loop {
+        match scan_all(dir, name, room, max_body) {
+            Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
+            other => return other,
+        }
+    }
+}
+
+fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
+    let keys = keys(dir)?;
+    let mut out = Opened {
+        recovered: Recovered::new(name, StreamMemory::owned(streams)),
+        index: Index::default(),
+        damages: Vec::new(),
+        log_bytes: 0,
+        groups: 0,
+    };
+    let numbers = segment::list(dir)?;
+    let mut tail = LogTail::default();
+    let mut input = Input::new(dir);
+    for (i, &number) in numbers.iter().enumerate() {
+        let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
+        for missing in expected..number {
+            out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
+        }
+        let len = input.open(number)?;
+        out.log_bytes += len;
+        let mut scan = SegmentScan::new(&keys, number, len, max_body)?;
+        let end = loop {
+            let Some(want) = scan.poll_want() else {
+                match scan.feed(&mut []) {
+                    Step::End(end) => break end,
+                    Step::Fault(code) => {
+                        return Err(Error::at(code, &segment_path(dir, number), "nothing was changed"));
+                    }
+                    _ => continue,
+                }
+            };
+            let step = match input.read(want.offset, want.len) {
+                Ok(bytes) => scan.feed(bytes),
+                Err(e) => {
+                    log::warn!("{e}");
+                    scan.unreadable()
+                }
+            };
+            match step {
+                Step::NeedMore => {}
+                Step::Epoch { header, repaired, .. } => {
+                    out.index.begin_epoch(header.start.page);
+                    if repaired {
+                        log::warn!(
+                            "segment {number}, page {}: one rotten bit in a header was set right",
+                            header.start.page
+                        );
+                    }
+                }
+                Step::Group { page, pages, body, crc_rotten } => {
+                    out.groups += 1;
+                    let index = &mut out.index;
+                    match out.recovered.group(body, |run| index.add(&run, number, page)) {
+                        Ok(()) => {}
+                        Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code.into()),
+                        Err(code) => {
+                            out.damages.push(Damage { code, segment: number, from_page: page, to_page: page + pages });
+                        }
+                    }
+                    if crc_rotten {
+                        log::warn!("segment {number}, page {page}: the checksum is rotten, the content is good");
+                    }
+                }
+                Step::Damaged { from_page, to_page, verdict } => {
+                    let code = verdict.code().unwrap_or(Code::Corrupt);
+                    out.damages.push(Damage { code, segment: number, from_page, to_page });
+                }
+                Step::End(end) => break end,
+                Step::Fault(code) => return Err(Error::at(code, &segment_path(dir, number), "nothing was changed")),
+            }
+        };
+        let next = numbers.get(i + 1).map(|&n| (n, first_link(dir, n)));
+        let place = match next {
+            None => Place::Last,
+            Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
+            // The next one was made and never written to: this one is still the last in use.
+            Some((_, None)) => Place::Last,
+            Some(_) => Place::Broken,
+        };
+        let verdict = end.verdict(place, place == Place::Last && out.recovered.receipt_beyond_log());
+        if let Some(code) = verdict.code() {
+            out.damages.push(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page });
+        }
+        let empty = end.from_page == 0 && verdict == Verdict::CleanEnd;
+        let link = if empty { tail.link } else { end.link };
+        tail = LogTail { segment: number, next_page: end.from_page, clean: verdict == Verdict::CleanEnd, link };
+    }
+    out.recovered = out.recovered.ending_at(tail);
+    Ok(out)
+}
+
+/// What the first header of a segment links to, `None` if there is none to be read.
+fn first_link(dir: &DataDir, number: u64) -> Option<[u8; 16]> {
+    let mut page = [0; PAGE_BYTES];
+    File::open(segment_path(dir, number)).ok()?.read_exact_at(&mut page, 0).ok()?;
+    Header::parse_repairing(&page).ok().map(|(h, _)| h.start.prev)
+}
+
+/// Reads a segment in large pieces and hands out small ones: the scanner decrypts in place, so
+/// each piece is a copy.
+#[derive(Debug)]
+struct Input<'d> {
+    dir: &'d DataDir,
+    file: Option<(u64, File)>,
+    ahead: Vec<u8>,
+    ahead_at: u64,
+    piece: Vec<u8>,
+}
+
+/// How much is read at once.
+const AHEAD_BYTES: usize = 128 << 10;
+
+impl<'d> Input<'d> {
+    fn new(dir: &'d DataDir) -> Self {
+        Self { dir, file: None, ahead: Vec::new(), ahead_at: 0, piece: Vec::new() }
+    }
+
+    fn open(&mut self, number: u64) -> Result<u64> {
+        let path = segment_path(self.dir, number);
+        let file = File::open(&path).at("opening", &path)?;
+        let len = file.metadata().at("reading", &path)?.len();
+        self.file = Some((number, file));
+        self.ahead.clear();
+        Ok(len)
+    }
+
+    fn read(&mut self, offset: u64, len: usize) -> Result<&mut [u8]> {
+        let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
+        if !inside {
+            let Some((number, file)) = &self.file else { return Err(Code::Io.into()) };
+            let path = segment_path(self.dir, *number);
+            self.ahead.resize(len.max(AHEAD_BYTES), 0);
+            let mut done = 0;
+            while done < self.ahead.len() {
+                match file.read_at(&mut self.ahead[done..], offset + done as u64).at("reading", &path) {
+                    Ok(0) => break,
+                    Ok(n) => done += n,
+                    // The pages that were wanted are there; what lies ahead is another read's worry.
+                    Err(_) if done >= len => break,
+                    Err(e) => {
+                        self.ahead.clear();
+                        return Err(e);
+                    }
+                }
+            }
+            self.ahead.truncate(done);
+            self.ahead_at = offset;
+        }
+        let at = (offset - self.ahead_at) as usize;
+        let end = (at + len).min(self.ahead.len());
+        self.piece.clear();
+        self.piece.extend_from_slice(&self.ahead[at..end]);
+        Ok(&mut self.piece)
+    }
+}
