@@ -10,8 +10,10 @@ use serde::Serialize;
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every event is at the hub once, unaltered, and no clinic saw another's.
+    #[serde(rename = "pass")]
     Passed,
     /// Something is not as promised; [`Report::findings`] says what.
+    #[serde(rename = "fail")]
     Failed,
 }
 

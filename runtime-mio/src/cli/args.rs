@@ -1,0 +1,244 @@
+//! The arguments of every verb, as structs that hold checked values only.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use ropeway_core::id::{Lane, NodeName};
+use ropeway_core::policy::{Policy, Role};
+
+use super::error::EXIT_CODES_HELP;
+use super::output::Output;
+use super::value::{self, HubAddr};
+use crate::demo::profile::Profile;
+
+mod examples;
+mod split;
+mod usage;
+
+pub use split::{KeygenArgs, NewNode, PushArgs, Source};
+pub use usage::{UsageError, parse};
+
+/// Encrypted event log and sync for clinics on thin, broken links.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "ropeway",
+    version,
+    after_help = EXIT_CODES_HELP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Default, Args, PartialEq, Eq)]
+pub struct GlobalArgs {
+    /// Print JSON on standard output, errors too
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Print only results, warnings and errors
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// Log more while serving; twice for everything
+    #[arg(long, short, global = true, action = ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+/// The verbs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show everything at once: a hub, clinics, a 2G link that breaks, and a verdict
+    #[command(after_help = examples::DEMO)]
+    Demo(DemoArgs),
+    /// Make a hub or a clinic's node in an empty directory
+    #[command(after_help = examples::KEYGEN)]
+    Keygen(KeygenArgs),
+    /// Sign a node's certificate request with the hub's CA
+    #[command(after_help = examples::SIGN)]
+    Sign(SignArgs),
+    /// Be the hub: accept clinics and take their events
+    #[command(after_help = examples::SERVE)]
+    Serve(ServeArgs),
+    /// Append events to this node's log
+    #[command(after_help = examples::PUSH)]
+    Push(PushArgs),
+    /// Exchange events with a hub, then end
+    #[command(after_help = examples::SYNC)]
+    Sync(SyncArgs),
+    /// Print events of the log, one JSON object a line
+    #[command(after_help = examples::PULL)]
+    Pull(PullArgs),
+    /// Say who this node is, what its log holds and what the hub has of it
+    #[command(after_help = examples::STATUS)]
+    Status(StatusArgs),
+    /// Read the whole log and check every byte of it
+    #[command(after_help = examples::VERIFY)]
+    Verify(VerifyArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+}
+
+/// `ropeway demo`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct DemoArgs {
+    /// How many clinics
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub clinics: u32,
+    /// How many events, of all clinics together
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub events: u64,
+    /// How each clinic's link behaves
+    #[arg(long, value_name = "NAME", default_value = "bhutan-2g", value_parser = value::PROFILE)]
+    pub profile: Profile,
+    /// Cut the first clinic's link in the middle of the transfer (the default)
+    #[arg(long, overrides_with = "no_cut")]
+    cut: bool,
+    /// Let all links hold
+    #[arg(long, overrides_with = "cut")]
+    no_cut: bool,
+    /// How many times faster than the real link
+    #[arg(long, value_name = "X", default_value = "1", value_parser = value::SPEED)]
+    pub speed: f64,
+    /// Play the same events again; without it each run is another
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl DemoArgs {
+    /// Whether a link is cut.
+    #[must_use]
+    pub fn cut(&self) -> bool {
+        !self.no_cut
+    }
+}
+
+/// `ropeway sign`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct SignArgs {
+    /// The node's request: DIR/tls/node.csr; node.crt and ca.crt are written beside it
+    #[arg(value_name = "CSR")]
+    pub csr: PathBuf,
+    /// The directory of the hub that holds the CA
+    #[arg(long = "ca", value_name = "HUBDIR")]
+    pub ca_dir: PathBuf,
+    /// What the node may be
+    #[arg(long, default_value = "clinic", value_parser = value::ROLE)]
+    pub role: Role,
+    /// Sign although another key has this name: the device was replaced
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `ropeway serve`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ServeArgs {
+    /// The hub's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where to listen: IP:PORT; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = value::BIND_ADDR)]
+    pub bind: SocketAddr,
+    /// What clinics may read here
+    #[arg(long, default_value = "own", value_parser = value::POLICY)]
+    pub policy: Policy,
+    /// How many clinics at once; memory is set aside for all of them
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_sessions: u32,
+}
+
+impl ServeArgs {
+    /// Warns of options that give away more than usual.
+    pub fn warn(&self, out: &mut Output) {
+        if self.policy == Policy::All {
+            out.warn(
+                "--policy all: every clinic with a certificate of this hub can read the events of \
+                 all other clinics, patients' records included",
+            );
+        }
+    }
+}
+
+/// `ropeway sync`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct SyncArgs {
+    /// This node's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where the hub is: HOST:PORT
+    #[arg(long, value_name = "ADDR", value_parser = value::HUB_ADDR)]
+    pub hub: HubAddr,
+    /// Give up after so many seconds in all; without it, only when the hub is silent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub timeout_s: Option<u64>,
+}
+
+/// `ropeway pull`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct PullArgs {
+    /// This node's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Only events of this node
+    #[arg(long, value_name = "NAME", value_parser = value::NODE_NAME)]
+    pub node: Option<NodeName>,
+    /// Only events with this sequence number or a higher one
+    #[arg(long = "from", value_name = "SEQ", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub from_seq: u64,
+    /// Only events of this lane
+    #[arg(long, value_name = "LANE", value_parser = value::LANE)]
+    pub lane: Option<Lane>,
+    /// Print the payloads alone, as they are, each with a line end
+    #[arg(long)]
+    pub raw: bool,
+    /// Go on printing events as they come
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `ropeway status`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct StatusArgs {
+    /// This node's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// `ropeway verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct VerifyArgs {
+    /// This node's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// `ropeway completions`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Parses a command line into a [`Cli`] or clap's own error; see [`parse`] for the program's way.
+///
+/// # Errors
+/// clap's, for wrong usage and for `--help` and `--version`.
+pub fn try_parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(argv)?;
+    split::check(&cli)?;
+    Ok(cli)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! The end of each verb's `--help`: lines to copy. A test parses every one of them.
+
+macro_rules! examples {
+    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: &str = concat!("Examples:\n", $text);)*
+
+        #[cfg(test)]
+        pub(super) const ALL: &[&str] = &[$($name),*];
+    };
+}
+
+examples! {
+    DEMO "  ropeway demo
+  ropeway demo --clinics 5 --events 2000 --profile edge --speed 10
+  ropeway demo --no-cut --seed 7 --json";
+    KEYGEN "  ropeway keygen /var/lib/ropeway/hub --hub
+  ropeway keygen /var/lib/ropeway/clinic_a --node clinic_a";
+    SIGN "  ropeway sign /var/lib/ropeway/clinic_a/tls/node.csr --ca /var/lib/ropeway/hub
+  ropeway sign node.csr --ca /var/lib/ropeway/hub --replace     # clinic_a has a new device";
+    SERVE "  ropeway serve --data-dir /var/lib/ropeway/hub --bind 0.0.0.0:7700
+  RUST_LOG=debug ropeway serve --data-dir hub --bind 127.0.0.1:0 --max-sessions 20";
+    PUSH "  ropeway push --data-dir clinic_a --payload '{\"patient_id\":\"BT-0042\"}'
+  ropeway push --data-dir clinic_a --payload '{\"alarm\":\"cholera\"}' --lane urgent --kind 7
+  ropeway push --data-dir clinic_a --ndjson events.ndjson
+  ropeway push --data-dir clinic_a --stdin --lane bulk < xray.jpg";
+    SYNC "  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700
+  ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600";
+    PULL "  ropeway pull --data-dir hub --node clinic_a --from 100
+  ropeway pull --data-dir hub --lane urgent --follow
+  ropeway pull --data-dir hub --raw | jq .patient_id";
+    STATUS "  ropeway status --data-dir clinic_a
+  ropeway status --data-dir clinic_a --json | jq .";
+    VERIFY "  ropeway verify --data-dir clinic_a
+  ropeway verify --data-dir clinic_a --json || echo damaged";
+    COMPLETIONS "  ropeway completions bash > /etc/bash_completion.d/ropeway
+  ropeway completions zsh > ~/.zfunc/_ropeway";
+}
