@@ -1,1 +1,130 @@
-//! x
+//! A small deployment in a temporary directory: a hub that is served in a thread, and clinics.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use ropeway_core::id::{Lane, NodeName};
+use ropeway_core::policy::{Policy, Role};
+use ropeway_mio::daemon::{Daemon, DaemonOptions, Stopper};
+use ropeway_std::sign::{SignOptions, sign};
+use ropeway_std::store::Stop;
+use ropeway_std::tls::Clock;
+use ropeway_std::view::Filter;
+use ropeway_std::{DataDir, LogView, Options, Replica, keygen};
+
+/// A hub's directory, clinics' directories beside it, all signed.
+pub struct Deployment {
+    root: tempfile::TempDir,
+}
+
+/// A hub being served.
+pub struct Serving {
+    /// Where.
+    pub address: SocketAddr,
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A node's name.
+#[must_use]
+pub fn name(s: &str) -> NodeName {
+    NodeName::new(s).unwrap()
+}
+
+impl Deployment {
+    /// A hub and these clinics.
+    #[must_use]
+    pub fn new(clinics: &[&str]) -> Self {
+        let d = Self { root: tempfile::tempdir().unwrap() };
+        keygen::init_hub(&d.hub(), name("hub"), Clock::System).unwrap();
+        for c in clinics {
+            d.enroll(c, Role::Clinic);
+        }
+        d
+    }
+
+    /// Adds a node.
+    pub fn enroll(&self, node: &str, role: Role) {
+        let dir = self.dir(node);
+        keygen::init_node(&dir, name(node)).unwrap();
+        sign(&dir.node_csr(), &self.hub(), &SignOptions { role, ..SignOptions::default() }).unwrap();
+    }
+
+    /// The directory that holds all.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A node's path.
+    #[must_use]
+    pub fn path(&self, node: &str) -> PathBuf {
+        self.root.path().join(node)
+    }
+
+    /// A node's directory.
+    #[must_use]
+    pub fn dir(&self, node: &str) -> DataDir {
+        DataDir::new(self.path(node))
+    }
+
+    /// The hub's directory.
+    #[must_use]
+    pub fn hub(&self) -> DataDir {
+        self.dir("hub")
+    }
+
+    /// Serves the hub until the result is dropped.
+    #[must_use]
+    pub fn serve(&self, policy: Policy) -> Serving {
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let options = DaemonOptions { policy, ..DaemonOptions::new(bind) };
+        let daemon = Daemon::bind(self.hub(), options).unwrap();
+        let (address, stopper) = (daemon.local_addr(), daemon.stopper());
+        let thread = std::thread::spawn(move || daemon.run().unwrap());
+        Serving { address, stopper, thread: Some(thread) }
+    }
+
+    /// A node, opened.
+    #[must_use]
+    pub fn open(&self, node: &str) -> Replica {
+        Replica::open(self.dir(node), Options::default()).unwrap()
+    }
+
+    /// Appends these payloads and commits.
+    pub fn push<P: AsRef<[u8]>>(&self, node: &str, payloads: impl IntoIterator<Item = P>) {
+        let mut replica = self.open(node);
+        for p in payloads {
+            replica.append(Lane::Normal, 0, p.as_ref()).unwrap();
+        }
+        replica.commit().unwrap();
+    }
+
+    /// The payloads that `at` holds of the node `of`, in order.
+    #[must_use]
+    pub fn payloads(&self, at: &str, of: &str) -> Vec<Vec<u8>> {
+        let mut view = LogView::open(&self.dir(at)).unwrap();
+        let mut all = Vec::new();
+        let filter = Filter { node: Some(name(of)), ..Filter::default() };
+        let missing = view
+            .read(&filter, 1, |_, _, e| {
+                all.push(e.payload.to_vec());
+                Stop::No
+            })
+            .unwrap();
+        assert!(missing.is_empty(), "{missing:?}");
+        all
+    }
+}
