@@ -199,7 +199,8 @@ pub(crate) struct Session {
     pub(crate) peer_handles: u32,
     pub(crate) rx_link: u32,
 
-    pub(crate) pinged: bool,
+    /// When the peer was asked whether it is there, if it has said nothing since.
+    pub(crate) pinged: Option<Instant>,
     pub(crate) caught_up_told: bool,
     pub(crate) ready: Hook,
     pub(crate) waiting: Hook,
@@ -275,7 +276,7 @@ impl Session {
             wants_extra: 0,
             peer_handles: 0,
             rx_link: NONE,
-            pinged: false,
+            pinged: None,
             caught_up_told: false,
             ready: Hook::IDLE,
             waiting: Hook::IDLE,

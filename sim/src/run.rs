@@ -120,6 +120,7 @@ fn run_with_tail(options: &Options, keep_tail: bool) -> Report {
     if !done && w.failed().is_none() {
         w.truth.fail("not everything arrived at the hub in time");
     }
+    say_goodbye(&mut w);
     close_all(&mut w);
     let mut events = 0;
     if w.failed().is_none() {
@@ -184,6 +185,34 @@ fn is_done(w: &World, h: usize) -> bool {
     host.backlog.is_empty()
         && host.node().is_some_and(|n| n.durable_group() == n.last_group())
         && w.holds_all_of(0, h)
+}
+
+/// With everything in place one more session of each clinic must come to a clean end on both sides,
+/// without sending an event.
+fn say_goodbye(w: &mut World) {
+    if w.failed().is_some() {
+        return;
+    }
+    (w.auto_dial, w.finish, w.profile.cut_every_ms) = (false, true, 0);
+    for h in 0..w.hosts.len() {
+        w.cut(h, true);
+    }
+    w.run_for(1000);
+    let before = w.counts.sent;
+    for h in 1..w.hosts.len() {
+        let (mine, theirs) = (w.hosts[h].endings.len(), w.hosts[0].endings.len());
+        if w.connect(h, 0).is_none() {
+            return w.truth.fail(format!("clinic {h} cannot connect"));
+        }
+        w.run_until(300_000, |w| w.hosts[h].endings.len() > mine && w.hosts[0].endings.len() > theirs);
+        let ends = [&w.hosts[h].endings[mine..], &w.hosts[0].endings[theirs..]].concat();
+        if ends.len() != 2 || ends.iter().any(|e| e.code.is_some()) {
+            return w.truth.fail(format!("clinic {h}: the last session ended with {ends:?}"));
+        }
+    }
+    if w.counts.sent != before {
+        w.truth.fail("events were sent again although all were there");
+    }
 }
 
 /// Cuts what is left and checks that each session was closed once.

@@ -107,6 +107,8 @@ impl Node<'_> {
             let link = &mut self.links[l as usize].0;
             let new = seq.saturating_sub(link.peer_have);
             link.peer_have = link.peer_have.max(seq);
+            // It has them from here, so it knows that they are here.
+            link.acked = link.acked.max(seq);
             if new > 0 {
                 // The first batch was checked against the chain; from here on it is ours.
                 link.peer_tag = None;

@@ -171,10 +171,10 @@ impl Node<'_> {
         let (me, peer) = (self.config.name, self.peer(i).ok()?);
         let (mut l, mut entries) = (self.s(i).announce, 0);
         let room = out.len().min(FRAME_HEAD_MAX_BYTES + CONTROL_BODY_MAX_BYTES);
-        let (links, streams) = (&self.links, &self.streams);
+        let (links, streams) = (&mut self.links, &self.streams);
         let n = emit(&mut out[..room], FrameType::Vector, false, |body| {
             let mut w = Writer::new(body);
-            while let Some(link) = links.get(l as usize) {
+            while let Some(link) = links.get_mut(l as usize) {
                 // Only streams that the peer may read have a handle and are told.
                 if let (Some(grant), Some(s)) = (super::granted(link), streams.at(link.0.stream)) {
                     if w.room() < ENTRY_MAX_BYTES {
@@ -184,6 +184,8 @@ impl Node<'_> {
                     let tag: ChainTag = if have.seq > 0 { have.chain.tag() } else { [0; 8] };
                     let entry = Entry { key: *grant.stream(), seq: have.seq, tag };
                     entry.emit(&mut w, &me, &peer.name).ok()?;
+                    // As good as an acknowledgement.
+                    link.0.acked = link.0.acked.max(have.seq);
                     entries += 1;
                 }
                 l = link.0.next;
@@ -222,7 +224,7 @@ impl Node<'_> {
             while w.room() >= 2 * crate::varint::VARINT_MAX_BYTES {
                 let Some(l) = s.acks.pop(links, |l| &mut l.0.ack) else { break };
                 let link = &mut links[l as usize].0;
-                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq);
+                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have);
                 link.acked = durable;
                 w.varint(u64::from(link.peer_handle)).ok()?;
                 w.varint(durable).ok()?;
