@@ -154,6 +154,10 @@ pub(crate) struct Session {
     pub(crate) links_tail: u32,
     pub(crate) stats: SessionStats,
     pub(crate) ended: Option<Ending>,
+    /// The runtime has heard `Closed`.
+    pub(crate) told: bool,
+    /// The runtime has given the connection up, or was told to.
+    pub(crate) released: bool,
 
     // What is to be sent, in the order in which it is.
     pub(crate) hello_due: bool,
@@ -172,6 +176,8 @@ pub(crate) struct Session {
     pub(crate) blocked_due: Option<usize>,
     pub(crate) finishing: bool,
     pub(crate) goodbye_sent: bool,
+    /// The peer has nothing more to send; it waits until we have not either.
+    pub(crate) peer_goodbye: bool,
 
     // Sending events.
     pub(crate) hello: Option<Hello>,
@@ -244,6 +250,8 @@ impl Session {
                 bytes_out: 0,
             },
             ended: None,
+            told: false,
+            released: false,
             hello_due: true,
             announce: NONE,
             vector_done: false,
@@ -257,6 +265,7 @@ impl Session {
             blocked_due: None,
             finishing: false,
             goodbye_sent: false,
+            peer_goodbye: false,
             hello: None,
             peer_vector_done: false,
             credit: 0,

@@ -131,6 +131,7 @@ impl World {
         host.synced.retain(|_, seq| *seq > 0);
         host.promised.clone_from(&host.synced);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
+        self.at(1000, Due::Dial(h));
         if self.rng.one_in(10) {
             // The word arrives late, and twice.
             let late = self.rng.below(300_000);

@@ -215,7 +215,7 @@ impl Node<'_> {
             self.mark_event(i);
         }
         self.s(i).caught_up_told = done;
-        if done && self.s(i).finishing {
+        if done && self.s(i).finishing && !self.s(i).goodbye_sent {
             self.mark_ready(i);
         }
     }
@@ -228,7 +228,9 @@ impl Node<'_> {
         self.links_of(i).all(|l| {
             let link = &self.links[l as usize].0;
             let Some(stream) = self.streams.at(link.stream) else { return true };
-            let sent = !self.sends(link, stream) || link.peer_have >= stream.durable.top.seq;
+            // What is damaged here cannot be sent; the session must end all the same.
+            let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
+            let sent = !self.sends(link, stream) || link.peer_have >= link.sent && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
             let got = link.write.is_none() || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got

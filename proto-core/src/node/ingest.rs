@@ -18,7 +18,7 @@ pub(super) const LEFT_AFTER_ROLLBACK: u8 = 1;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
-        if !self.s(i).peer_vector_done {
+        if !self.s(i).peer_vector_done || self.s(i).peer_goodbye {
             return Err(Code::State.into());
         }
         if let Some(code) = self.commit.failed() {

@@ -65,23 +65,8 @@ impl Node<'_> {
     pub fn poll_transmit(&mut self, now: Now, id: SessionId, out: &mut [u8]) -> Result<Transmit, UnknownSession> {
         self.at(now);
         let i = self.session(id)?;
-        if let State::Ending(last) = self.s(i).state {
-            self.s(i).state = State::Closing;
-            self.mark_ready(i);
-            let frame = match last {
-                LastFrame::Error(code) => {
-                    let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
-                    emit(out, FrameType::Error, false, |b| body.emit(b))
-                }
-                LastFrame::Goodbye => emit(out, FrameType::Goodbye, false, |_| Some(0)),
-            };
-            if let Some(n) = frame {
-                return Ok(self.count(i, n));
-            }
-        }
-        if self.s(i).state == State::Closing {
-            self.recycle(i);
-            return Ok(Transmit::Close);
+        if self.s(i).state != State::Live {
+            return Ok(self.put_last(i, out));
         }
         let n = self.put_control(i, out);
         if n > 0 {
@@ -91,13 +76,44 @@ impl Node<'_> {
         if let Some(request) = self.next_read(i, out.len()) {
             return Ok(Transmit::Read(request));
         }
-        if self.s(i).finishing && !self.s(i).goodbye_sent && self.is_caught_up(i) {
-            self.s(i).goodbye_sent = true;
+        self.check_caught_up(i);
+        let s = self.s(i);
+        if s.finishing && s.caught_up_told && !s.goodbye_sent {
+            if s.peer_goodbye {
+                self.end_with(i, Ending { code: None, by: EndedBy::Peer });
+                return Ok(self.put_last(i, out));
+            }
             if let Some(n) = emit(out, FrameType::Goodbye, false, |_| Some(0)) {
+                self.s(i).goodbye_sent = true;
                 return Ok(self.count(i, n));
             }
         }
         Ok(Transmit::Idle)
+    }
+
+    /// The last frame of a session that has ended, then `Close`.
+    fn put_last(&mut self, i: u32, out: &mut [u8]) -> Transmit {
+        let s = self.s(i);
+        let last = match core::mem::replace(&mut s.state, State::Closing) {
+            State::Ending(last) => last,
+            _ => {
+                s.released = true;
+                self.recycle(i);
+                return Transmit::Close;
+            }
+        };
+        let frame = match last {
+            LastFrame::Error(code) => {
+                let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
+                emit(out, FrameType::Error, false, |b| body.emit(b))
+            }
+            LastFrame::Goodbye => emit(out, FrameType::Goodbye, false, |_| Some(0)),
+        };
+        self.mark_ready(i);
+        match frame {
+            Some(n) => self.count(i, n),
+            None => self.put_last(i, out),
+        }
     }
 
     pub(super) fn count(&mut self, i: u32, n: usize) -> Transmit {
@@ -239,10 +255,23 @@ impl Node<'_> {
         n
     }
 
-    /// The peer has said GOODBYE back, or said it first: nothing was left.
+    /// The peer has said GOODBYE. If we had said it before, that is the end. Else the peer sends no
+    /// more events, and hears GOODBYE when it has all of ours.
     pub(super) fn goodbye(&mut self, i: u32) {
-        let by = if self.s(i).goodbye_sent { EndedBy::Us } else { EndedBy::Peer };
-        self.end_with(i, Ending { code: None, by });
+        if self.s(i).goodbye_sent {
+            return self.end_with(i, Ending { code: None, by: EndedBy::Us });
+        }
+        let kept_back = self.links_of(i).any(|l| {
+            let link = &self.links[l as usize].0;
+            link.write.is_some() && self.streams.at(link.stream).is_some_and(|s| s.now.have.seq < link.peer_have)
+        });
+        if kept_back || !self.s(i).peer_vector_done {
+            // It told of events that it did not send.
+            return self.end(i, Code::Cut, EndedBy::Peer);
+        }
+        let s = self.s(i);
+        (s.peer_goodbye, s.finishing) = (true, true);
+        self.mark_ready(i);
     }
 }
 
