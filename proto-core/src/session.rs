@@ -168,6 +168,8 @@ pub(crate) struct Session {
     pub(crate) pong_due: Option<u64>,
     pub(crate) ping_due: bool,
     pub(crate) credit_owed: usize,
+    /// The peer waits for whatever is owed.
+    pub(crate) credit_soon: bool,
     pub(crate) acks: Fifo,
     /// When the acknowledgements that are due must go; `FAR` if none are.
     pub(crate) ack_at: Instant,
@@ -259,6 +261,7 @@ impl Session {
             pong_due: None,
             ping_due: false,
             credit_owed: 0,
+            credit_soon: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
             ack_soon: false,

@@ -40,12 +40,15 @@ impl Node<'_> {
         self.scratch = scratch;
         outcome?;
         let s = self.s(i);
-        s.credit_owed += head.head_bytes + head.body_bytes;
         s.ack_soon |= head.flag;
-        // What was lent beyond the session's share is not given again.
-        let extra = core::mem::take(&mut s.rx_extra);
-        s.credit_owed = s.credit_owed.saturating_sub(extra);
-        self.return_extra(i);
+        // What was lent beyond the session's share is paid back first.
+        let len = head.head_bytes + head.body_bytes;
+        let back = len.min(s.rx_extra);
+        s.rx_extra -= back;
+        s.credit_owed += len - back;
+        if s.rx_extra == 0 {
+            self.return_extra(i);
+        }
         self.mark_ready(i);
         Ok(())
     }

@@ -152,10 +152,10 @@ impl Node<'_> {
         }
         // Credit goes in portions worth their frame, or when the peer says that it waits.
         let (owed, share) = (self.s(i).credit_owed, self.limits.credit_bytes);
-        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).rx_extra > 0 && owed > 0 {
+        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).credit_soon && owed > 0 {
             if put(&mut |o| emit(o, FrameType::Credit, false, |b| emit_number(b, owed as u64))) {
                 let s = self.s(i);
-                s.credit_owed = 0;
+                (s.credit_owed, s.credit_soon) = (0, false);
                 s.rx_credit += owed;
             }
         }
