@@ -6,7 +6,7 @@
 use crate::mem::Lent;
 
 /// Bytes of one block.
-pub const BLOCK_BYTES: usize = 1024;
+pub(crate) const BLOCK_BYTES: usize = 1024;
 
 const NONE: u32 = u32::MAX;
 

@@ -163,7 +163,7 @@ impl Limits {
             && self.batch_bytes >= self.event_bytes + EVENT_SLACK_BYTES
             && self.frame_bytes >= self.event_bytes + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES
             && self.frame_bytes <= 1 << 20
-            && self.credit_bytes >= CREDIT_MIN_BYTES
+            && self.credit_bytes >= 2 * CREDIT_MIN_BYTES
             && self.group_bytes >= self.batch_bytes + 1024
             && self.group_bytes <= 1 << 20
             && self.segment_bytes.is_multiple_of(4096)

@@ -154,6 +154,10 @@ pub(crate) struct Session {
     pub(crate) links_tail: u32,
     pub(crate) stats: SessionStats,
     pub(crate) ended: Option<Ending>,
+    /// The runtime has heard `Closed`.
+    pub(crate) told: bool,
+    /// The runtime has given the connection up, or was told to.
+    pub(crate) released: bool,
 
     // What is to be sent, in the order in which it is.
     pub(crate) hello_due: bool,
@@ -164,6 +168,8 @@ pub(crate) struct Session {
     pub(crate) pong_due: Option<u64>,
     pub(crate) ping_due: bool,
     pub(crate) credit_owed: usize,
+    /// The peer waits for whatever is owed.
+    pub(crate) credit_soon: bool,
     pub(crate) acks: Fifo,
     /// When the acknowledgements that are due must go; `FAR` if none are.
     pub(crate) ack_at: Instant,
@@ -172,6 +178,8 @@ pub(crate) struct Session {
     pub(crate) blocked_due: Option<usize>,
     pub(crate) finishing: bool,
     pub(crate) goodbye_sent: bool,
+    /// The peer has nothing more to send; it waits until we have not either.
+    pub(crate) peer_goodbye: bool,
 
     // Sending events.
     pub(crate) hello: Option<Hello>,
@@ -199,7 +207,8 @@ pub(crate) struct Session {
     pub(crate) peer_handles: u32,
     pub(crate) rx_link: u32,
 
-    pub(crate) pinged: bool,
+    /// When the peer was asked whether it is there, if it has said nothing since.
+    pub(crate) pinged: Option<Instant>,
     pub(crate) caught_up_told: bool,
     pub(crate) ready: Hook,
     pub(crate) waiting: Hook,
@@ -243,6 +252,8 @@ impl Session {
                 bytes_out: 0,
             },
             ended: None,
+            told: false,
+            released: false,
             hello_due: true,
             announce: NONE,
             vector_done: false,
@@ -250,12 +261,14 @@ impl Session {
             pong_due: None,
             ping_due: false,
             credit_owed: 0,
+            credit_soon: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
             ack_soon: false,
             blocked_due: None,
             finishing: false,
             goodbye_sent: false,
+            peer_goodbye: false,
             hello: None,
             peer_vector_done: false,
             credit: 0,
@@ -275,7 +288,7 @@ impl Session {
             wants_extra: 0,
             peer_handles: 0,
             rx_link: NONE,
-            pinged: false,
+            pinged: None,
             caught_up_told: false,
             ready: Hook::IDLE,
             waiting: Hook::IDLE,

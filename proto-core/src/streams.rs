@@ -12,7 +12,7 @@ use crate::mem::Lent;
 
 /// A place in a stream: everything up to `seq`, whose chain hash is `chain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     /// Sequence number, 0 before the first event.
     pub seq: u64,
     /// Chain hash up to there.

@@ -107,6 +107,8 @@ impl Node<'_> {
             let link = &mut self.links[l as usize].0;
             let new = seq.saturating_sub(link.peer_have);
             link.peer_have = link.peer_have.max(seq);
+            // It has them from here, so it knows that they are here.
+            link.acked = link.acked.max(seq);
             if new > 0 {
                 // The first batch was checked against the chain; from here on it is ours.
                 link.peer_tag = None;
@@ -165,24 +167,34 @@ impl Node<'_> {
         if need > (self.limits.frame_bytes + crate::wire::frame::FRAME_HEAD_MAX_BYTES) as u64 {
             return Err(Code::TooLarge);
         }
-        self.s(i).wants_extra = need as usize;
+        let s = self.s(i);
+        (s.wants_extra, s.credit_soon) = (need as usize, true);
+        self.mark_ready(i);
         self.grant_extra();
         Ok(())
     }
 
     pub(super) fn grant_extra(&mut self) {
-        if self.extra_holder.is_some() {
-            return;
+        let holder = self.extra_holder;
+        for i in 0..self.sessions.len() as u32 {
+            let s = self.s(i);
+            if s.wants_extra == 0 || s.state != crate::session::State::Live {
+                continue;
+            }
+            let extra = s.wants_extra.saturating_sub(s.rx_credit + s.credit_owed);
+            if extra > 0 && holder.is_some_and(|h| h != i) {
+                continue;
+            }
+            s.wants_extra = 0;
+            s.rx_extra += extra;
+            s.credit_owed += extra;
+            s.credit_soon = true;
+            self.mark_ready(i);
+            if extra > 0 {
+                self.extra_holder = Some(i);
+                return;
+            }
         }
-        let waits = |s: &crate::session::SessionSlot| s.0.wants_extra > 0 && s.0.state == crate::session::State::Live;
-        let Some(i) = self.sessions.iter().position(waits) else { return };
-        let s = self.s(i as u32);
-        let extra = s.wants_extra.saturating_sub(s.rx_credit + s.credit_owed);
-        s.wants_extra = 0;
-        s.rx_extra = extra;
-        s.credit_owed += extra;
-        self.extra_holder = (extra > 0).then_some(i as u32);
-        self.mark_ready(i as u32);
     }
 
     /// Session `i` no longer needs more than its share.
@@ -213,7 +225,7 @@ impl Node<'_> {
             self.mark_event(i);
         }
         self.s(i).caught_up_told = done;
-        if done && self.s(i).finishing {
+        if done && self.s(i).finishing && !self.s(i).goodbye_sent {
             self.mark_ready(i);
         }
     }
@@ -226,7 +238,9 @@ impl Node<'_> {
         self.links_of(i).all(|l| {
             let link = &self.links[l as usize].0;
             let Some(stream) = self.streams.at(link.stream) else { return true };
-            let sent = !self.sends(link, stream) || link.blocked || link.peer_have >= stream.durable.top.seq;
+            // What is damaged here cannot be sent; the session must end all the same.
+            let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
+            let sent = !self.sends(link, stream) || link.peer_have >= link.sent && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
             let got = link.write.is_none() || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got

@@ -7,7 +7,7 @@ use crate::code::Code;
 use crate::event::{Event, flags};
 use crate::fifo::NONE;
 use crate::hlc::Observed;
-use crate::session::EndedBy;
+use crate::session::{EndedBy, Link};
 use crate::streams::{Position, Stream};
 use crate::varint::Reader;
 use crate::wire::batch::{BatchHead, Columns};
@@ -18,7 +18,7 @@ pub(super) const LEFT_AFTER_ROLLBACK: u8 = 1;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
-        if !self.s(i).peer_vector_done {
+        if !self.s(i).peer_vector_done || self.s(i).peer_goodbye {
             return Err(Code::State.into());
         }
         if let Some(code) = self.commit.failed() {
@@ -40,12 +40,15 @@ impl Node<'_> {
         self.scratch = scratch;
         outcome?;
         let s = self.s(i);
-        s.credit_owed += head.head_bytes + head.body_bytes;
         s.ack_soon |= head.flag;
-        // What was lent beyond the session's share is not given again.
-        let extra = core::mem::take(&mut s.rx_extra);
-        s.credit_owed = s.credit_owed.saturating_sub(extra);
-        self.return_extra(i);
+        // What was lent beyond the session's share is paid back first.
+        let len = head.head_bytes + head.body_bytes;
+        let back = len.min(s.rx_extra);
+        s.rx_extra -= back;
+        s.credit_owed += len - back;
+        if s.rx_extra == 0 {
+            self.return_extra(i);
+        }
         self.mark_ready(i);
         Ok(())
     }
@@ -83,6 +86,10 @@ impl Node<'_> {
         };
         if known == batch.count {
             self.s(i).stats.duplicates += known;
+            // It was sent, so it was not known to be here: it is told again.
+            let link = &mut self.links[l as usize].0;
+            link.acked = link.acked.min(batch.first_seq - 1);
+            link.peer_have = link.peer_have.max(batch.last_seq());
             self.queue_ack(l);
             return Ok(());
         }
@@ -127,10 +134,12 @@ impl Node<'_> {
     pub(super) fn queue_ack(&mut self, l: u32) {
         let link = &self.links[l as usize].0;
         let i = link.session;
-        let durable = self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq);
+        // Only about what the peer holds itself, and not what it knows to be here already: it must
+        // not hear of events that came from elsewhere, and an own event was not its to send.
+        let news = self.ackable(link) > link.acked;
         let told = link.write.is_some() && link.peer_handle != NONE;
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
-        if !told || durable == 0 || s.state != crate::session::State::Live {
+        if !told || !news || s.state != crate::session::State::Live {
             return;
         }
         s.acks.push(&mut self.links, l, |l| &mut l.0.ack);
@@ -141,6 +150,11 @@ impl Node<'_> {
         }
         self.set_timer(i);
         self.mark_ready(i);
+    }
+
+    /// How far a link's stream is durable here as far as the peer holds it.
+    pub(super) fn ackable(&self, link: &Link) -> u64 {
+        self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have)
     }
 
     /// A fork was found in session `i`.

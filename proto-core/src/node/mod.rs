@@ -64,9 +64,11 @@ pub enum Event {
         /// What it did.
         stats: SessionStats,
     },
-    /// The session is over. Exactly once for each `open`.
+    /// The session is over. Exactly once for each `open`. There may be a last frame to send: poll
+    /// [`Node::poll_transmit`] until it says [`Transmit::Close`], or call [`Node::close`]; then the
+    /// id is unknown and its place free.
     Closed {
-        /// Which. From now on its id is unknown.
+        /// Which.
         session: SessionId,
         /// Why.
         ending: Ending,
@@ -261,15 +263,20 @@ impl<'m> Node<'m> {
         if let Some(stream) = self.tail_lost.take() {
             return Some(Event::TailLost { stream });
         }
-        let i = self.events.pop(&mut self.sessions, |s| &mut s.0.event)?;
-        let (session, s) = (self.id(i), &self.sessions[i as usize].0);
-        let stats = s.stats;
-        match s.ended {
-            Some(ending) => {
-                self.free_session(i);
-                Some(Event::Closed { session, ending, stats })
+        loop {
+            let i = self.events.pop(&mut self.sessions, |s| &mut s.0.event)?;
+            let (session, s) = (self.id(i), &self.sessions[i as usize].0);
+            let stats = s.stats;
+            match s.ended {
+                Some(ending) => {
+                    self.s(i).told = true;
+                    self.recycle(i);
+                    return Some(Event::Closed { session, ending, stats });
+                }
+                None if s.caught_up_told => return Some(Event::CaughtUp { session, stats }),
+                // New work came before this was heard.
+                None => {}
             }
-            None => Some(Event::CaughtUp { session, stats }),
         }
     }
 }

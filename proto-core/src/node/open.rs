@@ -79,7 +79,8 @@ impl Node<'_> {
         if self.s(i).state == State::Live {
             self.end(i, Code::Cut, EndedBy::Transport);
         }
-        self.s(i).state = State::Closing;
+        let s = self.s(i);
+        (s.state, s.released) = (State::Closing, true);
         self.recycle(i);
     }
 
@@ -121,23 +122,11 @@ impl Node<'_> {
         self.mark_event(i);
     }
 
-    /// After `Closed` was told the slot is free once nothing is left to send.
-    pub(super) fn free_session(&mut self, i: u32) {
-        let s = self.s(i);
-        // The last frame may still be waiting for the socket: the slot is given back at
-        // `Transmit::Close` or `close` then.
-        if let State::Ending(_) | State::Closing = s.state {
-            s.peer = None;
-        }
-        self.recycle(i);
-    }
-
     /// Gives a slot back when both have happened: the runtime has heard `Closed`, and it has heard
     /// `Transmit::Close` or said `close`.
     pub(super) fn recycle(&mut self, i: u32) {
         let s = self.s(i);
-        let told = s.peer.is_none();
-        if s.state == State::Closing && told {
+        if s.state == State::Closing && s.told && s.released {
             *s = Session::new(s.generation.wrapping_add(1));
             self.ready.remove(&mut self.sessions, i, |s| &mut s.0.ready);
         }
@@ -245,7 +234,10 @@ impl Node<'_> {
                 continue;
             }
             match self.add_link(i, stream, grants) {
-                Ok(_) => self.mark_ready(i),
+                Ok(l) => {
+                    self.queue_link(l);
+                    self.mark_ready(i);
+                }
                 Err(code) => self.end(i, code, EndedBy::Us),
             }
         }

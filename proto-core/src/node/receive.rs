@@ -44,7 +44,7 @@ impl Node<'_> {
             let at = self.now.at;
             let s = self.s(i);
             s.last_rx = at;
-            s.pinged = false;
+            s.pinged = None;
             self.set_timer(i);
         }
         Ok(Received { consumed, flow })

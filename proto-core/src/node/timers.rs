@@ -34,38 +34,50 @@ impl Node<'_> {
             if at > self.now.at {
                 return;
             }
-            match self.due(i).1 {
-                Reason::Hello | Reason::Silence => self.give_up(i),
-                Reason::Ping => {
-                    let s = self.s(i);
-                    (s.ping_due, s.pinged) = (true, true);
-                    self.mark_ready(i);
-                    self.set_timer(i);
-                }
-                Reason::Ack => {
-                    self.mark_ready(i);
-                    // Named once; from here on only the socket's readiness matters.
-                    self.s(i).ack_at = Instant(0);
-                    self.set_timer(i);
+            let now = self.now.at;
+            if self.s(i).ack_at <= now {
+                // From here on only the socket's readiness matters.
+                self.s(i).ack_at = Instant(0);
+                self.mark_ready(i);
+            }
+            let (at, reason) = self.talk(i);
+            if at <= now {
+                match reason {
+                    Reason::Ping => {
+                        let s = self.s(i);
+                        (s.ping_due, s.pinged) = (true, Some(now));
+                        self.mark_ready(i);
+                    }
+                    // It is we who do not read: nothing can be said of the peer.
+                    Reason::Silence if self.s(i).paused => self.s(i).last_rx = now,
+                    _ => self.give_up(i),
                 }
             }
+            self.set_timer(i);
         }
     }
 
     fn due(&self, i: u32) -> (Instant, Reason) {
-        let (s, t) = (&self.sessions[i as usize].0, &self.config.timing);
-        let talk = if s.peer_vector_done {
-            let silence = (s.last_rx.after_ms(t.silence_timeout_ms), Reason::Silence);
-            let ping = (s.last_rx.after_ms(t.ping_after_ms), Reason::Ping);
-            if s.pinged { silence } else { ping }
-        } else {
-            (s.opened.after_ms(t.hello_timeout_ms), Reason::Hello)
-        };
+        let (s, talk) = (&self.sessions[i as usize].0, self.talk(i));
         // An acknowledgement that is overdue waits for the socket, not for time.
         if s.ack_at != Instant(0) && s.ack_at > self.now.at && s.ack_at < talk.0 {
             (s.ack_at, Reason::Ack)
         } else {
             talk
+        }
+    }
+
+    /// When the peer must have been heard, or asked.
+    fn talk(&self, i: u32) -> (Instant, Reason) {
+        let (s, t) = (&self.sessions[i as usize].0, &self.config.timing);
+        match s.pinged {
+            _ if !s.peer_vector_done => (s.opened.after_ms(t.hello_timeout_ms), Reason::Hello),
+            None => (s.last_rx.after_ms(t.ping_after_ms), Reason::Ping),
+            // From the moment when it was asked: after a long sleep the question comes late too.
+            Some(asked) => {
+                let wait = t.silence_timeout_ms.saturating_sub(t.ping_after_ms).max(1);
+                (asked.max(s.last_rx).after_ms(wait), Reason::Silence)
+            }
         }
     }
 

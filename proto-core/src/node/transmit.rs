@@ -65,23 +65,8 @@ impl Node<'_> {
     pub fn poll_transmit(&mut self, now: Now, id: SessionId, out: &mut [u8]) -> Result<Transmit, UnknownSession> {
         self.at(now);
         let i = self.session(id)?;
-        if let State::Ending(last) = self.s(i).state {
-            self.s(i).state = State::Closing;
-            self.mark_ready(i);
-            let frame = match last {
-                LastFrame::Error(code) => {
-                    let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
-                    emit(out, FrameType::Error, false, |b| body.emit(b))
-                }
-                LastFrame::Goodbye => emit(out, FrameType::Goodbye, false, |_| Some(0)),
-            };
-            if let Some(n) = frame {
-                return Ok(self.count(i, n));
-            }
-        }
-        if self.s(i).state == State::Closing {
-            self.recycle(i);
-            return Ok(Transmit::Close);
+        if self.s(i).state != State::Live {
+            return Ok(self.put_last(i, out));
         }
         let n = self.put_control(i, out);
         if n > 0 {
@@ -91,13 +76,44 @@ impl Node<'_> {
         if let Some(request) = self.next_read(i, out.len()) {
             return Ok(Transmit::Read(request));
         }
-        if self.s(i).finishing && !self.s(i).goodbye_sent && self.is_caught_up(i) {
-            self.s(i).goodbye_sent = true;
+        self.check_caught_up(i);
+        let s = self.s(i);
+        if s.finishing && s.caught_up_told && !s.goodbye_sent {
+            if s.peer_goodbye {
+                self.end_with(i, Ending { code: None, by: EndedBy::Peer });
+                return Ok(self.put_last(i, out));
+            }
             if let Some(n) = emit(out, FrameType::Goodbye, false, |_| Some(0)) {
+                self.s(i).goodbye_sent = true;
                 return Ok(self.count(i, n));
             }
         }
         Ok(Transmit::Idle)
+    }
+
+    /// The last frame of a session that has ended, then `Close`.
+    fn put_last(&mut self, i: u32, out: &mut [u8]) -> Transmit {
+        let s = self.s(i);
+        let last = match core::mem::replace(&mut s.state, State::Closing) {
+            State::Ending(last) => last,
+            _ => {
+                s.released = true;
+                self.recycle(i);
+                return Transmit::Close;
+            }
+        };
+        let frame = match last {
+            LastFrame::Error(code) => {
+                let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
+                emit(out, FrameType::Error, false, |b| body.emit(b))
+            }
+            LastFrame::Goodbye => emit(out, FrameType::Goodbye, false, |_| Some(0)),
+        };
+        self.mark_ready(i);
+        match frame {
+            Some(n) => self.count(i, n),
+            None => self.put_last(i, out),
+        }
     }
 
     pub(super) fn count(&mut self, i: u32, n: usize) -> Transmit {
@@ -136,10 +152,10 @@ impl Node<'_> {
         }
         // Credit goes in portions worth their frame, or when the peer says that it waits.
         let (owed, share) = (self.s(i).credit_owed, self.limits.credit_bytes);
-        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).rx_extra > 0 && owed > 0 {
+        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).credit_soon && owed > 0 {
             if put(&mut |o| emit(o, FrameType::Credit, false, |b| emit_number(b, owed as u64))) {
                 let s = self.s(i);
-                s.credit_owed = 0;
+                (s.credit_owed, s.credit_soon) = (0, false);
                 s.rx_credit += owed;
             }
         }
@@ -171,10 +187,10 @@ impl Node<'_> {
         let (me, peer) = (self.config.name, self.peer(i).ok()?);
         let (mut l, mut entries) = (self.s(i).announce, 0);
         let room = out.len().min(FRAME_HEAD_MAX_BYTES + CONTROL_BODY_MAX_BYTES);
-        let (links, streams) = (&self.links, &self.streams);
+        let (links, streams) = (&mut self.links, &self.streams);
         let n = emit(&mut out[..room], FrameType::Vector, false, |body| {
             let mut w = Writer::new(body);
-            while let Some(link) = links.get(l as usize) {
+            while let Some(link) = links.get_mut(l as usize) {
                 // Only streams that the peer may read have a handle and are told.
                 if let (Some(grant), Some(s)) = (super::granted(link), streams.at(link.0.stream)) {
                     if w.room() < ENTRY_MAX_BYTES {
@@ -184,6 +200,8 @@ impl Node<'_> {
                     let tag: ChainTag = if have.seq > 0 { have.chain.tag() } else { [0; 8] };
                     let entry = Entry { key: *grant.stream(), seq: have.seq, tag };
                     entry.emit(&mut w, &me, &peer.name).ok()?;
+                    // As good as an acknowledgement.
+                    link.0.acked = link.0.acked.max(have.seq);
                     entries += 1;
                 }
                 l = link.0.next;
@@ -222,7 +240,7 @@ impl Node<'_> {
             while w.room() >= 2 * crate::varint::VARINT_MAX_BYTES {
                 let Some(l) = s.acks.pop(links, |l| &mut l.0.ack) else { break };
                 let link = &mut links[l as usize].0;
-                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq);
+                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have);
                 link.acked = durable;
                 w.varint(u64::from(link.peer_handle)).ok()?;
                 w.varint(durable).ok()?;
@@ -237,10 +255,23 @@ impl Node<'_> {
         n
     }
 
-    /// The peer has said GOODBYE back, or said it first: nothing was left.
+    /// The peer has said GOODBYE. If we had said it before, that is the end. Else the peer sends no
+    /// more events, and hears GOODBYE when it has all of ours.
     pub(super) fn goodbye(&mut self, i: u32) {
-        let by = if self.s(i).goodbye_sent { EndedBy::Us } else { EndedBy::Peer };
-        self.end_with(i, Ending { code: None, by });
+        if self.s(i).goodbye_sent {
+            return self.end_with(i, Ending { code: None, by: EndedBy::Us });
+        }
+        let kept_back = self.links_of(i).any(|l| {
+            let link = &self.links[l as usize].0;
+            link.write.is_some() && self.streams.at(link.stream).is_some_and(|s| s.now.have.seq < link.peer_have)
+        });
+        if kept_back || !self.s(i).peer_vector_done {
+            // It told of events that it did not send.
+            return self.end(i, Code::Cut, EndedBy::Peer);
+        }
+        let s = self.s(i);
+        (s.peer_goodbye, s.finishing) = (true, true);
+        self.mark_ready(i);
     }
 }
 

@@ -1,0 +1,207 @@
+//! One node with its disk, its clock, and everything that its runtime keeps.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ropeway_core::code::Code;
+use ropeway_core::codec::Codecs;
+use ropeway_core::event::Event as LogEvent;
+use ropeway_core::id::{Lane, NodeName, StreamKey};
+use ropeway_core::limits::{Config, Limits, Timing};
+use ropeway_core::log::{DataKey, Verdict};
+use ropeway_core::node::{Ending, Event, Memory, Node, SessionId, Setup};
+use ropeway_core::policy::{PeerIdentity, Policy, Role};
+use ropeway_core::recovery::RunAt;
+use ropeway_core::time::Now;
+
+use crate::disk::Disk;
+use crate::logs::{self, Index, KEY_ID};
+use crate::tap::{Truth, fingerprint};
+
+/// Start of simulated wall time.
+pub const EPOCH_MS: u64 = 1_770_000_000_000;
+
+/// A node that an application is going to write to.
+#[derive(Debug)]
+pub struct Host {
+    /// Its identity and timing.
+    pub config: Config,
+    /// Its sizes.
+    pub limits: Limits,
+    /// Its disk.
+    pub disk: Disk,
+    /// The wall clock of this host is so much ahead (milliseconds).
+    pub wall_ahead_ms: i64,
+    /// Events that its application wants to append.
+    pub backlog: VecDeque<(Lane, u16, Vec<u8>)>,
+    /// The next sync fails.
+    pub fail_sync: bool,
+    /// What the node told, without `CaughtUp`.
+    pub told: Vec<Event>,
+    /// How sessions ended, in order.
+    pub endings: Vec<Ending>,
+    /// How often the node said that a session had nothing left to do.
+    pub caught_up: u64,
+    /// What the last opening of the log found, clean ends apart.
+    pub findings: Vec<Verdict>,
+    /// What the application was refused with, last.
+    pub refused: Option<Code>,
+    /// Damage was done to its disk: it may lack what was durable.
+    pub damaged: bool,
+    pub(crate) key: [u8; 32],
+    pub(crate) node: Option<Node<'static>>,
+    pub(crate) index: Index,
+    pub(crate) boot: u32,
+    pub(crate) writing: Vec<(StreamKey, u64)>,
+    /// Highest seq of each stream that the disk has really synced.
+    pub(crate) synced: BTreeMap<StreamKey, u64>,
+    /// Highest seq of each stream that the node was told to be durable.
+    pub(crate) promised: BTreeMap<StreamKey, u64>,
+    pub(crate) sessions: BTreeMap<SessionId, (usize, usize)>,
+    /// Sessions of this boot, and how often each was said to be closed.
+    pub(crate) opened: BTreeMap<SessionId, u32>,
+    pub(crate) wake_us: u64,
+}
+
+impl Host {
+    pub(crate) fn new(name: NodeName, role: Role, policy: Policy, limits: Limits, key: [u8; 32], disk: Disk) -> Self {
+        let config = Config {
+            name,
+            role,
+            deployment: 7,
+            policy,
+            fingerprint: 1,
+            hlc_bound_ms: 24 * 3_600_000,
+            hlc_tick_ms: 1,
+            wall_floor_ms: EPOCH_MS,
+            timing: Timing::default(),
+        };
+        Self {
+            config,
+            limits,
+            disk,
+            wall_ahead_ms: 0,
+            backlog: VecDeque::new(),
+            fail_sync: false,
+            told: Vec::new(),
+            endings: Vec::new(),
+            caught_up: 0,
+            findings: Vec::new(),
+            refused: None,
+            damaged: false,
+            key,
+            node: None,
+            index: Index::default(),
+            boot: 0,
+            writing: Vec::new(),
+            synced: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            wake_us: u64::MAX,
+        }
+    }
+
+    /// The node, while it runs.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node<'static>> {
+        self.node.as_ref()
+    }
+
+    /// What a peer's certificate check would say of this host.
+    #[must_use]
+    pub fn identity(&self) -> PeerIdentity {
+        PeerIdentity { name: self.config.name, role: self.config.role }
+    }
+
+    pub(crate) fn now(&self, us: u64) -> Now {
+        let ms = us / 1000;
+        Now::new(ms, (EPOCH_MS + ms).saturating_add_signed(self.wall_ahead_ms))
+    }
+
+    /// Starts the node from its disk. `crashed`: what was not durable is gone for good, and its
+    /// numbers may be used again.
+    pub(crate) fn start(&mut self, us: u64, seed: [u8; 32], truth: &mut Truth, crashed: bool) {
+        self.boot += 1;
+        self.writing.clear();
+        let log = match logs::open(&self.disk, self.config.name, self.key, &self.limits) {
+            Ok(log) => log,
+            Err(code) => return truth.fail(format!("{}: the log does not open: {code}", self.config.name)),
+        };
+        let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
+        let held = |key: &StreamKey| top.get(key).copied().unwrap_or(0);
+        if crashed {
+            for (key, seq) in &self.promised {
+                if held(key) < *seq && !self.damaged {
+                    truth.fail(format!("{}: {key} was durable to {seq}, is now {}", self.config.name, held(key)));
+                }
+            }
+            for (key, events) in truth.events.iter_mut().filter(|(key, _)| key.node == self.config.name) {
+                events.truncate(held(key).max(self.promised.get(key).copied().unwrap_or(0)) as usize);
+            }
+        }
+        self.promised.clone_from(&top);
+        self.synced = top;
+        self.findings = log.findings;
+        self.index = log.index;
+        let setup = Setup {
+            config: self.config,
+            limits: self.limits,
+            memory: Memory::owned(&self.limits),
+            codecs: Codecs::default(),
+            key: (KEY_ID, DataKey::new(self.key)),
+            seed,
+        };
+        match Node::new(setup, log.recovered, self.now(us)) {
+            Ok(node) => self.node = Some(node),
+            Err(code) => truth.fail(format!("{}: the node does not start: {code}", self.config.name)),
+        }
+    }
+
+    /// The streams of the runs that are being written.
+    pub(crate) fn runs(&self) -> Vec<RunAt> {
+        self.node.as_ref().map_or(Vec::new(), |n| n.runs_in_flight().collect())
+    }
+
+    pub(crate) fn has_synced(&self, key: &StreamKey) -> u64 {
+        self.synced.get(key).copied().unwrap_or(0)
+    }
+
+    /// Reads the whole durable log again and holds it against the truth; the number of events.
+    pub(crate) fn verify(&self, truth: &mut Truth) -> u64 {
+        let who = self.config.name;
+        let log = match logs::open(&self.disk, who, self.key, &self.limits) {
+            Ok(log) => log,
+            Err(code) => {
+                truth.fail(format!("{who}: the log does not open: {code}"));
+                return 0;
+            }
+        };
+        let mut count = 0;
+        for n in 0..self.limits.streams as u32 {
+            let Some(entry) = log.recovered.stream(n).filter(|e| e.top > 0) else { continue };
+            if entry.gap.is_some() {
+                truth.fail(format!("{who}: {} has a hole", entry.key));
+                continue;
+            }
+            match log.index.read(&self.disk, self.key, (n, &entry.key), (1, entry.have), usize::MAX) {
+                Ok((_, bytes)) => {
+                    let events = fingerprints(&bytes);
+                    if events.len() as u64 != entry.have {
+                        truth.fail(format!("{who}: only {} events of {} can be read", events.len(), entry.key));
+                    }
+                    truth.check(who.as_str(), &entry.key, 1, &events);
+                    count += entry.have;
+                }
+                Err(code) => truth.fail(format!("{who}: {} cannot be read: {code}", entry.key)),
+            }
+        }
+        count
+    }
+}
+
+/// What the events in a reader's buffer are recognised by.
+pub(crate) fn fingerprints(records: &[u8]) -> Vec<u64> {
+    use ropeway_core::event::{Chain, Records};
+    let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: records };
+    all.iter().map(|e: LogEvent<'_>| fingerprint(e.kind, e.payload)).collect()
+}

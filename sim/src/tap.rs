@@ -1,0 +1,183 @@
+//! An independent decoder of every byte that a node sends, and what the oracles know to be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ropeway_core::codec::CodecId;
+use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::varint::Reader;
+use ropeway_core::wire::batch::{BatchHead, Columns};
+use ropeway_core::wire::frame::{FrameHead, FrameType};
+use ropeway_core::wire::vector::Entry;
+
+/// Something that was said on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A stream and how far the sender holds it.
+    Entry(StreamKey, u64),
+    /// Events, as their fingerprints; the flag asks for an acknowledgement at once.
+    Batch {
+        /// The stream.
+        key: StreamKey,
+        /// Number of the first event.
+        first: u64,
+        /// Fingerprints of the events.
+        events: Vec<u64>,
+    },
+    /// The stream that the receiver calls by this handle is durable up to there.
+    Ack(u32, u64),
+    /// An error code.
+    Error(u16),
+    /// Another control frame.
+    Control(FrameType),
+    /// It does not decode.
+    Nonsense(String),
+}
+
+/// Listens to one direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Tap {
+    bytes: Vec<u8>,
+    pub(crate) handles: Vec<StreamKey>,
+}
+
+impl Tap {
+    /// Takes what was sent; tells the frames that are whole.
+    pub(crate) fn hear(&mut self, bytes: &[u8], sender: &NodeName, receiver: &NodeName) -> Vec<Said> {
+        self.bytes.extend_from_slice(bytes);
+        let mut said = Vec::new();
+        loop {
+            let head = match FrameHead::parse(&self.bytes, 1 << 20) {
+                Ok(Some(h)) if self.bytes.len() >= h.head_bytes + h.body_bytes => h,
+                Ok(_) => return said,
+                Err(code) => {
+                    said.push(Said::Nonsense(code.to_string()));
+                    return said;
+                }
+            };
+            let frame: Vec<u8> = self.bytes.drain(..head.head_bytes + head.body_bytes).collect();
+            let body = &frame[head.head_bytes..];
+            match head.kind {
+                Some(FrameType::Vector) => {
+                    let mut r = Reader::new(body);
+                    while !r.is_empty() {
+                        match Entry::parse(&mut r, sender, receiver) {
+                            Ok(e) => {
+                                self.handles.push(e.key);
+                                said.push(Said::Entry(e.key, e.seq));
+                            }
+                            Err(code) => {
+                                said.push(Said::Nonsense(code.to_string()));
+                                break;
+                            }
+                        }
+                    }
+                }
+                Some(FrameType::Batch) => said.push(self.batch(body)),
+                Some(FrameType::Ack) => {
+                    let mut r = Reader::new(body);
+                    while let (Ok(handle), Ok(seq)) = (r.varint(), r.varint()) {
+                        said.push(Said::Ack(handle as u32, seq));
+                    }
+                }
+                Some(FrameType::Error) => {
+                    let code = Reader::new(body).varint().unwrap_or_default();
+                    said.push(Said::Error(code as u16));
+                }
+                Some(kind) => said.push(Said::Control(kind)),
+                None => said.push(Said::Nonsense("unknown frame".into())),
+            }
+        }
+    }
+
+    fn batch(&self, body: &[u8]) -> Said {
+        let mut r = Reader::new(body);
+        let parsed = BatchHead::parse(&mut r, 1 << 20).and_then(|head| {
+            let columns = Columns::parse(r.rest(), &head, 1 << 20)?;
+            Ok((head, columns))
+        });
+        match parsed {
+            Ok((head, columns)) if head.codec == CodecId::STORED => match self.handles.get(head.handle as usize) {
+                Some(key) => {
+                    let events = columns.iter().map(|e| fingerprint(e.kind, e.payload)).collect();
+                    Said::Batch { key: *key, first: head.first_seq, events }
+                }
+                None => Said::Nonsense("batch of a stream that was not told".into()),
+            },
+            Ok(_) => Said::Nonsense("codec".into()),
+            Err(code) => Said::Nonsense(code.to_string()),
+        }
+    }
+}
+
+/// What an event is recognised by (FNV-1a).
+#[must_use]
+pub fn fingerprint(kind: u16, payload: &[u8]) -> u64 {
+    fold(fold(FNV_START, &kind.to_le_bytes()), payload)
+}
+
+pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+pub(crate) fn fold(start: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(start, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// What really happened, against which everything is held.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    /// What the origin of each stream appended.
+    pub(crate) events: BTreeMap<StreamKey, Vec<u64>>,
+    /// Salt and page of every frame that was ever sealed, on any disk.
+    sealed: BTreeSet<([u8; 32], u64)>,
+    /// The first thing that went wrong.
+    pub(crate) failed: Option<String>,
+    /// Hash over everything that happened.
+    pub(crate) trace: u64,
+    /// The last lines of the trace.
+    pub(crate) tail: std::collections::VecDeque<String>,
+    pub(crate) keep_tail: bool,
+}
+
+impl Truth {
+    pub(crate) fn new() -> Self {
+        Self {
+            events: BTreeMap::new(),
+            sealed: BTreeSet::new(),
+            failed: None,
+            trace: FNV_START,
+            tail: std::collections::VecDeque::new(),
+            keep_tail: false,
+        }
+    }
+
+    pub(crate) fn fail(&mut self, what: impl Into<String>) {
+        if self.failed.is_none() {
+            self.failed = Some(what.into());
+        }
+    }
+
+    pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
+        let line = line.to_string();
+        self.trace = fold(self.trace, line.as_bytes());
+        if self.keep_tail {
+            if self.tail.len() >= 60 {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(line);
+        }
+    }
+
+    pub(crate) fn sealed(&mut self, salt: [u8; 32], page: u64) {
+        if !self.sealed.insert((salt, page)) {
+            self.fail(format!("page {page} was sealed twice under one salt"));
+        }
+    }
+
+    /// Whether these events are what the origin wrote.
+    pub(crate) fn check(&mut self, who: &str, key: &StreamKey, first: u64, events: &[u64]) {
+        let known = self.events.get(key).map_or(&[][..], Vec::as_slice);
+        let at = first as usize - 1;
+        if known.get(at..at + events.len()) != Some(events) {
+            self.fail(format!("{who}: events {first}..{} of {key} are not what was appended", at + events.len()));
+        }
+    }
+}
