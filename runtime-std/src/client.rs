@@ -108,12 +108,15 @@ impl Replica {
         self.commit()?;
         let (id, file) = identity(&self.dir)?;
         if file.deployment != self.node().deployment {
-            let deployment = file.deployment.map_or(0, |d| u64::from_le_bytes(d.0));
+            let deployment = file.deployment.map_or(0, |d| u64::from_be_bytes(d.0));
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
         let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms))?;
-        let mut link = Link { conn: client.connect(hub)?, socket, up: 0, down: 0, eof: false };
+        let mut conn = client.connect(hub)?;
+        // What is written is bounded by one frame at a time; a smaller limit would split it.
+        conn.set_buffer_limit(None);
+        let mut link = Link { conn, socket, up: 0, down: 0, eof: false };
         let outcome = self.run(&mut link, hub, options, work);
         work.report.wire_bytes_up = link.up;
         work.report.wire_bytes_down = link.down;

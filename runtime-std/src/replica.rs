@@ -232,7 +232,7 @@ pub fn prepare(
     let config = Config {
         name: file.name,
         role: file.role,
-        deployment: file.deployment.map_or(0, |d| u64::from_le_bytes(d.0)),
+        deployment: file.deployment.map_or(0, |d| u64::from_be_bytes(d.0)),
         policy: options.policy,
         fingerprint: fingerprint(dir),
         hlc_bound_ms: HLC_BOUND_MS,

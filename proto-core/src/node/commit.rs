@@ -1,5 +1,5 @@
 //! Commit groups: one fills while the other is written and synced. One group is in flight at a
-//! time (docs/LOG.md#recovery-1 rests on it), and every session and the application share it.
+//! time (docs/LOG.md#frame-7), and every session and the application share it.
 
 use super::{Node, Rng};
 use crate::code::Code;

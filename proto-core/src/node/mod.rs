@@ -158,7 +158,7 @@ impl<'m> Node<'m> {
         let mut rng = Rng { seed, drawn: 0 };
         let clock = Clock::new(recovered.clock, config.hlc_bound_ms, config.hlc_tick_ms);
         // A log that was written on another machine is a copy: it must not go on in the name of
-        // the original (docs/LOG.md#incarnation-2).
+        // the original (docs/PROTOCOL.md#incarnation-2).
         let kept = recovered.own.filter(|(_, machine)| *machine == config.fingerprint);
         let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
         let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, groups } = memory;

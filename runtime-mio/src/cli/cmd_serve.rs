@@ -1,14 +1,35 @@
 //! `ropeway serve`.
 
-use ropeway_core::code::Code;
+use ropeway_std::DataDir;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::args::ServeArgs;
-use super::{CliError, Outcome, Output, Result};
+use super::{Outcome, Output, Result};
+use crate::daemon::{Daemon, DaemonOptions};
 
-/// Runs it.
+/// Runs it: returns after SIGTERM or SIGINT, when everything in flight is durable.
 ///
 /// # Errors
-/// Always: this version cannot do it yet.
-pub fn run(_args: &ServeArgs, _out: &mut Output) -> Result<Outcome> {
-    Err(CliError::new(Code::BadArgument, "`ropeway serve` is not built yet"))
+/// As [`Daemon::bind`] and [`Daemon::run`].
+pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
+    let options = DaemonOptions {
+        policy: args.policy,
+        max_sessions: args.max_sessions as usize,
+        ..DaemonOptions::new(args.bind)
+    };
+    let daemon = Daemon::bind(DataDir::new(&args.data_dir), options)?;
+    let stopper = daemon.stopper();
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| ropeway_std::Error::io("signals", e))?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            stopper.stop();
+        }
+    });
+    let address = daemon.local_addr();
+    out.line(format_args!("listening on {address}"))?;
+    out.object(&json!({ "listening": address.to_string() }))?;
+    daemon.run()?;
+    Ok(Outcome::Done)
 }

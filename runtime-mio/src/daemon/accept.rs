@@ -1,0 +1,118 @@
+//! Strangers: connections whose peer is not known yet.
+
+use std::time::Instant;
+
+use mio::{Interest, Token};
+use ropeway_core::code::Code;
+
+use super::conn::Conn;
+use super::{Daemon, FIRST_CONN, HANDSHAKE_MAX_BYTES, HANDSHAKE_TIMEOUT, STRANGERS_MAX};
+
+impl Daemon {
+    /// Takes in all connections that wait. None of them can hold the others up: the handshake goes
+    /// on in the event loop.
+    pub(super) fn accept(&mut self) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            let (socket, address) = match listener.accept() {
+                Ok(pair) => pair,
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    // Out of file descriptors, most likely: those who wait are taken later.
+                    log::warn!("{} accept: {e}", Code::Overloaded);
+                    return;
+                }
+            };
+            if self.strangers >= STRANGERS_MAX {
+                log::warn!("{} {address}: too many unfinished handshakes", Code::Overloaded);
+                continue;
+            }
+            let _ = socket.set_nodelay(true);
+            match self.server.accept() {
+                Ok(tls) => self.adopt(Conn::new(socket, address, tls)),
+                Err(e) => log::error!("{address}: {e}"),
+            }
+        }
+    }
+
+    fn adopt(&mut self, mut conn: Conn) {
+        let c = self.free.pop().unwrap_or(self.conns.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(e) = self.poll.registry().register(&mut conn.socket, Token(FIRST_CONN + c), interest) {
+            log::error!("{} {}: {e}", Code::Io, conn.address);
+            self.free.push(c);
+            return;
+        }
+        if c == self.conns.len() {
+            self.conns.push(None);
+        }
+        self.conns[c] = Some(conn);
+        self.strangers += 1;
+    }
+
+    /// Turns away strangers that take too long or send too much; looks once a second.
+    pub(super) fn sweep(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.swept).as_secs() < 1 || self.strangers == 0 {
+            return;
+        }
+        self.swept = now;
+        for c in 0..self.conns.len() {
+            let late = self.conns[c]
+                .as_ref()
+                .is_some_and(|k| k.session.is_none() && now.duration_since(k.since) > HANDSHAKE_TIMEOUT);
+            if late {
+                self.refuse(c, Code::Timeout, "the TLS handshake took too long");
+            }
+        }
+    }
+
+    /// The handshake is done: who is it?
+    pub(super) fn greet(&mut self, c: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
+        if conn.session.is_some() {
+            return true;
+        }
+        if conn.tls.is_handshaking() {
+            if conn.bytes_in > HANDSHAKE_MAX_BYTES {
+                self.refuse(c, Code::Tls, "too many bytes before the handshake was done");
+            }
+            return false;
+        }
+        let peer = match conn.tls.peer() {
+            Ok(peer) => peer,
+            Err(e) => {
+                let context = e.context.clone();
+                self.refuse(c, e.code, &context);
+                return false;
+            }
+        };
+        match self.node.open(self.clock.now(), peer) {
+            Ok(session) => {
+                log::info!("{} connected from {}", peer.name, conn.address);
+                conn.session = Some(session);
+                self.strangers -= 1;
+                self.of_session[session.index()] = c;
+                true
+            }
+            Err(e) => {
+                self.refuse(c, e.code(), peer.name.as_str());
+                false
+            }
+        }
+    }
+
+    /// Closes a connection that has no session, and says why in the log.
+    pub(super) fn refuse(&mut self, c: usize, code: Code, why: &str) {
+        let Some(mut conn) = self.conns.get_mut(c).and_then(Option::take) else { return };
+        log::warn!("{code} {}: {why}", conn.address);
+        // A TLS alert may wait to be sent: one try.
+        let _ = conn.flush();
+        let _ = self.poll.registry().deregister(&mut conn.socket);
+        self.free.push(c);
+        if conn.session.is_none() {
+            self.strangers -= 1;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One accepted connection.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use ropeway_core::node::SessionId;
+use ropeway_std::tls;
+
+/// A socket, its TLS state, and its session once the peer is known.
+pub(super) struct Conn {
+    pub(super) socket: TcpStream,
+    pub(super) address: SocketAddr,
+    pub(super) tls: tls::Conn,
+    pub(super) session: Option<SessionId>,
+    pub(super) since: Instant,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// Decrypted bytes that the node would not take yet.
+    pub(super) held: Vec<u8>,
+    pub(super) held_from: usize,
+    pub(super) paused: bool,
+    pub(super) eof: bool,
+    /// Everything was said: close when the last bytes are out.
+    pub(super) closing: bool,
+}
+
+/// How far reading came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// The socket has no more for now.
+    Empty,
+    /// Something came in.
+    Some,
+    /// The peer has closed.
+    Eof,
+}
+
+impl Conn {
+    pub(super) fn new(socket: TcpStream, address: SocketAddr, mut tls: tls::Conn) -> Conn {
+        // What is written is bounded by one frame at a time; a smaller limit would split it.
+        tls.set_buffer_limit(None);
+        Conn {
+            socket,
+            address,
+            tls,
+            session: None,
+            since: Instant::now(),
+            bytes_in: 0,
+            bytes_out: 0,
+            held: Vec::new(),
+            held_from: 0,
+            paused: false,
+            eof: false,
+            closing: false,
+        }
+    }
+
+    /// Reads once from the socket.
+    pub(super) fn fill(&mut self) -> io::Result<Fill> {
+        let Conn { socket, tls, bytes_in, .. } = self;
+        match tls.read_tls(&mut Counted { inner: socket, bytes: bytes_in }) {
+            Ok(0) => Ok(Fill::Eof),
+            Ok(_) => Ok(Fill::Some),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Fill::Empty),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Fill::Some),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes what TLS has ready until the socket takes no more; true if nothing is left.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        let Conn { socket, tls, bytes_out, .. } = self;
+        while tls.wants_write() {
+            match tls.write_tls(&mut Counted { inner: socket, bytes: bytes_out }) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives frames to TLS.
+    pub(super) fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.tls.write_plain(bytes)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => bytes = &bytes[n..],
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that wait for the node: those held back, or else new ones from TLS, which go to
+    /// `plain`.
+    pub(super) fn waiting(&mut self, plain: &mut [u8]) -> Range<usize> {
+        if self.held_from < self.held.len() {
+            let n = self.held.len() - self.held_from;
+            plain[..n].copy_from_slice(&self.held[self.held_from..]);
+            self.held = Vec::new();
+            self.held_from = 0;
+            return 0..n;
+        }
+        0..self.tls.read_plain(plain).unwrap_or(0)
+    }
+
+    /// Keeps bytes that the node would not take.
+    pub(super) fn hold(&mut self, bytes: &[u8]) {
+        self.held = bytes.to_vec();
+        self.held_from = 0;
+    }
+}
+
+struct Counted<'a> {
+    inner: &'a mut TcpStream,
+    bytes: &'a mut u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buf).inspect(|n| *self.bytes += *n as u64)
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.inner.write(buf).inspect(|n| *self.bytes += *n as u64)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
