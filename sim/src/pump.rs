@@ -78,10 +78,8 @@ impl World {
             Some(Effect::Append { group, at, bytes }) => {
                 let bytes = bytes.to_vec();
                 let runs = host.runs();
-                host.writing = runs
-                    .iter()
-                    .filter_map(|r| Some((host.node.as_ref()?.stream(r.stream)?.key, r.last_seq)))
-                    .collect();
+                host.writing =
+                    runs.iter().filter_map(|r| Some((host.node.as_ref()?.stream(r.stream)?.key, r.last_seq))).collect();
                 if !host.disk.write(at.segment, at.offset, &bytes) {
                     self.truth.fail(format!("host {h} writes outside of segment {}", at.segment));
                 }

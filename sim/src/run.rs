@@ -182,9 +182,7 @@ fn settle(w: &mut World) {
 
 fn is_done(w: &World, h: usize) -> bool {
     let host = &w.hosts[h];
-    host.backlog.is_empty()
-        && host.node().is_some_and(|n| n.durable_group() == n.last_group())
-        && w.holds_all_of(0, h)
+    host.backlog.is_empty() && host.node().is_some_and(|n| n.durable_group() == n.last_group()) && w.holds_all_of(0, h)
 }
 
 /// With everything in place one more session of each clinic must come to a clean end on both sides,
