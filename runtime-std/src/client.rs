@@ -116,16 +116,11 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
-<<<<<<< HEAD
-        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms))?;
+        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
         let mut conn = client.connect(hub)?;
         // What is written is bounded by one frame at a time; a smaller limit would split it.
         conn.set_buffer_limit(None);
         let mut link = Link { conn, socket, up: 0, down: 0, eof: false };
-=======
-        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
-        let mut link = Link { conn: client.connect(hub)?, socket, up: 0, down: 0, eof: false };
->>>>>>> verbs
         let outcome = self.run(&mut link, hub, options, work);
         work.report.wire_bytes_up = link.up;
         work.report.wire_bytes_down = link.down;
