@@ -5,6 +5,7 @@
 //! against. Oracles look at every byte that a node sends and at every disk; the first check that
 //! fails ends the run.
 
+mod ask;
 mod disk;
 mod host;
 mod link;

@@ -1,7 +1,7 @@
 //! The world: hosts, connections, virtual time. Scenarios are written against it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 
 use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
@@ -10,7 +10,7 @@ use ropeway_core::node::{AppendError, Completion, SessionId};
 use ropeway_core::policy::{Policy, Role};
 
 use crate::disk::Disk;
-use crate::host::{Host, Stored};
+use crate::host::Host;
 use crate::link::{Conn, End, Profile};
 use crate::rng::Rng;
 use crate::tap::{Said, Truth, fingerprint};
@@ -337,81 +337,6 @@ impl World {
             }
         }
         self.truth.failed.is_none()
-    }
-
-    /// Milliseconds since the start.
-    #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        self.now_us / 1000
-    }
-
-    /// The first check that failed.
-    #[must_use]
-    pub fn failed(&self) -> Option<&str> {
-        self.truth.failed.as_deref()
-    }
-
-    /// Hash over everything that happened.
-    #[must_use]
-    pub fn trace(&self) -> u64 {
-        self.truth.trace
-    }
-
-    /// The last lines of the trace.
-    #[must_use]
-    pub fn tail(&self) -> &VecDeque<String> {
-        &self.truth.tail
-    }
-
-    /// Whether host `b` durably holds all that host `a` has durably written itself.
-    #[must_use]
-    pub fn holds_all_of(&self, b: usize, a: usize) -> bool {
-        let (name, b) = (self.hosts[a].config.name, &self.hosts[b]);
-        self.hosts[a].synced.iter().filter(|(k, _)| k.node == name).all(|(k, seq)| b.has_synced(k) >= *seq)
-    }
-
-    /// Number of durable events of node `of` at host `h`.
-    #[must_use]
-    pub fn durable_events(&self, h: usize, of: usize) -> u64 {
-        let name = self.hosts[of].config.name;
-        self.hosts[h].synced.iter().filter(|(k, _)| k.node == name).map(|(_, n)| n).sum()
-    }
-
-    /// Reads a host's log again and checks every event in it; their number.
-    pub fn verify(&mut self, h: usize) -> u64 {
-        self.hosts[h].verify(&mut self.truth)
-    }
-
-    /// The events of a stream as they stand in a host's log.
-    #[must_use]
-    pub fn stored(&self, h: usize, key: &StreamKey) -> Vec<Stored> {
-        self.hosts[h].read_all(key)
-    }
-
-    /// A stream's origin has lost its tail: the oracles expect other events from `seq` + 1 on. What
-    /// other hosts hold of it is not checked any more.
-    pub fn forget_truth_after(&mut self, key: &StreamKey, seq: usize) {
-        if let Some(events) = self.truth.events.get_mut(key) {
-            events.truncate(seq);
-        }
-    }
-
-    /// Asks for a clean end of every session of a host.
-    pub fn finish(&mut self, h: usize) {
-        let host = &mut self.hosts[h];
-        let now = host.now(self.now_us);
-        for id in host.sessions.keys() {
-            if let Some(n) = &mut host.node {
-                n.finish(now, *id);
-            }
-        }
-        self.wake(h, 0);
-    }
-
-    /// Sessions still open at a host.
-    #[must_use]
-    pub fn sessions(&self, h: usize) -> usize {
-        self.hosts[h].sessions.len()
     }
 
     pub(crate) fn wake(&mut self, h: usize, after_us: u64) {

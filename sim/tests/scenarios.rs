@@ -1,4 +1,5 @@
 //! Named stories, each one told in full. A bug that the seeds found becomes one of these.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use ropeway_core::code::Code;
 use ropeway_core::event::flags;

@@ -63,7 +63,7 @@ impl GroupBuilder {
         body.len().saturating_sub(self.len)
     }
 
-    /// Declares a stream. `decl.index` must be the next unused one of the segment
+    /// Declares a stream. `decl.index` must be the next unused one of the group
     /// (docs/LOG.md#stream-2).
     ///
     /// # Errors

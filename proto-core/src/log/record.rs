@@ -27,10 +27,10 @@ pub struct Parent {
     pub reason: u8,
 }
 
-/// Declares a stream: gives it an index for the rest of the segment (docs/LOG.md#stream-1).
+/// Declares a stream: gives it an index for the rest of the group (docs/LOG.md#stream-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamDecl {
-    /// Its index in the segment's dictionary.
+    /// Its index in the group's dictionary.
     pub index: u32,
     /// The stream.
     pub key: StreamKey,
@@ -88,7 +88,7 @@ impl StreamDecl {
 pub struct Receipt {
     /// Who acknowledged.
     pub peer: NodeName,
-    /// The stream, as an index into the segment's dictionary.
+    /// The stream, as an index into the group's dictionary.
     pub index: u32,
     /// Up to which event.
     pub seq: u64,

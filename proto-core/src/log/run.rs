@@ -13,7 +13,7 @@ const FLAG_BITS: u32 = 3;
 /// Consecutive events of one stream as they stand in a group. Checked when it was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'a> {
-    /// The stream, as an index into the segment's dictionary.
+    /// The stream, as an index into the group's dictionary.
     pub index: u32,
     /// Sequence number of the first event, 1 or more.
     pub base_seq: u64,

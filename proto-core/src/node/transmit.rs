@@ -156,17 +156,16 @@ impl Node<'_> {
         }
         // Credit goes in portions worth their frame, or when the peer says that it waits.
         let (owed, share) = (self.s(i).credit_owed, self.limits.credit_bytes);
-        if owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).credit_soon && owed > 0 {
-            if put(&mut |o| emit(o, FrameType::Credit, false, |b| emit_number(b, owed as u64))) {
-                let s = self.s(i);
-                (s.credit_owed, s.credit_soon) = (0, false);
-                s.rx_credit += owed;
-            }
+        let worth = owed >= (share / 2).max(CREDIT_MIN_BYTES) || self.s(i).credit_soon && owed > 0;
+        if worth && put(&mut |o| emit(o, FrameType::Credit, false, |b| emit_number(b, owed as u64))) {
+            let s = self.s(i);
+            (s.credit_owed, s.credit_soon) = (0, false);
+            s.rx_credit += owed;
         }
-        if let Some(need) = self.s(i).blocked_due {
-            if put(&mut |o| emit(o, FrameType::Blocked, false, |b| emit_number(b, need as u64))) {
-                self.s(i).blocked_due = None;
-            }
+        if let Some(need) = self.s(i).blocked_due
+            && put(&mut |o| emit(o, FrameType::Blocked, false, |b| emit_number(b, need as u64)))
+        {
+            self.s(i).blocked_due = None;
         }
         if self.s(i).ping_due && put(&mut |o| emit(o, FrameType::Ping, false, |b| emit_number(b, 0))) {
             self.s(i).ping_due = false;

@@ -243,8 +243,10 @@ mod tests {
     use alloc::vec;
     use alloc::vec::Vec;
 
-    fn sample() -> (Vec<u8>, Vec<(Hlc, u16, u8, &'static [u8])>) {
-        let events: Vec<(Hlc, u16, u8, &'static [u8])> = vec![
+    type Fields = (Hlc, u16, u8, &'static [u8]);
+
+    fn sample() -> (Vec<u8>, Vec<Fields>) {
+        let events: Vec<Fields> = vec![
             (Hlc::new(1000, 7), 1, 0, b"first"),
             (Hlc::new(1000, 8), 1, flags::UNSYNCED, b""),
             (Hlc::new(1000, 90), 65_535, 0, b"third"),

@@ -1,0 +1,6 @@
+//! A node against peers that misbehave, and against late or spurious calls.
+#![allow(clippy::unwrap_used)]
+
+mod hostile;
+mod support;
+mod timing;

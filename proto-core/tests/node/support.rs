@@ -1,0 +1,170 @@
+//! A node without a runtime, and a peer made of bytes, written by hand so that the node's own
+//! emitters are not trusted.
+
+use ropeway_core::code::Code;
+use ropeway_core::codec::Codecs;
+use ropeway_core::event::{Chain, Event as LogEvent};
+use ropeway_core::hlc::Hlc;
+use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
+use ropeway_core::limits::{Config, Limits, Timing};
+use ropeway_core::log::DataKey;
+use ropeway_core::node::*;
+use ropeway_core::policy::{PeerIdentity, Policy, Role};
+use ropeway_core::recovery::{Recovered, StreamMemory};
+use ropeway_core::time::Now;
+use ropeway_core::varint::Writer;
+
+pub(crate) const WALL: u64 = 1_770_000_000_000;
+
+pub(crate) struct Solo {
+    pub(crate) node: Node<'static>,
+    pub(crate) ms: u64,
+    pub(crate) closed: Vec<Ending>,
+}
+
+pub(crate) fn name(s: &str) -> NodeName {
+    NodeName::new(s).unwrap()
+}
+
+pub(crate) fn stream(node: &str) -> StreamKey {
+    StreamKey { node: name(node), incarnation: Incarnation::new(7), lane: Lane::Normal }
+}
+
+impl Solo {
+    pub(crate) fn hub(limits: Limits) -> Self {
+        let config = Config {
+            name: name("hub"),
+            role: Role::Hub,
+            deployment: 7,
+            policy: Policy::Own,
+            fingerprint: 1,
+            hlc_bound_ms: 86_400_000,
+            hlc_tick_ms: 1,
+            wall_floor_ms: WALL,
+            timing: Timing::default(),
+        };
+        let recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
+        let setup = Setup {
+            config,
+            limits,
+            memory: Memory::owned(&limits),
+            codecs: Codecs::default(),
+            key: (1, DataKey::new([1; 32])),
+            seed: [9; 32],
+        };
+        let node = Node::new(setup, recovered, Now::new(0, WALL)).unwrap();
+        Self { node, ms: 0, closed: Vec::new() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now::new(self.ms, WALL + self.ms)
+    }
+
+    /// A session with a clinic that has said HELLO and its vector: `streams` with seq 0.
+    pub(crate) fn greeted(&mut self, peer: &str, streams: &[StreamKey]) -> SessionId {
+        let id = self.node.open(self.now(), PeerIdentity { name: name(peer), role: Role::Clinic }).unwrap();
+        self.feed(id, &frame(1, &hello()));
+        let mut body = Vec::new();
+        for key in streams {
+            let own = key.node == name(peer);
+            body.push(u8::from(own) | (key.lane as u8) << 2);
+            if !own {
+                body.push(key.node.as_bytes().len() as u8);
+                body.extend_from_slice(key.node.as_bytes());
+            }
+            body.extend_from_slice(&key.incarnation.as_u64().to_le_bytes());
+            body.push(0);
+        }
+        self.feed(id, &frame(2 | 0x40, &body));
+        self.serve(id);
+        id
+    }
+
+    pub(crate) fn feed(&mut self, id: SessionId, bytes: &[u8]) -> Flow {
+        self.node.receive(self.now(), id, bytes).unwrap().flow
+    }
+
+    /// Does what the node wants of a disk, at once.
+    pub(crate) fn disk(&mut self) {
+        while let Some(effect) = self.node.poll_effect(self.now()) {
+            let done = match effect {
+                Effect::Provision { segment } => Completion::Provisioned { segment },
+                Effect::Append { .. } => continue,
+                Effect::Sync { upto } => Completion::Durable { upto },
+            };
+            self.node.complete(self.now(), done);
+        }
+    }
+
+    /// Everything that the node says in a session now.
+    pub(crate) fn serve(&mut self, id: SessionId) -> Vec<u8> {
+        self.disk();
+        while let Some(e) = self.node.poll_event() {
+            if let Event::Closed { ending, .. } = e {
+                self.closed.push(ending);
+            }
+        }
+        let mut said = Vec::new();
+        let mut out = vec![0; 1 << 16];
+        while let Ok(Transmit::Bytes(n)) = self.node.poll_transmit(self.now(), id, &mut out) {
+            said.extend_from_slice(&out[..n]);
+        }
+        said
+    }
+
+    /// The code with which the only session was closed by this node.
+    pub(crate) fn refused_with(&mut self, id: SessionId) -> Option<Code> {
+        self.serve(id);
+        match self.closed.as_slice() {
+            [Ending { code, by: EndedBy::Us }] => *code,
+            _ => None,
+        }
+    }
+}
+
+fn varint(out: &mut Vec<u8>, v: u64) {
+    let mut buf = [0; 10];
+    let mut w = Writer::new(&mut buf);
+    w.varint(v).unwrap();
+    let n = w.len();
+    out.extend_from_slice(&buf[..n]);
+}
+
+pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    varint(&mut out, body.len() as u64);
+    out.extend_from_slice(body);
+    out
+}
+
+fn hello() -> Vec<u8> {
+    let mut b = vec![1, 1];
+    for v in [0, 1, 65_536, 65_536, 65_536, 7, WALL] {
+        varint(&mut b, v);
+    }
+    b
+}
+
+/// A stored batch of events with the given payloads, and the chain after it.
+pub(crate) fn batch(handle: u64, first: u64, mut chain: Chain, payloads: &[&[u8]]) -> (Vec<u8>, Chain) {
+    let (mut stamps, mut kinds, mut lengths, mut bytes) = (vec![], vec![], vec![], vec![]);
+    for (i, p) in payloads.iter().enumerate() {
+        let hlc = Hlc::new(WALL + first + i as u64, 0);
+        chain = chain.then(&LogEvent { hlc, kind: 1, flags: 0, payload: p });
+        stamps.push(if i == 0 { 0 } else { 4 });
+        kinds.push(1);
+        varint(&mut lengths, p.len() as u64);
+        bytes.extend_from_slice(p);
+    }
+    let columns = [stamps, kinds, lengths, bytes].concat();
+    let mut body = Vec::new();
+    varint(&mut body, handle);
+    varint(&mut body, first);
+    varint(&mut body, payloads.len() as u64);
+    body.push(0);
+    varint(&mut body, columns.len() as u64);
+    body.extend_from_slice(&Hlc::new(WALL + first, 0).as_u64().to_le_bytes());
+    body.extend_from_slice(&chain.tag());
+    body.extend_from_slice(&columns);
+    (frame(3, &body), chain)
+}
