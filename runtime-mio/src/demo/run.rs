@@ -49,18 +49,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What will be shown, for a person: four lines without the last line end.
+    /// What will be shown, for a person: a few lines without the last line end.
     #[must_use]
     pub fn announce(&self) -> String {
         let events = counted(self.events, "event");
         let clinics = counted(self.clinics.into(), "clinic");
         let (send, own) = if self.clinics == 1 { ("sends", "") } else { ("send", ", each over a link of its own") };
         let profile = self.profile.about;
-        let cut = if self.cut { "; it is cut once, half way" } else { "" };
+        let cut =
+            if self.cut { "\nEvery link is cut once, half way, and stays down for 5 s of link time." } else { "" };
         let (link, here) = (self.estimate_seconds(), self.estimate_seconds() / self.speed);
         format!(
             "{clinics} {send} {events} to a hub{own}.\n\
-             The link: {profile}{cut}.\n\
+             The link: {profile}.{cut}\n\
              At {} times real time: about {link:.0} s of link time, {here:.0} s here. Seed {}.\n\
              Only the links are emulated: keys, certificates, TLS, logs and the hub are real.",
             self.speed, self.seed
