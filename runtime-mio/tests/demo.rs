@@ -53,7 +53,10 @@ fn a_run_without_a_cut_sends_nothing_twice_and_keeps_what_it_is_told_to() {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     let seen = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{seen}");
-    assert!(text.starts_with("1 clinic sends 40 events to a hub") && text.contains("0 cuts, 0 events sent again"), "{seen}");
+    assert!(
+        text.starts_with("1 clinic sends 40 events to a hub") && text.contains("0 cuts, 0 events sent again"),
+        "{seen}"
+    );
     assert!(text.contains("PASSED  40 events appended, all at the hub") && text.ends_with("kept in kept\n"), "{seen}");
     assert!(tmp.path().join("kept/hub/node.json").exists());
 

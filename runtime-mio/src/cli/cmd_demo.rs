@@ -27,6 +27,10 @@ pub fn run(args: &DemoArgs, verbose: bool, out: &mut Output) -> Result<Outcome> 
             out.note(format_args!("the nodes are in {}", path.display()));
         }
     })?;
+    if show == Show::Bars {
+        // The bars leave the cursor at their end.
+        out.note("");
+    }
     out.line(format_args!("\n{}", report.to_text(out.colour()).trim_end()))?;
     if let Some(path) = &plan.keep {
         out.say(format_args!("the nodes are kept in {}", path.display()))?;

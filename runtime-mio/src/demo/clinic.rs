@@ -70,7 +70,14 @@ pub(super) struct Journey {
 
 impl Clinic {
     /// Makes the node below `root`, has it signed by `hub`, and appends its events.
-    pub(super) fn prepare(root: &Path, hub: &DataDir, index: u32, events: u64, seed: u64, speed: f64) -> Result<Clinic> {
+    pub(super) fn prepare(
+        root: &Path,
+        hub: &DataDir,
+        index: u32,
+        events: u64,
+        seed: u64,
+        speed: f64,
+    ) -> Result<Clinic> {
         let name = NodeName::new(&clinic_name(index))?;
         let dir = DataDir::new(root.join(name.as_str()));
         init_node(&dir, name)?;

@@ -29,8 +29,7 @@ impl Folder {
         }
         let folder = tempfile::Builder::new().prefix("ropeway-demo-").tempdir();
         let folder = folder.map_err(|e| Error::io("making a temporary directory", e))?;
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io("listening for signals", e))?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io("listening for signals", e))?;
         let (path, handle) = (folder.path().to_owned(), signals.handle());
         let doomed = path.clone();
         let watch = move || {
@@ -47,11 +46,6 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Whether it stays at the end.
-    pub(super) fn is_kept(&self) -> bool {
-        self.temporary.is_none()
     }
 }
 
@@ -82,14 +76,13 @@ mod tests {
         let folder = Folder::new(None).unwrap();
         let path = folder.path().to_owned();
         fs::write(path.join("x"), "").unwrap();
-        assert!(!folder.is_kept());
         drop(folder);
         assert!(!path.exists());
 
         let tmp = tempfile::tempdir().unwrap();
         let kept = tmp.path().join("a/b");
         drop(Folder::new(Some(&kept)).unwrap());
-        assert!(Folder::new(Some(&kept)).unwrap().is_kept());
+        drop(Folder::new(Some(&kept)).unwrap());
         fs::write(kept.join("x"), "").unwrap();
         assert_eq!(Folder::new(Some(&kept)).err().map(|e| e.code), Some(Code::BadArgument));
     }

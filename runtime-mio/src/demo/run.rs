@@ -23,9 +23,9 @@ use super::workload::Workload;
 use crate::daemon::{Daemon, DaemonOptions, Stopper};
 
 /// Bytes up before the first event: the TLS handshake and the greeting. Measured.
-const HELLO_BYTES: u64 = 1_500;
+const HELLO_BYTES: u64 = 900;
 /// Bytes up for an event of the workload, compressed and encrypted. Measured.
-const EVENT_BYTES: u64 = 60;
+const EVENT_BYTES: u64 = 68;
 /// How long a cut link stays down, in milliseconds of link time.
 const DOWN_MS: u64 = 5_000;
 
@@ -49,19 +49,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What will be shown, for a person: two or three lines without the last line end.
+    /// What will be shown, for a person: a few lines without the last line end.
     #[must_use]
     pub fn announce(&self) -> String {
         let events = counted(self.events, "event");
         let clinics = counted(self.clinics.into(), "clinic");
-        let (sends, its) = if self.clinics == 1 { ("sends", "its link") } else { ("send", "each over its own link") };
+        let (send, own) = if self.clinics == 1 { ("sends", "") } else { ("send", ", each over a link of its own") };
         let profile = self.profile.about;
-        let cut = if self.cut { "; every link is cut once, half way" } else { "" };
+        let cut =
+            if self.cut { "\nEvery link is cut once, half way, and stays down for 5 s of link time." } else { "" };
         let (link, here) = (self.estimate_seconds(), self.estimate_seconds() / self.speed);
         format!(
-            "{clinics} {sends} {events} to a hub, {its}: {profile}{cut}.\n\
-             About {link:.0} s of link time at {} times real time: some {here:.0} s here. Seed {}.\n\
-             Keys, certificates, TLS, logs and the hub are the real ones; only the links are emulated.",
+            "{clinics} {send} {events} to a hub{own}.\n\
+             The link: {profile}.{cut}\n\
+             At {} times real time: about {link:.0} s of link time, {here:.0} s here. Seed {}.\n\
+             Only the links are emulated: keys, certificates, TLS, logs and the hub are real.",
             self.speed, self.seed
         )
     }
@@ -153,7 +155,8 @@ fn travel(plan: &Plan, hub: SocketAddr, progress: &Progress, clinics: &mut [Clin
             let spawned = thread::Builder::new().name("demo-clinic".into()).spawn_scoped(scope, go);
             threads.push(spawned.map_err(|e| Error::io("starting a thread", e))?);
         }
-        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let joined =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         Ok(joined.collect())
     })
 }
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn the_announcement_says_what_and_how_long() {
         let says = plan(3, 5_000).announce();
-        for part in ["3 clinics send 5,000 events", "23 kbit/s", "cut once", "at 4 times real time", "Seed 1."] {
+        for part in ["3 clinics send 5,000 events", "23 kbit/s", "cut once", "At 4 times real time", "Seed 1."] {
             assert!(says.contains(part), "{part}: {says}");
         }
         assert!(!Plan { cut: false, ..plan(1, 1) }.announce().contains("cut"));
