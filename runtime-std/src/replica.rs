@@ -370,8 +370,8 @@ mod tests {
         let (_tmp, dir) = new_node();
         let mut node = Replica::open(dir.clone(), Options::default()).unwrap();
         let writer = std::thread::spawn(move || {
-            for i in 0..4_000u32 {
-                node.append(Lane::Normal, 0, &vec![i as u8; 100 + (i % 9_000) as usize]).unwrap();
+            for i in 0..600u32 {
+                node.append(Lane::Normal, 0, &vec![i as u8; 100 + (i * 37 % 9_000) as usize]).unwrap();
                 node.commit().unwrap();
             }
         });
