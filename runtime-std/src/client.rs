@@ -59,7 +59,7 @@ pub struct SyncError {
     /// Why.
     pub error: Error,
     /// How far.
-    pub report: SyncReport,
+    pub report: Box<SyncReport>,
 }
 
 impl std::fmt::Display for SyncError {
@@ -104,7 +104,7 @@ impl Replica {
         work.report.seconds = work.start.elapsed().as_secs_f64();
         match outcome {
             Ok(()) => Ok(work.report),
-            Err(error) => Err(SyncError { error, report: work.report }),
+            Err(error) => Err(SyncError { error, report: Box::new(work.report) }),
         }
     }
 

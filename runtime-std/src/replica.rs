@@ -291,3 +291,107 @@ pub fn identity(dir: &DataDir) -> Result<(NodeIdentity, NodeFile)> {
     file.role = if id.role() == Role::Hub { Role::Hub } else { file.role };
     Ok((id, file))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keygen::init_node;
+    use crate::view::{Filter, LogView};
+    use ropeway_core::id::NodeName;
+
+    fn new_node() -> (tempfile::TempDir, DataDir) {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DataDir::new(tmp.path().join("a"));
+        init_node(&dir, NodeName::new("clinic_a").unwrap()).unwrap();
+        (tmp, dir)
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back_also_after_opening_again() {
+        let (_tmp, dir) = new_node();
+        for round in 0..5u64 {
+            let mut node = Replica::open(dir.clone(), Options::default()).unwrap();
+            assert_eq!(node.damages(), []);
+            for i in 0..40u64 {
+                let seq = node.append(Lane::Normal, 3, format!("{round} {i}").as_bytes()).unwrap();
+                assert_eq!(seq, round * 40 + i + 1);
+            }
+            node.append(Lane::Urgent, 0, &vec![7; 200_000]).unwrap();
+            node.commit().unwrap();
+            let mut found = Vec::new();
+            node.read(38, |key, seq, e| found.push((key.lane, seq, e.payload.len()))).unwrap();
+            assert_eq!(found.iter().filter(|f| f.0 == Lane::Normal).count() as u64, round * 40 + 3);
+            assert_eq!(found.last().unwrap().1, round * 40 + 40);
+        }
+        let mut sum = 0;
+        let mut view = LogView::open(&dir).unwrap();
+        assert_eq!(
+            view.read(&Filter::default(), 1, |_, _, e| {
+                sum += e.payload.len();
+                Stop::No
+            })
+            .unwrap(),
+            []
+        );
+        assert_eq!(
+            sum,
+            5 * 200_000 + (0..5).flat_map(|r| (0..40).map(move |i| format!("{r} {i}").len())).sum::<usize>()
+        );
+    }
+
+    #[test]
+    fn on_a_full_disk_what_still_fits_is_taken_and_room_that_comes_back_is_used() {
+        let (_tmp, dir) = new_node();
+        let limits = Limits { segment_bytes: 1 << 20, ..Limits::clinic() };
+        let mut node = Replica::open(dir.clone(), Options { limits, ..Options::default() }).unwrap();
+        // The next segment cannot be filled: its file is a device without space.
+        let fill_up = || std::os::unix::fs::symlink("/dev/full", dir.log().join("next.tmp")).unwrap();
+        fill_up();
+        for _ in 0..4 {
+            node.append(Lane::Normal, 0, &vec![1; 200_000]).unwrap();
+            node.commit().unwrap();
+        }
+        fill_up();
+        let large = vec![2; 250_000];
+        assert_eq!(node.append(Lane::Normal, 0, &large).unwrap_err().code, Code::DiskFull);
+        assert_eq!(node.append(Lane::Normal, 0, b"small").unwrap(), 5);
+        node.commit().unwrap();
+        // Nobody fills the disk any more.
+        assert_eq!(node.append(Lane::Normal, 0, &large).unwrap_err().code, Code::DiskFull);
+        assert_eq!(node.append(Lane::Normal, 0, &large).unwrap(), 6);
+        node.commit().unwrap();
+        drop(node);
+        let view = LogView::open(&dir).unwrap();
+        assert_eq!((view.frontier().next().unwrap().top, view.damages()), (6, &[][..]));
+    }
+
+    #[test]
+    fn a_log_that_is_being_written_to_never_looks_damaged() {
+        let (_tmp, dir) = new_node();
+        let mut node = Replica::open(dir.clone(), Options::default()).unwrap();
+        let writer = std::thread::spawn(move || {
+            for i in 0..600u32 {
+                node.append(Lane::Normal, 0, &vec![i as u8; 100 + (i * 37 % 9_000) as usize]).unwrap();
+                node.commit().unwrap();
+            }
+        });
+        let (mut views, mut top) = (0, 0);
+        while !writer.is_finished() || views == 0 {
+            let mut view = LogView::open(&dir).unwrap();
+            let lost: Vec<_> = view.damages().iter().filter(|d| d.is_loss()).collect();
+            assert!(lost.is_empty(), "view {views}: {lost:?}");
+            let mut count = 0;
+            assert_eq!(
+                view.read(&Filter::default(), 1, |_, _, _| {
+                    count += 1;
+                    Stop::No
+                })
+                .unwrap(),
+                []
+            );
+            assert!(count >= top);
+            (views, top) = (views + 1, count);
+        }
+        writer.join().unwrap();
+    }
+}

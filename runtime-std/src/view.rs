@@ -8,14 +8,14 @@ use ropeway_core::policy::{Policy, Principal, authorize};
 use ropeway_core::recovery::Recovered;
 use ropeway_core::streams::FrontierEntry;
 
-use crate::dir::{DataDir, DirLock, NodeFile};
+use crate::dir::{DataDir, NodeFile};
 use crate::error::{Error, Result};
 use crate::store::{Damage, Index, Reader, Stop, recover};
 
 /// Streams for which room is made at first.
 const STREAMS: usize = 1024;
-/// How often the log is read again where it seems damaged and is being written to.
-const RESCANS_MAX: usize = 4;
+/// How often the log is read again where it seems damaged and is perhaps being written to.
+const RESCANS_MAX: usize = 16;
 
 /// See the [module](self).
 ///
@@ -52,15 +52,17 @@ impl LogView {
         let mut opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
         // A page that was empty when we came by and the page behind it, written and read a moment
         // later, look like a hole. Damage stays where it is, such a hole does not.
+        let mut before = losses(&opened.damages);
         for _ in 0..RESCANS_MAX {
-            if opened.damages.is_empty() || DirLock::holder(dir).is_none() {
+            if before.is_empty() {
                 break;
             }
-            let before = std::mem::take(&mut opened.damages);
             opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
-            if opened.damages == before {
+            let now = losses(&opened.damages);
+            if now == before {
                 break;
             }
+            before = now;
         }
         Ok(LogView {
             node,
@@ -175,6 +177,10 @@ impl LogView {
         }
         Ok(false)
     }
+}
+
+fn losses(damages: &[Damage]) -> Vec<Damage> {
+    damages.iter().filter(|d| d.is_loss()).cloned().collect()
 }
 
 fn wanted(filter: &Filter, key: &StreamKey) -> bool {

@@ -41,7 +41,7 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
             Ok(Outcome::Done)
         }
         Err(e) => {
-            let (text, code, report) = (message(&e.error), e.error.code, &e.report);
+            let (text, code, report) = (message(&e.error), e.error.code, &*e.report);
             let peer = if report.hub.is_empty() { args.hub.as_str() } else { &report.hub };
             out.say(format_args!("sync with {peer} is incomplete: {}", numbers(report)))?;
             out.object(&Synced { report, complete: false, error: Some(ErrorFields::new(code, &text)) })?;

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use ropeway_core::code::Code;
 use rustix::fs::{FlockOperation, flock};
@@ -11,6 +12,9 @@ use rustix::io::Errno;
 
 use super::DataDir;
 use crate::error::{Error, IoContext, Result};
+
+const TRIES: u32 = 4;
+const TRY_AGAIN: Duration = Duration::from_millis(3);
 
 /// Holds the directory until it is dropped or the process ends, however it ends: the kernel frees
 /// it. It belongs to the open file, so the same process cannot take it twice either.
@@ -38,10 +42,15 @@ impl DirLock {
             .mode(0o600)
             .open(&path)
             .at("opening", &path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(locked(&file, dir.root())),
-            Err(e) => return Err(std::io::Error::from(e)).at("locking", &path),
+        let mut tries = 0;
+        while let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            tries += 1;
+            match e {
+                // Somebody may be asking just now who holds it, which takes microseconds.
+                Errno::WOULDBLOCK if tries < TRIES => std::thread::sleep(TRY_AGAIN),
+                Errno::WOULDBLOCK => return Err(locked(&file, dir.root())),
+                e => return Err(std::io::Error::from(e)).at("locking", &path),
+            }
         }
         file.set_len(0).at("writing", &path)?;
         writeln!(file, "{}", std::process::id()).at("writing", &path)?;
@@ -90,6 +99,21 @@ mod tests {
         drop(held);
         assert_eq!(DirLock::holder(&dir), None);
         DirLock::acquire(&dir).unwrap();
+    }
+
+    #[test]
+    fn asking_who_holds_it_keeps_nobody_out() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = DataDir::new(tmp.path());
+        drop(DirLock::acquire(&dir).unwrap());
+        let asking = File::open(dir.lock()).unwrap();
+        flock(&asking, FlockOperation::NonBlockingLockShared).unwrap();
+        let answered = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1));
+            drop(asking);
+        });
+        DirLock::acquire(&dir).unwrap();
+        answered.join().unwrap();
     }
 
     #[test]

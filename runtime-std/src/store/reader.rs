@@ -37,6 +37,9 @@ struct Open {
     body: core::ops::Range<usize>,
 }
 
+/// Segment and page of a frame, and the page of its epoch's header.
+type Spot = (u64, u64, u64);
+
 /// Reads events. Holds one frame at a time.
 #[derive(Debug)]
 pub struct Reader {
@@ -47,7 +50,7 @@ pub struct Reader {
     buf: Vec<u8>,
     open: Option<Open>,
     /// After which event of which stream the last read ended, its chain, and the frame it is in.
-    cursor: Option<(StreamKey, u64, Chain, (u64, u64, u64))>,
+    cursor: Option<(StreamKey, u64, Chain, Spot)>,
 }
 
 impl Reader {
@@ -82,7 +85,7 @@ impl Reader {
             };
             // Within an entry the frames follow one another; a cursor saves the walk to the place.
             let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == next).map(|c| c.3);
-            let covers = |(segment, page, _): (u64, u64, u64)| segment == entry.segment && page >= entry.page;
+            let covers = |(segment, page, _): Spot| segment == entry.segment && page >= entry.page;
             let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
                 Some((_, page, epoch)) => (page, epoch),
                 None => (entry.page, entry.epoch),
@@ -112,7 +115,7 @@ impl Reader {
     fn deliver(
         &mut self,
         grant: &ReadGrant,
-        place: (u64, u64, u64),
+        place: Spot,
         next: &mut u64,
         upto_seq: u64,
         each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
