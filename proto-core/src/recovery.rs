@@ -150,6 +150,23 @@ impl<'m> Recovered<'m> {
         known.copied().ok_or(Code::Corrupt)
     }
 
+    /// Says that durable data is missing from the log at this point. Own streams of which nothing
+    /// follows may have lost their end: their next numbers may have been given out before, so the
+    /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2).
+    pub fn damaged(&mut self) {
+        for slot in &mut *self.streams.slots {
+            if let Some(s) = slot.stream.as_mut().filter(|s| s.own) {
+                s.end_at_risk = true;
+            }
+        }
+    }
+
+    /// Whether damage may have taken the end of a stream of the present incarnation.
+    pub(crate) fn own_at_risk(&self) -> bool {
+        let mine = |key: &crate::id::StreamKey| self.own.is_some_and(|(i, _)| key.incarnation == i);
+        self.streams.of_node(self.name).any(|(_, s)| s.end_at_risk && mine(&s.key))
+    }
+
     /// Says where the log ends: the last call before [`Node::new`](crate::node::Node::new).
     #[must_use]
     pub fn ending_at(mut self, tail: LogTail) -> Self {
@@ -190,6 +207,9 @@ impl<'m> Recovered<'m> {
 /// Fits a run that stands in the log into its stream.
 fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, hlc: Hlc) -> Result<(), Code> {
     let top = s.now.top;
+    if before.seq >= top.seq {
+        s.end_at_risk = false;
+    }
     if before.seq == top.seq {
         s.last_hlc = hlc;
         s.now.top = last;
@@ -216,4 +236,38 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Chain, Event};
+    use crate::id::{Lane, StreamKey};
+    use crate::log::{GroupBuilder, StreamDecl};
+
+    fn body(key: StreamKey, first_seq: u64, chain: &Chain) -> (alloc::vec::Vec<u8>, Chain) {
+        let mut buf = alloc::vec![0; 512];
+        let mut group = GroupBuilder::new();
+        group.stream(&mut buf, &StreamDecl { index: 0, key, own_machine: Some(9), parent: None }).unwrap();
+        let event = Event { hlc: Hlc::new(1000 + first_seq, 0), kind: 0, flags: 0, payload: b"x" };
+        group.push_event(&mut buf, 0, first_seq, chain, &event).unwrap();
+        buf.truncate(group.len());
+        (buf, chain.then(&event))
+    }
+
+    #[test]
+    fn an_own_stream_is_at_risk_from_the_damage_on_until_more_of_it_is_found() {
+        let name = NodeName::new("clinic_a").unwrap();
+        let key = |lane| StreamKey { node: name, incarnation: Incarnation::new(5), lane };
+        let (normal, urgent) = (key(Lane::Normal), key(Lane::Urgent));
+        let mut r = Recovered::new(name, StreamMemory::owned(8));
+        let (group, chain) = body(normal, 1, &Chain::start(&normal));
+        r.group(&group, |_| ()).unwrap();
+        assert!(!r.own_at_risk());
+        r.damaged();
+        r.group(&body(urgent, 1, &Chain::start(&urgent)).0, |_| ()).unwrap();
+        assert!(r.own_at_risk(), "what follows of another lane says nothing about this one");
+        r.group(&body(normal, 2, &chain).0, |_| ()).unwrap();
+        assert!(!r.own_at_risk());
+    }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Stream {
     pub(crate) last_hlc: Hlc,
     /// Written by this node itself.
     pub(crate) own: bool,
+    /// Damage in the log may have taken its end.
+    pub(crate) end_at_risk: bool,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
@@ -199,6 +201,7 @@ impl<'m> StreamTable<'m> {
             durable: mark,
             last_hlc: Hlc::ZERO,
             own: false,
+            end_at_risk: false,
             acked: 0,
             acked_by: None,
             dict_group: 0,

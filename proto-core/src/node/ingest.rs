@@ -71,7 +71,9 @@ impl Node<'_> {
 
     fn unpack(&mut self, i: u32, l: u32, batch: &BatchHead, data: &[u8], raw: &mut [u8]) -> Result<(), Refused> {
         self.codecs.decompress(batch.codec, data, raw)?;
-        let columns = Columns::parse(raw, batch, self.limits.event_bytes)?;
+        // `event_bytes` bounds what this node writes itself. A peer's event may be as large as the
+        // batch that HELLO allows: the sender cannot know a smaller limit.
+        let columns = Columns::parse(raw, batch, self.limits.batch_bytes)?;
         let n = self.links[l as usize].0.stream;
         let stream = self.streams.at(n).ok_or(Code::State)?;
         let (now, last_hlc) = (stream.now, stream.last_hlc);

@@ -51,7 +51,7 @@ pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};
 pub use timers::Reason;
-pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession};
+pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
 
 /// Something that happened, without payload. Told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,9 +159,11 @@ impl<'m> Node<'m> {
         memory.check(&limits)?;
         let mut rng = Rng { seed, drawn: 0 };
         let clock = Clock::new(recovered.clock, config.hlc_bound_ms, config.hlc_tick_ms);
-        // A log that was written on another machine is a copy: it must not go on in the name of
-        // the original (docs/PROTOCOL.md#incarnation-2).
-        let kept = recovered.own.filter(|(_, machine)| *machine == config.fingerprint);
+        // A log that was written on another machine is a copy, and one whose end is damaged may have
+        // given out its next numbers already: neither may go on in the same name
+        // (docs/PROTOCOL.md#incarnation-2).
+        let at_risk = recovered.own_at_risk();
+        let kept = recovered.own.filter(|(_, machine)| *machine == config.fingerprint && !at_risk);
         let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
         let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, groups } = memory;
         let count = links.len();

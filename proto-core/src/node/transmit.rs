@@ -278,6 +278,14 @@ impl Node<'_> {
     }
 }
 
+/// The frame that turns a peer away before it has a session, for example after
+/// [`OpenError`](super::OpenError): bytes written to `out`, 0 if they do not fit in it.
+#[must_use]
+pub fn refusal(code: Code, out: &mut [u8]) -> usize {
+    let body = ErrorBody { code: code.as_u16(), retry_after_s: retry_after_s(code) };
+    emit(out, FrameType::Error, false, |b| body.emit(b)).unwrap_or(0)
+}
+
 /// How long a refused peer should stay away.
 fn retry_after_s(code: Code) -> u16 {
     match code {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 use ropeway_core::code::Code;
+use ropeway_core::node::refusal;
 
 use super::conn::Conn;
 use super::{Daemon, FIRST_CONN, HANDSHAKE_MAX_BYTES, HANDSHAKE_TIMEOUT, STRANGERS_MAX};
@@ -97,7 +98,12 @@ impl Daemon {
                 true
             }
             Err(e) => {
-                self.refuse(c, e.code(), peer.name.as_str());
+                // It is told why, so that it knows when to come again.
+                let n = refusal(e.code(), &mut self.out);
+                log::warn!("{} {} {}", e.code(), conn.address, peer.name);
+                let _ = conn.send(&self.out[..n]);
+                conn.closing = true;
+                self.write(c);
                 false
             }
         }

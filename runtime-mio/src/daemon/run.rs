@@ -208,7 +208,7 @@ impl Daemon {
     }
 
     /// Sends what there is to send while the socket takes it.
-    fn write(&mut self, c: usize) {
+    pub(super) fn write(&mut self, c: usize) {
         loop {
             let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
             match conn.flush() {

@@ -118,7 +118,7 @@ impl Clinic {
             });
             let (report, error) = match outcome {
                 Ok(report) => (report, None),
-                Err(failed) => (failed.report, Some(failed.error)),
+                Err(failed) => (*failed.report, Some(failed.error)),
             };
             journey.sent += report.sent;
             if attempt > 0 && journey.resumed_at.is_none() && report.sent + report.resumed_at > 0 {

@@ -56,11 +56,12 @@ impl Index {
         entries.insert(at, entry);
     }
 
-    /// The entry that holds event `seq`; of several copies the one written last.
-    pub(super) fn find(&self, stream: u32, seq: u64) -> Option<&Entry> {
-        let entries = self.streams.get(stream as usize)?;
+    /// The entries that may hold event `seq`, the one written last first. More than one: a group
+    /// that held a repair and new events is noted as one range, holes included.
+    pub(super) fn find(&self, stream: u32, seq: u64) -> impl Iterator<Item = Entry> + '_ {
+        let entries = self.streams.get(stream as usize).map_or(&[][..], Vec::as_slice);
         let end = entries.partition_point(|e| e.first_seq <= seq);
-        entries[..end].iter().rev().find(|e| e.last_seq >= seq)
+        entries[..end].iter().rev().filter(move |e| e.last_seq >= seq).copied()
     }
 
     /// The next event at or after `seq` that stands in the log.
@@ -87,10 +88,10 @@ mod tests {
         index.add(&run(9, 9), 1, 4);
         index.add(&run(7, 8), 2, 1);
         index.add(&run(10, 10), 2, 500);
-        assert_eq!(index.find(0, 6).map(|e| (e.segment, e.page)), Some((1, 1)));
-        assert_eq!(index.find(0, 8).map(|e| (e.segment, e.page)), Some((2, 1)));
-        assert_eq!(index.find(0, 9).map(|e| (e.segment, e.page)), Some((1, 4)));
-        assert_eq!(index.find(0, 11), None);
+        assert_eq!(index.find(0, 6).next().map(|e| (e.segment, e.page)), Some((1, 1)));
+        assert_eq!(index.find(0, 8).next().map(|e| (e.segment, e.page)), Some((2, 1)));
+        assert_eq!(index.find(0, 9).next().map(|e| (e.segment, e.page)), Some((1, 4)));
+        assert_eq!(index.find(0, 11).next(), None);
         assert_eq!((index.next_from(0, 3), index.next_from(0, 11), index.next_from(7, 1)), (Some(3), None, None));
     }
 }

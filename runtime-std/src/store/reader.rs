@@ -11,7 +11,7 @@ use ropeway_core::log::{
 };
 use ropeway_core::policy::ReadGrant;
 
-use super::index::SPAN_PAGES;
+use super::index::{Entry, SPAN_PAGES};
 use super::{Index, keys, segment_path};
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
@@ -80,35 +80,51 @@ impl Reader {
     ) -> Result<()> {
         let mut next = from_seq;
         while next <= upto_seq {
-            let Some(entry) = index.find(stream, next).copied() else {
-                return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
-            };
-            // Within an entry the frames follow one another; a cursor saves the walk to the place.
-            let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == next).map(|c| c.3);
-            let covers = |(segment, page, _): Spot| segment == entry.segment && page >= entry.page;
-            let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
-                Some((_, page, epoch)) => (page, epoch),
-                None => (entry.page, entry.epoch),
-            };
-            while next <= entry.last_seq.min(upto_seq) {
-                match self.open(entry.segment, page, &mut epoch)? {
-                    Found::Header => page += 1,
-                    Found::Frame(pages) => {
-                        let place = (entry.segment, page, epoch);
-                        if self.deliver(grant, place, &mut next, upto_seq, &mut each)? {
-                            return Ok(());
-                        }
-                        page += pages;
-                    }
-                    // Damage of others' frames lies between ours: look behind it.
-                    Found::Nothing if page + 1 < entry.page + SPAN_PAGES => page += 1,
-                    Found::Nothing => {
-                        return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
-                    }
+            let before = next;
+            for entry in index.find(stream, next) {
+                if self.walk(&entry, grant, &mut next, upto_seq, &mut each)? {
+                    return Ok(());
                 }
+                if next > before {
+                    break;
+                }
+            }
+            if next == before {
+                return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
             }
         }
         Ok(())
+    }
+
+    /// Hands out what the frames of one index entry hold; true if that was enough.
+    fn walk(
+        &mut self,
+        entry: &Entry,
+        grant: &ReadGrant,
+        next: &mut u64,
+        upto_seq: u64,
+        each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
+    ) -> Result<bool> {
+        // Within an entry the frames follow one another; a cursor saves the walk to the place.
+        let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == *next).map(|c| c.3);
+        let covers = |(segment, page, _): Spot| segment == entry.segment && page >= entry.page;
+        let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
+            Some((_, page, epoch)) => (page, epoch),
+            None => (entry.page, entry.epoch),
+        };
+        while *next <= entry.last_seq.min(upto_seq) && page < entry.page + SPAN_PAGES {
+            match self.open(entry.segment, page, &mut epoch)? {
+                // Damage of others' frames lies between ours: look behind it.
+                Found::Header | Found::Nothing => page += 1,
+                Found::Frame(pages) => {
+                    if self.deliver(grant, (entry.segment, page, epoch), next, upto_seq, each)? {
+                        return Ok(true);
+                    }
+                    page += pages;
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Hands out the wanted events of the open frame; true if that was enough.

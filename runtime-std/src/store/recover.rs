@@ -80,6 +80,7 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
     for (i, &number) in numbers.iter().enumerate() {
         let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
         for missing in expected..number {
+            out.recovered.damaged();
             out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
         }
         let len = input.open(number)?;
@@ -129,6 +130,7 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
                 }
                 Step::Damaged { from_page, to_page, verdict } => {
                     let code = verdict.code().unwrap_or(Code::Corrupt);
+                    out.recovered.damaged();
                     out.damages.push(Damage { code, segment: number, from_page, to_page });
                 }
                 Step::End(end) => break end,
@@ -145,6 +147,9 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
         };
         let verdict = end.verdict(place, place == Place::Last && out.recovered.receipt_beyond_log());
         if let Some(code) = verdict.code() {
+            if verdict != Verdict::TornTail {
+                out.recovered.damaged();
+            }
             out.damages.push(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page });
         }
         let empty = end.from_page == 0 && verdict == Verdict::CleanEnd;
