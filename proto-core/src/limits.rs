@@ -4,6 +4,7 @@
 use crate::code::Code;
 use crate::id::NodeName;
 use crate::policy::{Policy, Role};
+use crate::wire::batch::BATCH_MAX_EVENTS;
 
 /// Who this node is and how it behaves.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +165,7 @@ impl Limits {
             && self.frame_bytes >= self.event_bytes + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES
             && self.frame_bytes <= 1 << 20
             && self.credit_bytes >= 2 * CREDIT_MIN_BYTES
-            && self.group_bytes >= self.batch_bytes + 1024
+            && self.group_bytes >= self.batch_bytes + (self.batch_bytes / 3).min(BATCH_MAX_EVENTS as usize) + 1024
             && self.group_bytes <= 1 << 20
             && self.segment_bytes.is_multiple_of(4096)
             && self.segment_bytes >= self.group_bytes + 4 * 4096

@@ -193,7 +193,7 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
     if before.seq == top.seq {
         s.last_hlc = hlc;
         s.now.top = last;
-        if s.gap_end.is_none() {
+        if s.now.gap_end.is_none() {
             s.now.have = last;
         }
         return if before.chain == top.chain { Ok(()) } else { Err(Code::Corrupt) };
@@ -201,19 +201,18 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
     if before.seq > top.seq {
         // What stood between was damaged. Several gaps count as one: what lies between them comes
         // again with the repair, and is the same.
-        s.gap_end = Some(before);
+        s.now.gap_end = Some(before);
         s.now.top = last;
         s.last_hlc = hlc;
         return Ok(());
     }
     // A repair: it continues below the gap.
-    if let Some(gap) = s.gap_end
+    if let Some(gap) = s.now.gap_end
         && before.seq == s.now.have.seq
     {
         s.now.have = last;
         if last.seq >= gap.seq {
-            s.gap_end = None;
-            s.now = Mark { have: s.now.top, top: s.now.top };
+            s.now = Mark::whole(s.now.top);
         }
     }
     Ok(())

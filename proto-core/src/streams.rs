@@ -26,6 +26,15 @@ pub(crate) struct Mark {
     pub(crate) have: Position,
     /// Highest position at all; equal to `have` unless damage left a gap.
     pub(crate) top: Position,
+    /// The last missing position, where `top` is beyond `have`.
+    pub(crate) gap_end: Option<Position>,
+}
+
+impl Mark {
+    /// Everything up to `at`.
+    pub(crate) fn whole(at: Position) -> Self {
+        Self { have: at, top: at, gap_end: None }
+    }
 }
 
 /// Memory for one stream.
@@ -51,8 +60,6 @@ pub(crate) struct Stream {
     pub(crate) now: Mark,
     pub(crate) sealed: Mark,
     pub(crate) durable: Mark,
-    /// The last missing position, where `now.top` is beyond `now.have`.
-    pub(crate) gap_end: Option<Position>,
     /// Stamp of the event at `now.top`.
     pub(crate) last_hlc: Hlc,
     /// Written by this node itself.
@@ -76,7 +83,7 @@ impl Stream {
         if from <= d.have.seq {
             return d.have.seq;
         }
-        match self.gap_end {
+        match d.gap_end {
             Some(g) if from <= g.seq => 0,
             _ => d.top.seq,
         }
@@ -84,9 +91,9 @@ impl Stream {
 
     /// Moves `now` forward over an event that was just put into a group.
     pub(crate) fn advance(&mut self, to: Position, hlc: Hlc) {
-        match self.gap_end {
+        match self.now.gap_end {
             None => {
-                self.now = Mark { have: to, top: to };
+                self.now = Mark::whole(to);
                 self.last_hlc = hlc;
             }
             Some(_) if to.seq == self.now.top.seq + 1 => {
@@ -96,8 +103,7 @@ impl Stream {
             Some(gap) => {
                 self.now.have = to;
                 if to.seq == gap.seq {
-                    self.gap_end = None;
-                    self.now.have = self.now.top;
+                    self.now = Mark::whole(self.now.top);
                 }
             }
         }
@@ -182,7 +188,7 @@ impl<'m> StreamTable<'m> {
         let i = free.ok_or(Code::Limit)? as u32;
         self.free_from = i + 1;
         let start = Position { seq: 0, chain: Chain::start(&key) };
-        let mark = Mark { have: start, top: start };
+        let mark = Mark::whole(start);
         let bucket = self.bucket(&key.node);
         let next_in_bucket = core::mem::replace(&mut self.buckets[bucket], i);
         self.slots[i as usize].stream = Some(Stream {
@@ -191,7 +197,6 @@ impl<'m> StreamTable<'m> {
             now: mark,
             sealed: mark,
             durable: mark,
-            gap_end: None,
             last_hlc: Hlc::ZERO,
             own: false,
             acked: 0,
@@ -239,7 +244,7 @@ impl Stream {
             have: d.have.seq,
             tag: d.have.chain.tag(),
             top: d.top.seq,
-            gap: self.gap_end.filter(|g| g.seq > d.have.seq).map(|g| (d.have.seq + 1, g.seq)),
+            gap: d.gap_end.map(|g| (d.have.seq + 1, g.seq)),
             acked: self.acked,
             own: self.own,
             last_hlc: self.last_hlc,
@@ -283,16 +288,16 @@ mod tests {
         let i = t.add(key("a", 1)).unwrap();
         let s = t.at_mut(i).unwrap();
         let at = |seq| Position { seq, chain: Chain([seq as u8; 32]) };
-        s.now = Mark { have: at(4), top: at(9) };
+        s.now = Mark { have: at(4), top: at(9), gap_end: Some(at(6)) };
         s.durable = s.now;
-        s.gap_end = Some(at(6));
         assert_eq!((s.readable_upto(2), s.readable_upto(5), s.readable_upto(7)), (4, 0, 9));
         assert_eq!(s.entry().gap, Some((5, 6)));
         s.advance(at(10), Hlc::new(1, 0));
         s.advance(at(5), Hlc::ZERO);
         assert_eq!((s.now.have.seq, s.now.top.seq), (5, 10));
         s.advance(at(6), Hlc::ZERO);
-        assert_eq!((s.now.have.seq, s.now.top.seq, s.gap_end), (10, 10, None));
+        assert_eq!((s.now.have.seq, s.now.top.seq, s.now.gap_end), (10, 10, None));
+        assert_eq!((s.readable_upto(5), s.entry().gap), (0, Some((5, 6))), "not before it is durable");
         s.durable = s.now;
         assert_eq!((s.readable_upto(5), s.entry().gap), (10, None));
     }

@@ -151,6 +151,8 @@ impl Replica {
         work.report.hub = peer.name.to_string();
         let session = self.node.open(self.clock.now(), peer).map_err(|e| Error::from(e.code()))?;
         let outcome = self.exchange(link, hub, session, work);
+        // What went out in the last turn counts too.
+        work.tell(self.node.stats(session), link);
         // However it ended: the session must not outlive its connection, and the receipts of what
         // was acknowledged go into the log.
         self.node.close(self.clock.now(), session);

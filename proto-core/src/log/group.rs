@@ -7,7 +7,7 @@ use crate::hlc::Hlc;
 use crate::varint::{Full, Writer, varint_len};
 
 /// Type, index, base, count, chain, stamp.
-const RUN_HEAD_MAX_BYTES: usize = 1 + 5 + 10 + 2 + 32 + 8;
+pub(crate) const RUN_HEAD_MAX_BYTES: usize = 1 + 5 + 10 + 2 + 32 + 8;
 /// Stamp delta with flags, counter, kind; the length comes on top.
 const EVENT_HEAD_MAX_BYTES: usize = 8 + 3 + 3;
 

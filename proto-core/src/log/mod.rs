@@ -19,10 +19,12 @@ mod verdict;
 
 pub use frame::{Cipher, FrameFault, FrameType, Opened, frame_pages, padded_len};
 pub use group::{GroupBuilder, event_bytes_max};
+pub(crate) use group::RUN_HEAD_MAX_BYTES;
 pub use header::{EpochStart, Header, link_digest};
 pub use key::DataKey;
 pub use name::SegmentName;
 pub use record::{Parent, Receipt, Record, RecordIter, StreamDecl, records};
+pub(crate) use run::event_bytes_after;
 pub use run::{Run, RunEvents};
 pub use scan::{End, SegmentScan, Step, Want};
 pub use verdict::{Evidence, Place, Row, TABLE, Tail, Verdict, decide};

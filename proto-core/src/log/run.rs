@@ -118,6 +118,15 @@ impl<'a> Iterator for RunEvents<'a> {
     }
 }
 
+/// Bytes that an event takes in a run behind the stamp `prev`, payload included.
+pub(crate) fn event_bytes_after(prev: Option<Hlc>, event: &Event<'_>) -> usize {
+    let mut head = [0; 40];
+    let mut w = Writer::new(&mut head);
+    // It always fits: four varints.
+    let _ = put_event_head(&mut w, prev, event);
+    w.len() + event.payload.len()
+}
+
 /// Writes what precedes an event's payload. `prev` is `None` for the first event of a run, else
 /// the stamp before, which must be smaller.
 pub(super) fn put_event_head(w: &mut Writer<'_>, prev: Option<Hlc>, event: &Event<'_>) -> Result<(), Full> {

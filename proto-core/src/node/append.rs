@@ -10,6 +10,9 @@ use crate::session::{SessionId, SessionStats};
 use crate::streams::FrontierEntry;
 use crate::time::Now;
 
+/// Why a stream of this node was left, as its successor's declaration says.
+const LEFT_AFTER_ROLLBACK: u8 = 1;
+
 /// A local event's place in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -99,12 +102,26 @@ impl Node<'_> {
         Ok(n)
     }
 
-    /// Leaves the present incarnation: the next local event begins a new one, which names where the
-    /// old one was left.
-    pub(super) fn change_incarnation(&mut self, seq: u64, reason: u8) {
-        self.parent = Some(Parent { incarnation: self.incarnation, seq, reason });
+    /// A peer holds `seq` events of stream `n`. If that is more than we have and the stream is one
+    /// that we write, our log has lost its tail: the next number is taken, and must never be given
+    /// again. So from this moment on events are written in a new incarnation.
+    pub(super) fn notice_lost_tail(&mut self, n: u32, seq: u64) {
+        let Some(s) = self.streams.at(n) else { return };
+        let (key, top) = (s.key, s.now.top.seq);
+        if key.node != self.config.name || key.incarnation != self.incarnation || seq <= top {
+            return;
+        }
+        self.tail_lost = Some(key);
+        self.parent = Some(Parent { incarnation: key.incarnation, seq: top, reason: LEFT_AFTER_ROLLBACK });
         self.incarnation = Incarnation::new(self.rng.draw_u64());
         self.own = [None; Lane::ALL.len()];
+        // Declared at once: a node that crashes before its next event must not go back. If there
+        // is no room now, the first event declares it.
+        if self.reserve(0).is_ok()
+            && let Ok(new) = self.own_stream(key.lane)
+        {
+            let _ = self.declare(new);
+        }
     }
 
     /// The last group that is durable; see [`Ticket::group`].

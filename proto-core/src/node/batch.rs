@@ -6,7 +6,7 @@ use crate::event::Records;
 use crate::fifo::NONE;
 use crate::limits::{BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::policy::Role;
-use crate::session::{FLIGHTS_MAX, Flight, Link, State};
+use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
 use crate::streams::Stream;
 use crate::time::Now;
 use crate::wire::batch;
@@ -122,7 +122,8 @@ impl Node<'_> {
             && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
         {
             let stream = link.stream;
-            self.forked(i, stream);
+            let code = self.fork_at(stream);
+            self.end(i, code, EndedBy::Us);
             return Transmit::Idle;
         }
         self.pack(i, l, request, &records, out)
@@ -158,7 +159,7 @@ impl Node<'_> {
             made.as_ref().map(|m| m.body_bytes)
         });
         let Some((n, made)) = n.zip(made).filter(|_| handle != NONE) else {
-            self.end(i, Code::Limit, crate::session::EndedBy::Us);
+            self.end(i, Code::Limit, EndedBy::Us);
             return Transmit::Idle;
         };
         self.links[l as usize].0.sent = made.last_seq;

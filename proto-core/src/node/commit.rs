@@ -9,7 +9,7 @@ use crate::hlc::Hlc;
 use crate::limits::Limits;
 use crate::log::{
     Cipher, DataKey, EpochStart, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES, Header,
-    PAGE_BYTES, Parent, Receipt, StreamDecl, event_bytes_max, link_digest,
+    PAGE_BYTES, Parent, Receipt, StreamDecl, event_bytes_max, frame_pages, link_digest,
 };
 use crate::mem::Lent;
 use crate::recovery::{LogTail, RunAt};
@@ -123,6 +123,8 @@ pub(super) struct Commit<'m> {
     /// Room for the body of the group that fills.
     room: usize,
     declared: u32,
+    /// The clock when the group began.
+    base_hlc: Hlc,
     /// Streams in the group of each parity.
     members: [Fifo; 2],
     flight: Flight,
@@ -154,6 +156,7 @@ impl<'m> Commit<'m> {
             builder: GroupBuilder::new(),
             room: 0,
             declared: 0,
+            base_hlc: Hlc::ZERO,
             members: [Fifo::EMPTY; 2],
             flight: Flight::None,
             durable: 0,
@@ -229,7 +232,8 @@ impl<'m> Commit<'m> {
     }
 
     fn wants_provision(&self) -> bool {
-        let low = self.pages_left() * 4 < self.segment_pages;
+        let group = frame_pages(self.group_bytes);
+        let low = self.pages_left() < (self.segment_pages / 4).max(group);
         low && self.provisioned <= self.segment
             && !self.provisioning
             && self.provision_fault.is_none()
@@ -237,13 +241,13 @@ impl<'m> Commit<'m> {
     }
 
     /// Seals the group that fills; the bytes to write and where they go.
-    fn seal(&mut self, rng: &mut Rng, base_hlc: Hlc) -> Result<(LogPosition, core::ops::Range<usize>, usize), Code> {
+    fn seal(&mut self, rng: &mut Rng) -> Result<(LogPosition, core::ops::Range<usize>, usize), Code> {
         let parity = self.parity();
         let mut start = PAGE_BYTES;
         let first_page = self.next_page;
         if self.epoch.is_none() {
             let mut mix = [0; 24];
-            mix[..8].copy_from_slice(&base_hlc.as_u64().to_le_bytes());
+            mix[..8].copy_from_slice(&self.base_hlc.as_u64().to_le_bytes());
             mix[8..16].copy_from_slice(&self.segment.to_le_bytes());
             mix[16..].copy_from_slice(&self.next_page.to_le_bytes());
             let header = Header::new(
@@ -253,7 +257,7 @@ impl<'m> Commit<'m> {
                     page: self.next_page,
                     salt: rng.draw(&mix),
                     key_id: self.key_id,
-                    base_hlc,
+                    base_hlc: self.base_hlc,
                     prev: self.link,
                 },
             );
@@ -280,7 +284,12 @@ impl<'m> Commit<'m> {
 impl Node<'_> {
     /// Room for a stream's declaration and `events` bytes of events.
     pub(super) fn reserve(&mut self, events: usize) -> Result<(), NoRoom> {
-        self.commit.reserve(DECL_MAX_BYTES + events)
+        self.commit.reserve(DECL_MAX_BYTES + events)?;
+        if self.commit.builder.is_empty() {
+            // No event of the group is stamped earlier (docs/LOG.md#header-1).
+            self.commit.base_hlc = self.clock.last();
+        }
+        Ok(())
     }
 
     /// Puts one event behind what the stream holds now (or into its gap). Room was reserved.
@@ -307,15 +316,18 @@ impl Node<'_> {
     }
 
     /// Declares the stream in the group that fills, unless it is (docs/LOG.md#stream-2).
-    fn declare(&mut self, n: u32) -> Result<(), NoRoom> {
+    pub(super) fn declare(&mut self, n: u32) -> Result<(), NoRoom> {
         let (group, index) = (self.commit.group, self.commit.declared);
-        let fingerprint = self.config.fingerprint;
+        let (fingerprint, incarnation) = (self.config.fingerprint, self.incarnation);
         let Some(s) = self.streams.at_mut(n) else { return Err(NoRoom::Busy) };
         if s.dict_group == group {
             return Ok(());
         }
         let parent: Option<Parent> = if s.own && s.now.top.seq == 0 { self.parent } else { None };
-        let decl = StreamDecl { index, key: s.key, own_machine: s.own.then_some(fingerprint), parent };
+        // A machine stands only at the streams that it writes now: the last one that a log declares
+        // so is where it goes on.
+        let own_machine = (s.own && s.key.incarnation == incarnation).then_some(fingerprint);
+        let decl = StreamDecl { index, key: s.key, own_machine, parent };
         let (builder, body) = self.commit.body();
         builder.stream(body, &decl).map_err(|_| NoRoom::Busy)?;
         (s.dict_group, s.dict_index) = (group, index);
@@ -325,7 +337,7 @@ impl Node<'_> {
 
     /// Notes acknowledgements in the group that fills; those that find no room wait for the next.
     fn put_receipts(&mut self) {
-        while !self.receipts.is_empty() && self.commit.reserve(2 * DECL_MAX_BYTES).is_ok() {
+        while !self.receipts.is_empty() && self.reserve(DECL_MAX_BYTES).is_ok() {
             let Some(n) = self.receipts.pop(&mut self.streams.slots, |s| &mut s.receipt) else { return };
             if self.declare(n).is_err() {
                 return;
@@ -365,7 +377,7 @@ impl Node<'_> {
         }
         let (group, parity) = (self.commit.group, self.commit.parity());
         snapshot(&mut self.streams, &mut self.commit.members[parity], parity);
-        match self.commit.seal(&mut self.rng, self.clock.last()) {
+        match self.commit.seal(&mut self.rng) {
             Ok((at, range, parity)) => {
                 self.commit.flight = Flight::Written(group);
                 // The other buffer fills from here on: batches that waited for room go there.
@@ -420,6 +432,7 @@ impl Node<'_> {
             } => {
                 self.commit.provisioning = false;
                 self.commit.provision_fault = Some(fault);
+                self.retry_waiting();
             }
             Completion::WriteFailed { fault, .. } => self.fail(match fault {
                 WriteFault::Full => Code::DiskFull,
@@ -432,6 +445,8 @@ impl Node<'_> {
     fn fail(&mut self, code: Code) {
         self.commit.failed.get_or_insert(code);
         self.commit.flight = Flight::None;
+        // Whoever waits for room waits in vain.
+        self.retry_waiting();
     }
 
     /// Everything in the group of this parity is durable: peers may be told, and may be sent it.

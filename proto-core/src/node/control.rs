@@ -79,6 +79,7 @@ impl Node<'_> {
         link.peer_have = entry.seq;
         link.sent = link.sent.max(entry.seq);
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
+        self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };
         if stream.own {
             self.sessions[i as usize].0.stats.resumed_at += entry.seq;

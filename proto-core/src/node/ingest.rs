@@ -1,20 +1,18 @@
 //! A batch from a peer is checked and goes into the log: whole or not at all.
 
 use super::Node;
-use super::commit::{NoRoom, event_cost};
+use super::commit::NoRoom;
 use super::receive::Refused;
 use crate::code::Code;
 use crate::event::{Event, flags};
 use crate::fifo::NONE;
-use crate::hlc::Observed;
-use crate::session::{EndedBy, Link};
-use crate::streams::{Position, Stream};
+use crate::hlc::{Hlc, Observed};
+use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_after};
+use crate::session::Link;
+use crate::streams::Mark;
 use crate::varint::Reader;
 use crate::wire::batch::{BatchHead, Columns};
 use crate::wire::frame::FrameHead;
-
-/// Why a stream of this node was left, as its successor's declaration says.
-pub(super) const LEFT_AFTER_ROLLBACK: u8 = 1;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
@@ -75,16 +73,14 @@ impl Node<'_> {
         let columns = Columns::parse(raw, batch, self.limits.event_bytes)?;
         let n = self.links[l as usize].0.stream;
         let stream = self.streams.at(n).ok_or(Code::State)?;
-        let have = stream.now.have;
-        // What is here already, and what lies beyond a gap that this batch fills, is not stored
-        // again.
-        let last_wanted = stream.gap_end.map_or(u64::MAX, |g| g.seq);
+        let (now, last_hlc) = (stream.now, stream.last_hlc);
+        let have = now.have;
         let known = (have.seq + 1 - batch.first_seq).min(batch.count);
-        let fresh = || {
-            let numbered = columns.iter().zip(batch.first_seq..);
-            numbered.skip(known as usize)
-        };
+        let fresh = || columns.iter().zip(batch.first_seq..).skip(known as usize);
         if known == batch.count {
+            if batch.last_seq() == have.seq && batch.tag != have.chain.tag() {
+                return Err(self.fork_at(n).into());
+            }
             self.s(i).stats.duplicates += known;
             // It was sent, so it was not known to be here: it is told again.
             let link = &mut self.links[l as usize].0;
@@ -93,41 +89,44 @@ impl Node<'_> {
             self.queue_ack(l);
             return Ok(());
         }
-        check_events(stream, have, fresh(), last_wanted, batch)?;
-        let wanted = || fresh().take_while(|(_, seq)| *seq <= last_wanted);
-        let cost = wanted().map(|(e, _)| event_cost(e.payload.len())).sum();
+        match check_events(&now, last_hlc, fresh(), batch) {
+            Err(Code::Fork) => return Err(self.fork_at(n).into()),
+            other => other?,
+        }
+        // Between a gap and the end our log has the events already.
+        let here = |seq: u64| now.gap_end.is_some_and(|gap| gap.seq < seq && seq <= now.top.seq);
+        let wanted = || fresh().filter(|(_, seq)| !here(*seq));
+        let (mut cost, mut prev) = (2 * RUN_HEAD_MAX_BYTES, None);
+        for (e, _) in wanted() {
+            cost += event_bytes_after(prev, &e);
+            prev = Some(e.hlc);
+        }
         match self.reserve(cost) {
             Ok(()) => {}
-            Err(NoRoom::Busy | NoRoom::DiskFull) => return Err(Refused::NoRoom),
+            Err(NoRoom::Busy) => return Err(Refused::NoRoom),
+            Err(NoRoom::DiskFull) => return Err(Code::DiskFull.into()),
             Err(NoRoom::Failed(code)) => return Err(code.into()),
         }
-        let mut at = have;
-        for (mut e, seq) in wanted() {
-            if self.clock.observe(e.hlc, self.now.wall_ms) == Observed::Future {
-                e.flags |= flags::FUTURE;
+        let (mut chain, mut stored) = (have.chain, 0);
+        for (mut e, seq) in fresh() {
+            if !here(seq) {
+                if self.clock.observe(e.hlc, self.now.wall_ms) == Observed::Future {
+                    e.flags |= flags::FUTURE;
+                }
+                self.put_event(n, seq, &chain, &e).map_err(|_| Refused::Bad(Code::Storage))?;
+                stored += 1;
             }
-            self.put_event(n, seq, &at.chain, &e).map_err(|_| Refused::Bad(Code::Storage))?;
-            at = Position { seq, chain: at.chain.then(&e) };
+            chain = chain.then(&e);
         }
         let s = self.s(i);
-        s.stats.duplicates += known;
-        s.stats.received += at.seq - have.seq;
+        s.stats.duplicates += batch.count - stored;
+        s.stats.received += stored;
         let link = &mut self.links[l as usize].0;
         link.peer_have = link.peer_have.max(batch.last_seq());
         link.sent = link.sent.max(batch.last_seq());
-        self.left_behind(n, at.seq);
+        // The chain has come out right: what the peer said of an earlier place is of no use now.
+        link.peer_tag = None;
         Ok(())
-    }
-
-    /// A peer gave us events of the stream that we write ourselves: our log had lost its tail. We
-    /// must never use its next numbers again.
-    fn left_behind(&mut self, n: u32, seq: u64) {
-        let Some(s) = self.streams.at(n) else { return };
-        let key = s.key;
-        if key.node == self.config.name && key.incarnation == self.incarnation {
-            self.tail_lost = Some(key);
-            self.change_incarnation(seq, LEFT_AFTER_ROLLBACK);
-        }
     }
 
     /// Something of the link's stream became durable, or came again: the peer is to hear of it.
@@ -157,32 +156,33 @@ impl Node<'_> {
         self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have)
     }
 
-    /// A fork was found in session `i`.
-    pub(super) fn forked(&mut self, i: u32, stream: u32) {
+    /// Two histories of a stream: noted; the code to end the session with.
+    pub(super) fn fork_at(&mut self, stream: u32) -> Code {
         self.fork = self.streams.at(stream).map(|s| s.key);
-        self.end(i, Code::Fork, EndedBy::Us);
+        Code::Fork
     }
 }
 
-/// Stamps must grow along the stream, and the chain must come out where the sender says. Nothing
-/// has been stored yet.
+/// Stamps must grow along the stream, and the chain must come out where the sender says. Where a
+/// gap is filled, it must also meet what our own log holds behind it. Nothing has been stored yet.
 fn check_events<'a>(
-    stream: &Stream,
-    have: Position,
+    now: &Mark,
+    last_hlc: Hlc,
     events: impl Iterator<Item = (Event<'a>, u64)>,
-    last_wanted: u64,
     batch: &BatchHead,
 ) -> Result<(), Code> {
-    let mut chain = have.chain;
-    let mut newest = if stream.gap_end.is_none() { stream.last_hlc } else { crate::hlc::Hlc::ZERO };
+    let mut chain = now.have.chain;
+    let mut newest = if now.gap_end.is_none() { last_hlc } else { Hlc::ZERO };
     for (e, seq) in events {
         if e.hlc <= newest {
             return Err(Code::HlcRange);
         }
         newest = e.hlc;
         chain = chain.then(&e);
-        // Behind the gap our own log continues: the two must meet there.
-        if seq == last_wanted && stream.gap_end.is_some_and(|g| g.chain != chain) {
+        let meets = now.gap_end.is_none_or(|gap| {
+            (seq != gap.seq || chain == gap.chain) && (seq != now.top.seq || chain == now.top.chain)
+        });
+        if !meets {
             return Err(Code::Fork);
         }
     }

@@ -114,6 +114,7 @@ impl Node<'_> {
         self.arena.clear(&mut rx);
         self.waiting.remove(&mut self.sessions, i, |s| &mut s.0.waiting);
         self.resumed.remove(&mut self.sessions, i, |s| &mut s.0.resumed);
+        self.wake_starved();
         self.drop_links(i);
         self.return_extra(i);
         self.timers.set(i, Instant::FAR);

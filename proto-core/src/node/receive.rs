@@ -169,7 +169,21 @@ impl Node<'_> {
         let s = &mut self.sessions[i as usize].0;
         (s.rx_head, s.stalled) = (None, false);
         self.arena.clear(&mut s.rx);
+        self.wake_starved();
         Ok(())
+    }
+
+    /// Blocks of the arena were given back: sessions that waited for one may read again.
+    pub(super) fn wake_starved(&mut self) {
+        let mut stalled = crate::fifo::Fifo::EMPTY;
+        while let Some(i) = self.waiting.pop(&mut self.sessions, |s| &mut s.0.waiting) {
+            if self.s(i).stalled {
+                stalled.push(&mut self.sessions, i, |s| &mut s.0.waiting);
+            } else if core::mem::take(&mut self.s(i).paused) {
+                self.resumed.push(&mut self.sessions, i, |s| &mut s.0.resumed);
+            }
+        }
+        self.waiting = stalled;
     }
 
     /// The log or the arena has room again: takes frames that waited, wakes those who were paused.

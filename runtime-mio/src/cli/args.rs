@@ -101,18 +101,21 @@ pub struct DemoArgs {
     /// How each clinic's link behaves
     #[arg(long, value_name = "NAME", default_value = "bhutan-2g", value_parser = value::PROFILE)]
     pub profile: Profile,
-    /// Cut the first clinic's link in the middle of the transfer (the default)
+    /// Cut each clinic's link once, in the middle of the transfer (the default)
     #[arg(long, overrides_with = "no_cut")]
     cut: bool,
     /// Let all links hold
     #[arg(long, overrides_with = "cut")]
     no_cut: bool,
-    /// How many times faster than the real link
-    #[arg(long, value_name = "X", default_value = "1", value_parser = value::SPEED)]
+    /// How many times faster than the real link; a run with all defaults takes some 15 seconds
+    #[arg(long, value_name = "X", default_value = "4", value_parser = value::SPEED)]
     pub speed: f64,
-    /// Play the same events again; without it each run is another
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    /// Which events are invented; the same number gives the same events on every machine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Keep all data directories in DIR, new or empty; without it they are removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }
 
 impl DemoArgs {

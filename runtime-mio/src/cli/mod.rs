@@ -31,7 +31,7 @@ pub use output::Output;
 /// Those of the verb.
 pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
     match &cli.command {
-        Command::Demo(args) => cmd_demo::run(args, out),
+        Command::Demo(args) => cmd_demo::run(args, cli.global.verbose > 0, out),
         Command::Keygen(args) => cmd_keygen::run(args, out),
         Command::Sign(args) => cmd_sign::run(args, out),
         Command::Serve(args) => {

@@ -1,12 +1,16 @@
-//! The parts of `ropeway demo`: an emulated thin link, invented clinics, progress and a report.
+//! `ropeway demo`: invented clinics behind emulated thin links, and a check of every event.
 //!
-//! Nothing here knows the log or the protocol. [`link::Link`] sits between any TCP client and any
-//! TCP server, so the demo runs the same node, over the same sockets, as a real deployment.
+//! [`link::Link`] sits between any TCP client and any TCP server, so the demo runs the same node,
+//! over the same sockets, as a real deployment: [`run`] makes it, [`check`] judges it.
 
+pub mod check;
+mod clinic;
+mod folder;
 pub mod link;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod workload;
 
 /// SplitMix64: a small generator whose whole state is its seed. Not for secrets.

@@ -55,6 +55,8 @@ pub struct Report {
     pub altered: u64,
     /// No clinic received an event of another.
     pub isolated: bool,
+    /// What ended a clinic's or the hub's work early, each with its R code.
+    pub errors: Vec<String>,
     /// Bytes that left the clinics' modems.
     pub wire_bytes_up: u64,
     /// Bytes that left the hub.
@@ -100,6 +102,9 @@ impl Report {
         }
         if !self.isolated {
             findings.push("a clinic received another clinic's events".into());
+        }
+        if !self.errors.is_empty() {
+            findings.push(counted(self.errors.len() as u64, "error"));
         }
         findings
     }
@@ -150,6 +155,9 @@ impl Report {
             }
         };
         let _ = writeln!(text, "{}  {says}", paint(colour_of.on_default().bold(), word));
+        for error in &self.errors {
+            let _ = writeln!(text, "  {}", harmless(error));
+        }
         text
     }
 
@@ -205,13 +213,18 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// `1 cut`, `2 cuts`.
-fn counted(number: u64, noun: &str) -> String {
+pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// At most 48 characters, none of which can move a terminal's cursor.
 fn printable(text: &str) -> String {
-    text.chars().take(48).map(|c| if c.is_control() { '?' } else { c }).collect()
+    harmless(text).chars().take(48).collect()
+}
+
+/// No character that can move a terminal's cursor.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -237,6 +250,7 @@ mod tests {
             duplicates: 0,
             altered: 0,
             isolated: true,
+            errors: Vec::new(),
             wire_bytes_up: 101_321,
             wire_bytes_down: 2_408,
             cuts: 1,
@@ -278,6 +292,13 @@ rongtse   1,000    70,500       1,204         70.5     31.2         512      23
 FAILED  1,500 events appended: 12 lost, 3 twice at the hub, a clinic received another clinic's events
 ";
         assert_eq!(bad.settle().to_text(false), expected);
+    }
+
+    #[test]
+    fn an_error_is_shown_and_fails_the_run() {
+        let failed = Report { errors: vec!["rongtse: R204 wrong key: log\u{1b}7".into()], ..report() }.settle();
+        let expected = "FAILED  1,500 events appended: 1 error\n  rongtse: R204 wrong key: log?7\n";
+        assert!(failed.to_text(false).ends_with(expected), "{}", failed.to_text(false));
     }
 
     #[test]

@@ -146,14 +146,15 @@ fn demo_needs_nothing_and_the_last_of_cut_and_no_cut_counts() {
         other => panic!("{other:?}"),
     };
     let plain = demo("demo");
-    assert_eq!((plain.clinics, plain.events, plain.profile.name, plain.seed), (3, 5_000, "bhutan-2g", None));
+    assert_eq!((plain.clinics, plain.events, plain.profile.name, plain.seed), (3, 5_000, "bhutan-2g", 1));
+    assert_eq!((plain.speed, plain.keep.as_ref()), (4.0, None));
     assert!(plain.cut());
     for (line, cut) in [("--cut", true), ("--no-cut", false), ("--no-cut --cut", true), ("--cut --no-cut", false)] {
         assert_eq!(demo(&format!("demo {line}")).cut(), cut, "{line}");
     }
     let other = demo("demo --clinics 5 --events 10 --profile lan --speed 2.5 --seed 7");
     assert_eq!((other.clinics, other.events, other.profile.name, other.speed), (5, 10, "lan", 2.5));
-    assert_eq!(other.seed, Some(7));
+    assert_eq!(other.seed, 7);
 }
 
 #[test]
