@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use ropeway_core::code::Code;
 use ropeway_core::limits::Timing;
 use ropeway_core::policy::Policy;
-use ropeway_mio::demo::SplitMix;
 use ropeway_mio::demo::link::{CutMode, CutPlan, Link, LinkOptions};
 use ropeway_mio::demo::profile::Profile;
 use ropeway_std::{Options, Replica, SyncOptions};
-use ropeway_tests::{Deployment, noise};
+use ropeway_tests::{Deployment, Random, noise};
 
 const MODES: [CutMode; 3] = [CutMode::Reset, CutMode::Fin, CutMode::Blackhole];
 
@@ -20,8 +19,9 @@ fn impatient(d: &Deployment) -> Replica {
     Replica::open(d.dir("clinic_a"), Options { timing, ..Options::default() }).unwrap()
 }
 
-const IMPATIENT: SyncOptions = SyncOptions { connect_timeout_ms: 200, handshake_timeout_ms: 200 };
-const PATIENT: SyncOptions = SyncOptions { connect_timeout_ms: 30_000, handshake_timeout_ms: 30_000 };
+fn impatience() -> SyncOptions {
+    SyncOptions { connect_timeout_ms: 200, handshake_timeout_ms: 200, ..SyncOptions::default() }
+}
 
 /// A fast link that breaks once, after this many bytes from the clinic.
 fn breaking(hub: SocketAddr, after_bytes_up: u64, mode: CutMode) -> Link {
@@ -41,12 +41,12 @@ fn twenty_cuts_in_a_row_lose_nothing_double_nothing_and_never_send_again_what_wa
     let all = noise(1, EVENTS as usize, 100);
     d.push("clinic_a", &all);
     let hub = d.serve(Policy::Own);
-    let mut random = SplitMix::new(20);
+    let mut random = Random::new(20);
     let (mut acknowledged, mut clinic, mut links) = (0, impatient(&d), Vec::new());
     for n in 0..20 {
         let (at, mode) = (1 + random.below(20_000), MODES[n % 3]);
         let link = breaking(hub.address, at, mode);
-        let e = clinic.sync(&link.address().to_string(), &IMPATIENT, |_| ()).unwrap_err();
+        let e = clinic.sync(&link.address().to_string(), &impatience(), |_| ()).unwrap_err();
         assert!(is_of_the_link(e.error.code), "cut {n}, {mode:?} at byte {at}: {e}");
         assert_eq!(link.counters().read().cuts, 1, "{mode:?} at byte {at}: {e}");
         let r = e.report;
@@ -67,7 +67,7 @@ fn twenty_cuts_in_a_row_lose_nothing_double_nothing_and_never_send_again_what_wa
     }
     assert!(acknowledged > 0 && acknowledged < EVENTS, "{acknowledged}");
     drop(clinic);
-    let r = d.open("clinic_a").sync(&hub.address.to_string(), &PATIENT, |_| ()).unwrap();
+    let r = d.open("clinic_a").sync(&hub.address.to_string(), &SyncOptions::default(), |_| ()).unwrap();
     assert!(r.resumed_at >= acknowledged);
     assert_eq!(r.sent, EVENTS - r.resumed_at);
     assert_eq!(d.payloads("hub", "clinic_a"), all);
@@ -80,7 +80,7 @@ fn cut_everywhere(mode: CutMode, step: usize) {
     let address = hub.address.to_string();
     let all = noise(2, 1000, 60);
     d.push("clinic_a", &all[..1]);
-    let whole = d.open("clinic_a").sync(&address, &PATIENT, |_| ()).unwrap();
+    let whole = d.open("clinic_a").sync(&address, &SyncOptions::default(), |_| ()).unwrap();
     // Signatures and acknowledgements make it a little shorter or longer every time, and when only
     // the goodbye is lost the sync may rightly succeed.
     let sure = whole.wire_bytes_up - 150;
@@ -89,10 +89,10 @@ fn cut_everywhere(mode: CutMode, step: usize) {
         d.push("clinic_a", &all[pushed..=pushed]);
         pushed += 1;
         let link = breaking(hub.address, at, mode);
-        let outcome = impatient(&d).sync(&link.address().to_string(), &IMPATIENT, |_| ());
+        let outcome = impatient(&d).sync(&link.address().to_string(), &impatience(), |_| ());
         let Err(e) = outcome else { panic!("{mode:?} at byte {at} of {}: {outcome:?}", whole.wire_bytes_up) };
         assert!(is_of_the_link(e.error.code), "{mode:?} at byte {at}: {e}");
-        let next = d.open("clinic_a").sync(&address, &PATIENT, |_| ()).unwrap();
+        let next = d.open("clinic_a").sync(&address, &SyncOptions::default(), |_| ()).unwrap();
         assert!(next.resumed_at >= e.report.resumed_at + e.report.acknowledged);
         assert_eq!(next.sent, pushed as u64 - next.resumed_at, "{mode:?} at byte {at}");
     }
