@@ -210,6 +210,8 @@ pub(crate) struct Session {
     /// When the peer was asked whether it is there, if it has said nothing since.
     pub(crate) pinged: Option<Instant>,
     pub(crate) caught_up_told: bool,
+    /// A stream has two histories here and there; the peer has yet to be told.
+    pub(crate) forked: bool,
     pub(crate) ready: Hook,
     pub(crate) waiting: Hook,
     pub(crate) resumed: Hook,
@@ -290,6 +292,7 @@ impl Session {
             rx_link: NONE,
             pinged: None,
             caught_up_told: false,
+            forked: false,
             ready: Hook::IDLE,
             waiting: Hook::IDLE,
             resumed: Hook::IDLE,
@@ -330,6 +333,8 @@ pub(crate) struct Link {
     pub(crate) acked: u64,
     /// It cannot be sent on: damaged here.
     pub(crate) blocked: bool,
+    /// The peer holds another history of it.
+    pub(crate) forked: bool,
     pub(crate) ack: Hook,
     pub(crate) turn: Hook,
 }
@@ -349,6 +354,7 @@ impl Link {
         sent: 0,
         acked: 0,
         blocked: false,
+        forked: false,
         ack: Hook::IDLE,
         turn: Hook::IDLE,
     };

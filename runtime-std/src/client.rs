@@ -21,12 +21,14 @@ pub struct SyncOptions {
     pub connect_timeout_ms: u64,
     /// How long the TLS handshake may take.
     pub handshake_timeout_ms: u64,
+    /// How long everything together may take; `None` for as long as the hub is not silent.
+    pub deadline_ms: Option<u64>,
 }
 
 impl Default for SyncOptions {
     /// Made for 2G, where one round trip may take seconds.
     fn default() -> Self {
-        Self { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000 }
+        Self { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000, deadline_ms: None }
     }
 }
 
@@ -95,7 +97,9 @@ impl Replica {
         options: &SyncOptions,
         progress: impl FnMut(&SyncReport),
     ) -> std::result::Result<SyncReport, SyncError> {
-        let mut work = Work { report: SyncReport::default(), start: Instant::now(), progress };
+        let start = Instant::now();
+        let end = options.deadline_ms.and_then(|ms| start.checked_add(Duration::from_millis(ms)));
+        let mut work = Work { report: SyncReport::default(), start, end, progress };
         let outcome = self.sync_inner(hub, options, &mut work);
         work.report.seconds = work.start.elapsed().as_secs_f64();
         match outcome {
@@ -112,7 +116,7 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
-        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms))?;
+        let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
         let mut conn = client.connect(hub)?;
         // What is written is bounded by one frame at a time; a smaller limit would split it.
         conn.set_buffer_limit(None);
@@ -130,11 +134,12 @@ impl Replica {
         options: &SyncOptions,
         work: &mut Work<impl FnMut(&SyncReport)>,
     ) -> Result<()> {
-        let deadline = work.start + Duration::from_millis(options.connect_timeout_ms + options.handshake_timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(options.handshake_timeout_ms);
         while link.conn.is_handshaking() {
             link.flush(hub)?;
             if link.conn.is_handshaking() {
-                link.wait(Some(deadline.saturating_duration_since(Instant::now())))?;
+                link.wait(work.at_most(Some(deadline.saturating_duration_since(Instant::now()))))?;
+                work.check_time(hub)?;
                 if Instant::now() >= deadline {
                     return Err(Error::new(Code::Timeout, format!("{hub}: no answer to the TLS handshake")));
                 }
@@ -172,6 +177,7 @@ impl Replica {
         let mut plain = vec![0; 16 << 10];
         let mut held = 0..0;
         loop {
+            work.check_time(hub)?;
             self.drive();
             // Bytes from the hub. What the node does not take now stays in `plain`.
             loop {
@@ -207,12 +213,19 @@ impl Replica {
             if closing || link.eof {
                 return Err(Error::new(Code::Cut, hub));
             }
-            while self.node.poll_resumed().is_some() {}
+            // The disk has caught up while we were sending: what is held back can go on at once.
+            let mut resumed = false;
+            while self.node.poll_resumed().is_some() {
+                resumed = true;
+            }
+            if resumed && !held.is_empty() {
+                continue;
+            }
             if !link.conn.wants_write() && held.is_empty() && self.node.poll_ready().is_some() {
                 continue;
             }
             let nap = self.node.poll_timeout().map(|(at, _)| Duration::from_millis(at.ms_since(self.clock.now().at)));
-            link.wait(nap)?;
+            link.wait(work.at_most(nap))?;
             link.fill(hub)?;
             self.node.timeout(self.clock.now());
         }
@@ -263,7 +276,30 @@ fn ended(hub: &str, ending: Ending, stats: &SessionStats) -> Result<()> {
 struct Work<P> {
     report: SyncReport,
     start: Instant,
+    /// When it has to be over.
+    end: Option<Instant>,
     progress: P,
+}
+
+impl<P> Work<P> {
+    /// Not longer than the time that is left.
+    fn at_most(&self, time: Option<Duration>) -> Option<Duration> {
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        match (time, left) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn check_time(&self, hub: &str) -> Result<()> {
+        match self.end {
+            Some(end) if Instant::now() >= end => {
+                let s = end.saturating_duration_since(self.start).as_secs_f64();
+                Err(Error::new(Code::Timeout, format!("{hub}: not done within {s} s")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<P: FnMut(&SyncReport)> Work<P> {
@@ -281,10 +317,16 @@ impl<P: FnMut(&SyncReport)> Work<P> {
     }
 }
 
-fn connect(hub: &str, timeout: Duration) -> Result<TcpStream> {
-    let addresses = hub.to_socket_addrs().map_err(|e| Error::new(Code::Address, format!("{hub}: {e}")))?;
+fn connect<P>(hub: &str, timeout: Duration, work: &Work<P>) -> Result<TcpStream> {
+    let addresses = hub.to_socket_addrs().map_err(|e| {
+        let code = if is_temporary(&e) { Code::Unreachable } else { Code::Address };
+        Error::new(code, format!("looking up {hub}: {e}"))
+    })?;
     let mut last = Error::new(Code::Address, format!("{hub}: no such host"));
     for address in addresses {
+        work.check_time(hub)?;
+        // Zero would be an error of its own.
+        let timeout = work.at_most(Some(timeout)).unwrap_or(timeout).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => {
                 let set = socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true));
@@ -297,7 +339,15 @@ fn connect(hub: &str, timeout: Duration) -> Result<TcpStream> {
             Err(e) => last = Error::new(Code::Unreachable, format!("{hub}: {e}")),
         }
     }
+    work.check_time(hub)?;
     Err(last)
+}
+
+/// Whether a look-up may succeed later: without a link no name can be looked up. The standard
+/// library tells it by the C library's words only (glibc's and musl's EAI_AGAIN).
+fn is_temporary(e: &io::Error) -> bool {
+    let text = e.to_string();
+    text.ends_with("Temporary failure in name resolution") || text.ends_with("Try again")
 }
 
 /// A TLS connection over its socket.

@@ -5,7 +5,7 @@ use ropeway_core::event::{Event, Records, put_record};
 use ropeway_core::id::{Lane, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
-use ropeway_core::node::{AppendError, Completion, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
+use ropeway_core::node::{AppendError, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
 use ropeway_core::policy::{Policy, Principal, Role, authorize};
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
@@ -166,12 +166,10 @@ impl Replica {
                     Some(self.store.sync(upto, &runs))
                 }
             };
+            // After a failure the node asks for nothing more, except after one to make the next
+            // segment: then the present one still has room.
             if let Some(completion) = done {
-                let failed = matches!(completion, Completion::WriteFailed { .. });
                 self.node.complete(self.clock.now(), completion);
-                if failed {
-                    return;
-                }
             }
         }
     }

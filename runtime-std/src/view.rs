@@ -8,9 +8,14 @@ use ropeway_core::policy::{Policy, Principal, authorize};
 use ropeway_core::recovery::Recovered;
 use ropeway_core::streams::FrontierEntry;
 
-use crate::dir::{DataDir, NodeFile};
+use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, Result};
 use crate::store::{Damage, Index, Reader, Stop, recover};
+
+/// Streams for which room is made at first.
+const STREAMS: usize = 1024;
+/// How often the log is read again where it seems damaged and is being written to.
+const RESCANS_MAX: usize = 4;
 
 /// See the [module](self).
 ///
@@ -44,7 +49,19 @@ impl LogView {
     /// [`Code::NotInitialised`], [`Code::WrongKey`], [`Code::FormatNewer`], ... Damage is no error.
     pub fn open(dir: &DataDir) -> Result<LogView> {
         let node = dir.node()?;
-        let opened = recover(dir, node.name, 1024, MAX_BODY_BYTES)?;
+        let mut opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
+        // A page that was empty when we came by and the page behind it, written and read a moment
+        // later, look like a hole. Damage stays where it is, such a hole does not.
+        for _ in 0..RESCANS_MAX {
+            if opened.damages.is_empty() || DirLock::holder(dir).is_none() {
+                break;
+            }
+            let before = std::mem::take(&mut opened.damages);
+            opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
+            if opened.damages == before {
+                break;
+            }
+        }
         Ok(LogView {
             node,
             recovered: opened.recovered,
@@ -93,36 +110,70 @@ impl LogView {
         let mut missing = Vec::new();
         let streams: Vec<_> = self.recovered.streams().filter(|(_, e)| wanted(filter, &e.key)).collect();
         for (n, entry) in streams {
-            let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { continue };
-            let (mut next, mut stopped) = (from_seq.max(1), false);
-            while next <= entry.top && !stopped {
-                let mut done = next - 1;
-                let outcome = self.reader.read(&self.index, &grant, n, next, entry.top, |seq, _, event| {
-                    let stop = each(&entry.key, seq, event);
-                    stopped = stop != Stop::No;
-                    done = seq;
-                    stop
-                });
-                match outcome {
-                    Ok(()) => {}
-                    Err(Error { code: Code::Corrupt, .. }) => {}
-                    Err(e) => return Err(e),
-                }
-                if done < entry.top && !stopped {
-                    let from = done + 1;
-                    let resume = self.index.next_from(n, from + 1).unwrap_or(entry.top + 1);
-                    if done < next || resume > from {
-                        missing.push((entry.key, from, resume - 1));
-                        done = resume - 1;
-                    }
-                }
-                next = done + 1;
-            }
-            if stopped {
+            if self.read_numbered(n, &entry, from_seq, &mut missing, &mut each)? {
                 break;
             }
         }
         Ok(missing)
+    }
+
+    /// As [`LogView::read`], for one stream; nothing if the log has none of it.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn read_stream(
+        &mut self,
+        key: &StreamKey,
+        from_seq: u64,
+        mut each: impl FnMut(&StreamKey, u64, &Event<'_>) -> Stop,
+    ) -> Result<Vec<(StreamKey, u64, u64)>> {
+        let mut missing = Vec::new();
+        let found = self.recovered.streams().find(|(_, e)| e.key == *key);
+        if let Some((n, entry)) = found {
+            self.read_numbered(n, &entry, from_seq, &mut missing, &mut each)?;
+        }
+        Ok(missing)
+    }
+
+    /// True if `each` has said stop.
+    fn read_numbered(
+        &mut self,
+        n: u32,
+        entry: &FrontierEntry,
+        from_seq: u64,
+        missing: &mut Vec<(StreamKey, u64, u64)>,
+        each: &mut impl FnMut(&StreamKey, u64, &Event<'_>) -> Stop,
+    ) -> Result<bool> {
+        let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { return Ok(false) };
+        let (mut next, mut stopped) = (from_seq.max(1), false);
+        while next <= entry.top {
+            let mut done = next - 1;
+            let outcome = self.reader.read(&self.index, &grant, n, next, entry.top, |seq, _, event| {
+                let stop = each(&entry.key, seq, event);
+                stopped = stop != Stop::No;
+                done = seq;
+                stop
+            });
+            match outcome {
+                Ok(()) | Err(Error { code: Code::Corrupt | Code::Tampered, .. }) => {}
+                Err(e) => return Err(e),
+            }
+            if stopped {
+                return Ok(true);
+            }
+            next = done + 1;
+            if next > entry.top {
+                break;
+            }
+            // Event `next` cannot be read. What stands behind it?
+            let resume = self.index.next_from(n, next + 1).unwrap_or(entry.top + 1);
+            match missing.last_mut() {
+                Some((key, _, last)) if *key == entry.key && *last + 1 == next => *last = resume - 1,
+                _ => missing.push((entry.key, next, resume - 1)),
+            }
+            next = resume;
+        }
+        Ok(false)
     }
 }
 

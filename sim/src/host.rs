@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ropeway_core::code::Code;
 use ropeway_core::codec::Codecs;
-use ropeway_core::event::Event as LogEvent;
+use ropeway_core::event::{Chain, Event as LogEvent, Records};
+
+use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::{DataKey, Verdict};
@@ -162,6 +164,25 @@ impl Host {
         self.node.as_ref().map_or(Vec::new(), |n| n.runs_in_flight().collect())
     }
 
+    pub(crate) fn read_all(&self, key: &StreamKey) -> Vec<Stored> {
+        let Ok(log) = logs::open(&self.disk, self.config.name, self.key, &self.limits) else { return Vec::new() };
+        let streams = 0..self.limits.streams as u32;
+        let Some((n, e)) = streams.filter_map(|n| Some((n, log.recovered.stream(n)?))).find(|(_, e)| e.key == *key)
+        else {
+            return Vec::new();
+        };
+        let read = log.index.read(&self.disk, self.key, (n, key), (1, e.have), usize::MAX);
+        let bytes = read.map_or(Vec::new(), |(_, bytes)| bytes);
+        let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: &bytes };
+        all.iter().map(|e| Stored { hlc: e.hlc, flags: e.flags, payload: e.payload.to_vec() }).collect()
+    }
+
+    /// Highest seq of a stream that this host's disk has really synced.
+    #[must_use]
+    pub fn synced_seq(&self, key: &StreamKey) -> u64 {
+        self.has_synced(key)
+    }
+
     pub(crate) fn has_synced(&self, key: &StreamKey) -> u64 {
         self.synced.get(key).copied().unwrap_or(0)
     }
@@ -199,9 +220,19 @@ impl Host {
     }
 }
 
+/// An event read back from a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its stamp.
+    pub hlc: Hlc,
+    /// Its flags.
+    pub flags: u8,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
 /// What the events in a reader's buffer are recognised by.
 pub(crate) fn fingerprints(records: &[u8]) -> Vec<u64> {
-    use ropeway_core::event::{Chain, Records};
     let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: records };
     all.iter().map(|e: LogEvent<'_>| fingerprint(e.kind, e.payload)).collect()
 }

@@ -17,7 +17,7 @@ mod tap;
 mod world;
 
 pub use disk::Disk;
-pub use host::{EPOCH_MS, Host};
+pub use host::{EPOCH_MS, Host, Stored};
 pub use link::Profile;
 pub use report::Report;
 pub use rng::Rng;

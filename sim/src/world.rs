@@ -10,7 +10,7 @@ use ropeway_core::node::{AppendError, Completion, SessionId};
 use ropeway_core::policy::{Policy, Role};
 
 use crate::disk::Disk;
-use crate::host::Host;
+use crate::host::{Host, Stored};
 use crate::link::{Conn, End, Profile};
 use crate::rng::Rng;
 use crate::tap::{Said, Truth, fingerprint};
@@ -380,6 +380,32 @@ impl World {
     /// Reads a host's log again and checks every event in it; their number.
     pub fn verify(&mut self, h: usize) -> u64 {
         self.hosts[h].verify(&mut self.truth)
+    }
+
+    /// The events of a stream as they stand in a host's log.
+    #[must_use]
+    pub fn stored(&self, h: usize, key: &StreamKey) -> Vec<Stored> {
+        self.hosts[h].read_all(key)
+    }
+
+    /// A stream's origin has lost its tail: the oracles expect other events from `seq` + 1 on. What
+    /// other hosts hold of it is not checked any more.
+    pub fn forget_truth_after(&mut self, key: &StreamKey, seq: usize) {
+        if let Some(events) = self.truth.events.get_mut(key) {
+            events.truncate(seq);
+        }
+    }
+
+    /// Asks for a clean end of every session of a host.
+    pub fn finish(&mut self, h: usize) {
+        let host = &mut self.hosts[h];
+        let now = host.now(self.now_us);
+        for id in host.sessions.keys() {
+            if let Some(n) = &mut host.node {
+                n.finish(now, *id);
+            }
+        }
+        self.wake(h, 0);
     }
 
     /// Sessions still open at a host.

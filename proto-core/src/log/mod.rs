@@ -18,8 +18,8 @@ mod scan;
 mod verdict;
 
 pub use frame::{Cipher, FrameFault, FrameType, Opened, frame_pages, padded_len};
-pub use group::{GroupBuilder, event_bytes_max};
 pub(crate) use group::RUN_HEAD_MAX_BYTES;
+pub use group::{GroupBuilder, event_bytes_max};
 pub use header::{EpochStart, Header, link_digest};
 pub use key::DataKey;
 pub use name::SegmentName;

@@ -12,6 +12,7 @@ use crate::time::Now;
 
 /// Why a stream of this node was left, as its successor's declaration says.
 const LEFT_AFTER_ROLLBACK: u8 = 1;
+pub(super) const LEFT_AFTER_FORK: u8 = 2;
 
 /// A local event's place in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +109,17 @@ impl Node<'_> {
     pub(super) fn notice_lost_tail(&mut self, n: u32, seq: u64) {
         let Some(s) = self.streams.at(n) else { return };
         let (key, top) = (s.key, s.now.top.seq);
-        if key.node != self.config.name || key.incarnation != self.incarnation || seq <= top {
-            return;
+        if seq > top && self.leave_incarnation(key, top, LEFT_AFTER_ROLLBACK) {
+            self.tail_lost = Some(key);
         }
-        self.tail_lost = Some(key);
-        self.parent = Some(Parent { incarnation: key.incarnation, seq: top, reason: LEFT_AFTER_ROLLBACK });
+    }
+
+    /// If `key` is a stream that this node writes: from now on it writes in a new incarnation.
+    pub(super) fn leave_incarnation(&mut self, key: StreamKey, seq: u64, reason: u8) -> bool {
+        if key.node != self.config.name || key.incarnation != self.incarnation {
+            return false;
+        }
+        self.parent = Some(Parent { incarnation: key.incarnation, seq, reason });
         self.incarnation = Incarnation::new(self.rng.draw_u64());
         self.own = [None; Lane::ALL.len()];
         // Declared at once: a node that crashes before its next event must not go back. If there
@@ -122,6 +129,7 @@ impl Node<'_> {
         {
             let _ = self.declare(new);
         }
+        true
     }
 
     /// The last group that is durable; see [`Ticket::group`].

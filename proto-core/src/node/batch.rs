@@ -121,9 +121,7 @@ impl Node<'_> {
         if records.first_seq == link.peer_have + 1
             && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
         {
-            let stream = link.stream;
-            let code = self.fork_at(stream);
-            self.end(i, code, EndedBy::Us);
+            self.fork_of_link(l);
             return Transmit::Idle;
         }
         self.pack(i, l, request, &records, out)

@@ -13,6 +13,7 @@ use crate::log::{
 };
 use crate::mem::Lent;
 use crate::recovery::{LogTail, RunAt};
+use crate::session::EndedBy;
 use crate::streams::{Position, StreamTable};
 use crate::time::Now;
 
@@ -445,8 +446,17 @@ impl Node<'_> {
     fn fail(&mut self, code: Code) {
         self.commit.failed.get_or_insert(code);
         self.commit.flight = Flight::None;
-        // Whoever waits for room waits in vain.
+        // Whoever waits for room, or for an acknowledgement, waits in vain.
         self.retry_waiting();
+        for i in 0..self.sessions.len() as u32 {
+            let waits = |l: u32| {
+                let link = &self.links[l as usize].0;
+                link.write.is_some() && link.peer_have > link.acked
+            };
+            if self.links_of(i).any(waits) {
+                self.end(i, code, EndedBy::Us);
+            }
+        }
     }
 
     /// Everything in the group of this parity is durable: peers may be told, and may be sent it.

@@ -86,8 +86,8 @@ impl Node<'_> {
         }
         let durable = stream.durable.have;
         if entry.seq > 0 && entry.seq == durable.seq && entry.tag != durable.chain.tag() {
-            self.fork = Some(entry.key);
-            return Err(Code::Fork);
+            self.fork_of_link(l);
+            return Ok(());
         }
         if stream.own && peer.role == Role::Hub && entry.seq <= durable.seq {
             self.note_receipt(i, l, entry.seq);
@@ -243,7 +243,7 @@ impl Node<'_> {
             let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
             let sent = !self.sends(link, stream) || link.peer_have >= link.sent && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
-            let got = link.write.is_none() || stream.durable.have.seq >= link.peer_have;
+            let got = link.write.is_none() || link.forked || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got
         })
     }

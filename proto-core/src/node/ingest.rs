@@ -1,6 +1,7 @@
 //! A batch from a peer is checked and goes into the log: whole or not at all.
 
 use super::Node;
+use super::append::LEFT_AFTER_FORK;
 use super::commit::NoRoom;
 use super::receive::Refused;
 use crate::code::Code;
@@ -156,10 +157,28 @@ impl Node<'_> {
         self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have)
     }
 
-    /// Two histories of a stream: noted; the code to end the session with.
-    pub(super) fn fork_at(&mut self, stream: u32) -> Code {
-        self.fork = self.streams.at(stream).map(|s| s.key);
+    /// Two histories of a stream: noted; the code to end the session with. If it is one that this
+    /// node writes, it goes on in a new incarnation, which the peer can take.
+    pub(super) fn fork_at(&mut self, n: u32) -> Code {
+        if let Some(s) = self.streams.at(n) {
+            let (key, have) = (s.key, s.now.have.seq);
+            self.fork = Some(key);
+            self.leave_incarnation(key, have, LEFT_AFTER_FORK);
+        }
         Code::Fork
+    }
+
+    /// The histories of link `l`'s stream differ: it is left alone, the rest of the session goes on,
+    /// and when there is nothing else left the peer is told.
+    pub(super) fn fork_of_link(&mut self, l: u32) {
+        let link = &mut self.links[l as usize].0;
+        (link.blocked, link.forked) = (true, true);
+        let (i, n) = (link.session, link.stream);
+        let s = self.s(i);
+        s.stats.blocked += 1;
+        s.forked = true;
+        self.fork_at(n);
+        self.mark_ready(i);
     }
 }
 
@@ -179,9 +198,9 @@ fn check_events<'a>(
         }
         newest = e.hlc;
         chain = chain.then(&e);
-        let meets = now.gap_end.is_none_or(|gap| {
-            (seq != gap.seq || chain == gap.chain) && (seq != now.top.seq || chain == now.top.chain)
-        });
+        let meets = now
+            .gap_end
+            .is_none_or(|gap| (seq != gap.seq || chain == gap.chain) && (seq != now.top.seq || chain == now.top.chain));
         if !meets {
             return Err(Code::Fork);
         }

@@ -78,6 +78,10 @@ impl Node<'_> {
         }
         self.check_caught_up(i);
         let s = self.s(i);
+        if s.forked && s.caught_up_told {
+            self.end(i, Code::Fork, EndedBy::Us);
+            return Ok(self.put_last(i, out));
+        }
         if s.finishing && s.caught_up_told && !s.goodbye_sent {
             if s.peer_goodbye {
                 self.end_with(i, Ending { code: None, by: EndedBy::Peer });

@@ -1,14 +1,129 @@
 //! `ropeway status`.
 
-use ropeway_core::code::Code;
+use ropeway_core::streams::FrontierEntry;
+use ropeway_std::{DataDir, DirLock, LogView};
+use serde::Serialize;
 
 use super::args::StatusArgs;
-use super::{CliError, Outcome, Output, Result};
+use super::cmd_sign::role_word;
+use super::{Outcome, Output, Result, show};
 
-/// Runs it.
+/// The result for programs.
+#[derive(Serialize)]
+struct Status {
+    node: String,
+    role: &'static str,
+    deployment: Option<String>,
+    /// Whether there is a certificate.
+    signed: bool,
+    /// Process that works on the directory.
+    locked_by: Option<u32>,
+    streams: Vec<Stream>,
+    events: u64,
+    acknowledged: u64,
+    waiting: u64,
+    log_bytes: u64,
+    damages: Vec<show::DamageRow>,
+}
+
+#[derive(Serialize)]
+struct Stream {
+    node: String,
+    lane: &'static str,
+    incarnation: String,
+    /// Whether this node writes it.
+    own: bool,
+    events: u64,
+    /// By a hub; only what this node has sent itself is known.
+    acknowledged: u64,
+    /// Own events that no hub has acknowledged.
+    waiting: u64,
+    /// First and last event of what is missing.
+    gap: Option<(u64, u64)>,
+}
+
+impl From<FrontierEntry> for Stream {
+    fn from(e: FrontierEntry) -> Self {
+        let missing = e.gap.map_or(0, |(from, to)| to + 1 - from);
+        Stream {
+            node: e.key.node.to_string(),
+            lane: e.key.lane.as_str(),
+            incarnation: e.key.incarnation.to_string(),
+            own: e.own,
+            events: e.top - missing,
+            acknowledged: e.acked,
+            waiting: if e.own { e.top.saturating_sub(e.acked) } else { 0 },
+            gap: e.gap,
+        }
+    }
+}
+
+/// Says who the node is and what its log holds. Works beside a process that writes.
 ///
 /// # Errors
-/// Always: this version cannot do it yet.
-pub fn run(_args: &StatusArgs, _out: &mut Output) -> Result<Outcome> {
-    Err(CliError::new(Code::BadArgument, "`ropeway status` is not built yet"))
+/// Those of [`LogView::open`].
+pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
+    let dir = DataDir::new(&args.data_dir);
+    let view = LogView::open(&dir)?;
+    let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
+    let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
+    let status = Status {
+        node: view.node.name.to_string(),
+        role: role_word(view.node.role),
+        deployment: view.node.deployment.map(|d| d.to_string()),
+        signed: dir.node_crt().exists(),
+        locked_by: DirLock::holder(&dir),
+        events: sum(|s| s.events),
+        acknowledged: sum(|s| s.acknowledged),
+        waiting: sum(|s| s.waiting),
+        streams,
+        log_bytes: view.log_bytes(),
+        damages: show::damage_rows(view.damages()),
+    };
+    for line in text(&status, &view) {
+        out.line(line)?;
+    }
+    out.object(&status)?;
+    Ok(Outcome::Done)
+}
+
+fn text(s: &Status, view: &LogView) -> Vec<String> {
+    let deployment = s.deployment.as_deref().map_or("none yet".to_owned(), str::to_owned);
+    let signed = if s.signed { "signed" } else { "not signed yet" };
+    let process = s.locked_by.map_or("none".to_owned(), |pid| format!("{pid} works on it"));
+    let mut lines = vec![
+        format!("node        {} ({}, {signed})", s.node, s.role),
+        format!("deployment  {deployment}"),
+        format!("process     {process}"),
+        format!("log         {}, {}", show::counted(s.events, "event"), show::size(s.log_bytes)),
+    ];
+    if s.streams.iter().any(|s| s.own) {
+        lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
+    }
+    if !s.streams.is_empty() {
+        let wide = s.streams.iter().map(|s| s.node.len()).max().unwrap_or(0).max(4);
+        lines.push(String::new());
+        lines.push(format!(
+            "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  gap",
+            "node", "lane", "incarnation", "events", "acked", "waiting"
+        ));
+        lines.extend(s.streams.iter().map(|s| {
+            let own = |n: u64| if s.own { n.to_string() } else { "-".to_owned() };
+            let gap = s.gap.map_or("-".to_owned(), |(from, to)| format!("{from}..{to}"));
+            format!(
+                "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {gap}",
+                s.node,
+                s.lane,
+                s.incarnation,
+                s.events,
+                own(s.acknowledged),
+                own(s.waiting)
+            )
+        }));
+    }
+    if !view.damages().is_empty() {
+        lines.push(String::new());
+        lines.extend(view.damages().iter().map(show::damage_line));
+    }
+    lines
 }

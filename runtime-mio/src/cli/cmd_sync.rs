@@ -1,14 +1,73 @@
 //! `ropeway sync`.
 
-use ropeway_core::code::Code;
+use ropeway_std::{DataDir, Options, Replica, SyncOptions, SyncReport};
+use serde::Serialize;
 
 use super::args::SyncArgs;
-use super::{CliError, Outcome, Output, Result};
+use super::error::Exit;
+use super::output::{ErrorFields, message};
+use super::{CliError, Outcome, Output, Result, show};
 
-/// Runs it.
+/// The result for programs.
+#[derive(Serialize)]
+struct Synced<'a> {
+    #[serde(flatten)]
+    report: &'a SyncReport,
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorFields<'a>>,
+}
+
+/// Exchanges events with a hub.
 ///
 /// # Errors
-/// Always: this version cannot do it yet.
-pub fn run(_args: &SyncArgs, _out: &mut Output) -> Result<Outcome> {
-    Err(CliError::new(Code::BadArgument, "`ropeway sync` is not built yet"))
+/// Those of [`Replica::open`] and [`Replica::sync`]; with `--json` those of the latter are in the
+/// result instead.
+pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
+    let mut replica = show::open(&DataDir::new(&args.data_dir), Options::default())?;
+    let waiting = waiting(&replica);
+    let options = SyncOptions { deadline_ms: args.timeout_s.map(|s| s.saturating_mul(1000)), ..SyncOptions::default() };
+    let bar = show::bar(out, Some(waiting), "syncing [{bar:32}] {pos}/{len} acknowledged  {msg}");
+    bar.tick();
+    let outcome = replica.sync(args.hub.as_str(), &options, |r| {
+        bar.set_position(r.acknowledged.min(waiting));
+        bar.set_message(format!("{} up, {} received", show::size(r.wire_bytes_up), r.received));
+    });
+    bar.finish_and_clear();
+    match outcome {
+        Ok(report) => {
+            out.say(format_args!("synced with {}: {}", report.hub, numbers(&report)))?;
+            out.object(&Synced { report: &report, complete: true, error: None })?;
+            Ok(Outcome::Done)
+        }
+        Err(e) => {
+            let (text, code, report) = (message(&e.error), e.error.code, &e.report);
+            let peer = if report.hub.is_empty() { args.hub.as_str() } else { &report.hub };
+            out.say(format_args!("sync with {peer} is incomplete: {}", numbers(report)))?;
+            out.object(&Synced { report, complete: false, error: Some(ErrorFields::new(code, &text)) })?;
+            let error = CliError::Fault(e.error);
+            match error.exit() {
+                _ if !out.json() => Err(error),
+                Exit::Incomplete => Ok(Outcome::Incomplete),
+                _ => Ok(Outcome::Failed),
+            }
+        }
+    }
+}
+
+/// Events of this node that no hub has acknowledged yet.
+fn waiting(replica: &Replica) -> u64 {
+    replica.frontier().filter(|e| e.own).map(|e| e.top.saturating_sub(e.acked)).sum()
+}
+
+fn numbers(r: &SyncReport) -> String {
+    format!(
+        "{} sent, {} acknowledged, {} received; {} up, {} down, {:.1} s",
+        show::counted(r.sent, "event"),
+        r.acknowledged,
+        r.received,
+        show::size(r.wire_bytes_up),
+        show::size(r.wire_bytes_down),
+        r.seconds
+    )
 }

@@ -19,6 +19,7 @@ pub mod cmd_verify;
 pub mod error;
 pub mod logging;
 pub mod output;
+mod show;
 pub mod value;
 
 pub use args::{Cli, Command, GlobalArgs};

@@ -186,7 +186,7 @@ impl fmt::Debug for Output {
 }
 
 /// What the error is about and its cause; what the code says if there is nothing more exact.
-fn message(error: &Error) -> String {
+pub(super) fn message(error: &Error) -> String {
     match (&error.context, &error.source) {
         (context, Some(source)) if context.is_empty() => source.to_string(),
         (context, Some(source)) => format!("{context}: {source}"),
@@ -201,8 +201,9 @@ pub(super) struct ErrorObject<'a> {
     error: ErrorFields<'a>,
 }
 
+/// The inside of an [`ErrorObject`], for results that hold an error.
 #[derive(Serialize)]
-struct ErrorFields<'a> {
+pub(super) struct ErrorFields<'a> {
     code: String,
     name: &'a str,
     message: &'a str,
@@ -211,8 +212,14 @@ struct ErrorFields<'a> {
 
 impl<'a> ErrorObject<'a> {
     pub(super) fn new(code: Code, message: &'a str) -> Self {
+        Self { error: ErrorFields::new(code, message) }
+    }
+}
+
+impl<'a> ErrorFields<'a> {
+    pub(super) fn new(code: Code, message: &'a str) -> Self {
         let number = format!("R{}", code.as_u16());
-        Self { error: ErrorFields { code: number, name: code.name(), message, hint: code.hint() } }
+        Self { code: number, name: code.name(), message, hint: code.hint() }
     }
 }
 

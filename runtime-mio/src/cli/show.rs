@@ -1,0 +1,98 @@
+//! How verbs show sizes, damage and progress, and how they open a node.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ropeway_core::code::Code;
+use ropeway_std::store::Damage;
+use ropeway_std::{DataDir, Options, Replica};
+use serde::Serialize;
+
+use super::{Output, Result};
+
+/// How long a verb waits for another one to end that works on the same directory.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// Opens a node for writing; waits a little if it is locked, since a push is over soon.
+pub(super) fn open(dir: &DataDir, options: Options) -> Result<Replica> {
+    let start = Instant::now();
+    loop {
+        match Replica::open(dir.clone(), options) {
+            Err(e) if e.code == Code::Locked && start.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_RETRY),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Bytes for people: `271 kB`, `8.4 MB`.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes.div_ceil(1_000)),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// `1 event`, `2 events`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A bar on standard error, if a person watches it. `template` as indicatif takes it.
+pub(super) fn bar(out: &Output, total: Option<u64>, template: &str) -> ProgressBar {
+    // Standard error that is no terminal hides it as well.
+    let hidden = out.json() || out.quiet();
+    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(total, target).with_style(style.progress_chars("=> "))
+}
+
+/// Damage as programs read it.
+#[derive(Serialize)]
+pub(super) struct DamageRow {
+    code: String,
+    name: &'static str,
+    segment: u64,
+    from_page: u64,
+    /// The first page after it.
+    to_page: u64,
+}
+
+/// The rows of all damages.
+pub(super) fn damage_rows(damages: &[Damage]) -> Vec<DamageRow> {
+    let row = |d: &Damage| DamageRow {
+        code: format!("R{}", d.code.as_u16()),
+        name: d.code.name(),
+        segment: d.segment,
+        from_page: d.from_page,
+        to_page: d.to_page,
+    };
+    damages.iter().map(row).collect()
+}
+
+/// Damage for people: `R302 corrupt: segment 1, pages 10 to 12`.
+pub(super) fn damage_line(d: &Damage) -> String {
+    let (code, segment, from) = (d.code, d.segment, d.from_page);
+    match d.to_page.saturating_sub(from) {
+        0 if code == Code::SegmentMissing => format!("{code}: segment {segment}"),
+        0 | 1 => format!("{code}: segment {segment}, page {from}"),
+        _ => format!("{code}: segment {segment}, pages {from} to {}", d.to_page - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_damages_are_short() {
+        let sizes = [0, 999, 1_000, 270_100, 8_388_608, 1_234_567_890].map(size);
+        assert_eq!(sizes, ["0 B", "999 B", "1 kB", "271 kB", "8.4 MB", "1.2 GB"]);
+        let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page });
+        assert_eq!(damage(Code::Corrupt, 9), "R302 corrupt: segment 2, pages 5 to 8");
+        assert_eq!(damage(Code::TornTail, 6), "R312 torn tail: segment 2, page 5");
+        assert_eq!(damage(Code::SegmentMissing, 5), "R304 segment missing: segment 2");
+    }
+}
