@@ -4,8 +4,9 @@
 #   scripts/bench-memory.sh             builds with --profile pi and measures
 #   ROPEWAY=path scripts/bench-memory.sh   measures that program
 #
-# Needs bash, awk and Linux (/proc). The figures are VmHWM: the most that was resident, shared
-# pages of the program and of libc with it.
+# Needs bash, awk and Linux (/proc). "resident" is VmHWM: the most that was in memory, pages of the
+# program's file and of libc with it, which the system may drop and several processes share.
+# "private" is RssAnon: what the process itself filled; sampled, so a short peak may be missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,29 +34,28 @@ events() {
     }'
 }
 
-# peak PID: VmHWM in KiB, while the process lives
-peak() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status" 2>/dev/null || true; }
+# peak PID: "VmHWM RssAnon" in KiB, while the process lives
+peak() { awk '/^VmHWM:/ { all = $2 } /^RssAnon:/ { own = $2 } END { if (all) print all, own }' "/proc/$1/status" 2>/dev/null || true; }
 
-# watch COMMAND...: runs it and prints its peak in KiB
+# watch_peak COMMAND...: runs it and prints the same, at its highest
 watch_peak() {
     "$@" >"$work/out" 2>"$work/err" &
-    local pid=$! most=0 now
+    local pid=$!
     while kill -0 "$pid" 2>/dev/null; do
-        now=$(peak "$pid")
-        [ -z "$now" ] || most=$now
+        peak "$pid"
         sleep 0.005
-    done
+    done | awk '{ if ($1 > all) all = $1; if ($2 > own) own = $2 } END { print all, own }'
     if ! wait "$pid"; then
         cat "$work/err" >&2
         exit 1
     fi
-    echo "$most"
 }
 
 start_hub() {
+    rm -f "$work/listening"
     "$ROPEWAY" serve --data-dir "$work/hub" --bind 127.0.0.1:0 "$@" >"$work/listening" 2>"$work/hub.log" &
     hub=$!
-    until grep -q '^listening on ' "$work/listening"; do
+    until grep -qs '^listening on ' "$work/listening"; do
         kill -0 "$hub" || { cat "$work/hub.log" >&2; exit 1; }
         sleep 0.02
     done
@@ -75,42 +75,41 @@ clinic() {
     events "$2" "$3" | "$ROPEWAY" push --quiet --data-dir "$work/$1" --ndjson -
 }
 
-row() { awk -v what="$1" -v kib="$2" -v target="$3" 'BEGIN {
-    printf "| %-52s | %8.2f | %6s |\n", what, kib / 1024, target }'; }
+# row WHAT "ALL OWN" TARGET
+row() {
+    awk -v what="$1" -v kib="$2" -v target="$3" 'BEGIN {
+        split(kib, k, " ")
+        printf "| %-54s | %8.2f | %7.2f | %6s |\n", what, k[1] / 1024, k[2] / 1024, target }'
+}
 
 "$ROPEWAY" keygen "$work/hub" --hub >/dev/null
-echo "| peak resident memory                                 |      MiB | target |"
-echo "|------------------------------------------------------|---------:|-------:|"
+echo "| peak memory in MiB                                     | resident | private | target |"
+echo "|--------------------------------------------------------|---------:|--------:|-------:|"
 
 for n in 5000 200000; do
     clinic "c$n" 0 0
-    row "ropeway push, $n events" "$(events "$n" 1 >"$work/events"; watch_peak "$ROPEWAY" push --quiet --data-dir "$work/c$n" --ndjson "$work/events")" 4
+    events "$n" 1 >"$work/events"
+    row "ropeway push, $n events" "$(watch_peak "$ROPEWAY" push --quiet --data-dir "$work/c$n" --ndjson "$work/events")" 4
     start_hub
     row "ropeway sync, $n events waiting" "$(watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address")" 4
-    row "ropeway serve, its hub meanwhile" "$(peak "$hub")" 6
+    row "ropeway serve meanwhile" "$(peak "$hub")" 6
+    row "ropeway sync, $n events there, none waiting" "$(watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address")" 4
     stop_hub
-    row "ropeway sync, $n events, nothing waiting" "$(start_hub; watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address"; stop_hub)" 4
 done
 
-# A hub of its own: five clinics at once.
-rm -rf "$work/hub"
-"$ROPEWAY" keygen "$work/hub" --hub >/dev/null
-for c in 1 2 3 4 5; do
-    clinic "five_$c" 1000 "$c"
-done
+# A hub of its own for five clinics at once.
 for sessions in 256 16; do
-    [ "$sessions" = 256 ] || {
-        rm -rf "$work/hub/log"
-        mkdir -m 700 "$work/hub/log"
-    }
+    rm -rf "$work"/hub "$work"/five_*
+    "$ROPEWAY" keygen "$work/hub" --hub >/dev/null
+    for c in 1 2 3 4 5; do clinic "five_$c" 1000 "$c"; done
     start_hub --max-sessions "$sessions"
-    row "ropeway serve, idle, --max-sessions $sessions" "$(peak "$hub")" 6
+    row "ropeway serve --max-sessions $sessions, idle" "$(peak "$hub")" 6
     pids=()
     for c in 1 2 3 4 5; do
         "$ROPEWAY" sync --quiet --data-dir "$work/five_$c" --hub "$address" &
         pids+=($!)
     done
-    for pid in "${pids[@]}"; do wait "$pid"; done
-    row "ropeway serve, 5 clinics of 1000, --max-sessions $sessions" "$(peak "$hub")" 6
+    for pid in "${pids[@]}"; do wait "$pid" || { echo "a sync failed" >&2; exit 1; }; done
+    row "ropeway serve --max-sessions $sessions, 5 clinics of 1000 events" "$(peak "$hub")" 6
     stop_hub
 done

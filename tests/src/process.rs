@@ -33,7 +33,7 @@ pub fn program() -> &'static Path {
 pub fn ropeway<I: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(program());
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.env_remove("RUST_LOG");
+    command.env("RUST_LOG", "error");
     command
 }
 

@@ -17,7 +17,7 @@ fn kills_wanted() -> u32 {
 }
 
 /// Events of one push.
-const BATCH: u64 = 40;
+const BATCH: u64 = 400;
 
 /// One clinic, one hub, and what must be true of them.
 struct Story {
