@@ -1,0 +1,95 @@
+//! The real program in processes of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// Path of the `ropeway` program, built with this test's profile if it is not there yet.
+#[must_use]
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // This test is target/PROFILE/deps/all-HASH; the program is target/PROFILE/ropeway.
+        let test = std::env::current_exe().unwrap();
+        let folder = test.parent().and_then(Path::parent).unwrap();
+        let profile = match folder.file_name().and_then(|n| n.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "-p", "ropeway-mio", "--bin", "ropeway", "--profile", profile]);
+            build.arg("--target-dir").arg(folder.parent().unwrap());
+            build.current_dir(env!("CARGO_MANIFEST_DIR"));
+            assert!(build.status().unwrap().success(), "ropeway does not build");
+        }
+        folder.join("ropeway")
+    })
+}
+
+/// The program with these arguments, not yet started: no input, output and errors collected.
+#[must_use]
+pub fn ropeway<I: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("RUST_LOG", "error");
+    command
+}
+
+/// Runs a verb on a directory: `ropeway VERB --data-dir DIR ...`.
+#[must_use]
+pub fn verb(verb: &str, dir: &Path, more: &[&str]) -> Command {
+    let mut command = ropeway([verb]);
+    command.arg("--data-dir").arg(dir).args(more);
+    command
+}
+
+/// Runs `ropeway verify` on a directory and fails unless it is clean.
+pub fn assert_clean(dir: &Path, when: &str) {
+    let output = verb("verify", dir, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{when}: {}", said(&output));
+}
+
+/// What a process has printed, for a failed test.
+#[must_use]
+pub fn said(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{}\n{out}{err}", output.status)
+}
+
+/// `ropeway serve` in a process. Dropping it kills it with SIGKILL.
+#[derive(Debug)]
+pub struct Hub {
+    /// The process.
+    pub child: Child,
+    /// Where it listens: HOST:PORT.
+    pub address: String,
+}
+
+impl Hub {
+    /// Serves `dir` on a free port; fails if it does not begin to listen.
+    #[must_use]
+    pub fn start(dir: &Path, when: &str) -> Self {
+        let mut child = verb("serve", dir, &["--bind", "127.0.0.1:0"]).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ");
+        let address = address.unwrap_or_else(|| panic!("{when}: the hub does not start: {line:?}")).to_owned();
+        Self { child, address }
+    }
+
+    /// Sends it SIGTERM and waits; the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
