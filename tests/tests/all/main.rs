@@ -1,4 +1,8 @@
 //! Real processes, real sockets, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod hostile;
+mod privacy;
+mod scene;
+mod strangers;
 mod sync;
