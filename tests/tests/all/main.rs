@@ -3,6 +3,7 @@
 
 mod hostile;
 mod privacy;
+mod probes;
 mod scene;
 mod strangers;
 mod sync;
