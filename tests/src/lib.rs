@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
 pub mod process;
+pub mod hostile;
+pub mod logged;
+pub mod spec;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
