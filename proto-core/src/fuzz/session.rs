@@ -360,3 +360,23 @@ fn payload(seq: u64) -> Vec<u8> {
 fn event(seq: u64, payload: &[u8]) -> LogEvent<'_> {
     LogEvent { hlc: Hlc::new(1000 + seq, 0), kind: seq as u16, flags: 0, payload }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_that_the_fuzzer_steers_gets_events_into_the_log_and_out_of_it() {
+        let mut w = World::new(0xf0);
+        w.open(0);
+        w.settle();
+        let id = w.open[0];
+        w.greet(id, 0);
+        w.batch(id, 10, 0);
+        w.settle();
+        let stats = w.node.stats(id).unwrap();
+        assert_eq!(stats.received, 10);
+        assert!(stats.sent > 0);
+        assert_eq!(w.node.frontier().find(|e| e.key == stream(w.peer.name)).unwrap().have, 10);
+    }
+}
