@@ -48,10 +48,13 @@ pub mod code;
 pub mod codec;
 pub mod event;
 mod fifo;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod hlc;
 pub mod id;
 pub mod limits;
 pub mod log;
+pub mod medium;
 pub mod mem;
 pub mod node;
 pub mod policy;

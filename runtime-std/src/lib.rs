@@ -8,6 +8,8 @@
 pub mod client;
 pub mod dir;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod identity;
 pub mod keygen;
 pub mod machine;

@@ -132,17 +132,29 @@ fn read_csr(path: &Path) -> Result<(NodeName, rcgen::PublicKey)> {
         Err(e) if e.code == Code::Config => return Err(Error::new(Code::BadCsr, e.context)),
         other => other?,
     };
-    let pem = std::str::from_utf8(&pem).map_err(|_| bad("not PEM"))?;
+    parse_csr(&pem).map_err(|e| Error { context: Error::at(Code::BadCsr, path, e.context).context, ..e })
+}
+
+/// Reads a request in PEM form.
+pub(crate) fn parse_csr(pem: &[u8]) -> Result<(NodeName, rcgen::PublicKey)> {
+    let bad = |what: &str| Error::new(Code::BadCsr, what);
+    let pem = std::str::from_utf8(pem).map_err(|_| bad("not PEM"))?;
     let csr = CertificateSigningRequestParams::from_pem(pem).map_err(|e| bad("not a request").with_source(e))?;
-    let [SanType::URI(uri)] = csr.params.subject_alt_names.as_slice() else {
-        return Err(bad("it does not ask for exactly one name, a URI"));
-    };
-    let name = uri.as_str().strip_prefix("rw:/").ok_or_else(|| bad("its URI is not rw:/NAME"))?;
-    let name = NodeName::new(name).map_err(|_| bad("its URI does not hold a node name"))?;
-    if csr.public_key.algorithm() != &rcgen::PKCS_ED25519 || csr.public_key.der_bytes().len() != 32 {
-        return Err(bad("its key is not Ed25519"));
-    }
+    let name = requested(&csr).map_err(bad)?;
     Ok((name, csr.public_key))
+}
+
+/// The name that a request asks for, if it asks for nothing else.
+pub(crate) fn requested(csr: &CertificateSigningRequestParams) -> std::result::Result<NodeName, &'static str> {
+    let [SanType::URI(uri)] = csr.params.subject_alt_names.as_slice() else {
+        return Err("it does not ask for exactly one name, a URI");
+    };
+    let name = uri.as_str().strip_prefix("rw:/").ok_or("its URI is not rw:/NAME")?;
+    let name = NodeName::new(name).map_err(|_| "its URI does not hold a node name")?;
+    if csr.public_key.algorithm() != &rcgen::PKCS_ED25519 || csr.public_key.der_bytes().len() != 32 {
+        return Err("its key is not Ed25519");
+    }
+    Ok(name)
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

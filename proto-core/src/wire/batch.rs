@@ -58,7 +58,7 @@ impl BatchHead {
         Ok(BatchHead { handle, first_seq, count, codec, raw_bytes, first_hlc, tag })
     }
 
-    fn emit(&self, w: &mut Writer<'_>) -> Result<(), Full> {
+    pub(crate) fn emit(&self, w: &mut Writer<'_>) -> Result<(), Full> {
         w.varint(u64::from(self.handle))?;
         w.varint(self.first_seq)?;
         w.varint(self.count)?;

@@ -1,0 +1,52 @@
+//! The core goes on machines without an operating system, which nobody has at hand when testing.
+
+use std::path::Path;
+
+fn sources(dir: &Path, each: &mut impl FnMut(&Path, &str)) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, each);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            each(&path, &std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// The code of a file without its tests and comments: tests stand last, or in files of their own.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.ends_with("mod tests {"))
+        .map(|(i, line)| (i + 1, line.split("//").next().unwrap_or_default()))
+}
+
+#[test]
+fn the_core_uses_no_operating_system_outside_of_tests() {
+    let mut files = 0;
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
+        files += 1;
+        for (line, code) in code(text) {
+            assert!(!code.contains("std::"), "{}:{line}: {code}", path.display());
+        }
+    });
+    assert!(files > 30, "only {files} files were found");
+}
+
+#[test]
+fn the_core_allocates_only_where_the_feature_alloc_says_so() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources(&root, &mut |path, text| {
+        // Modules that are there only with the feature.
+        let gated = path.starts_with(root.join("fuzz")) || path == root.join("medium/ram.rs");
+        let mut before = "";
+        for (line, code) in code(text) {
+            let allowed = gated || before.contains("feature = \"alloc\"") || before.contains("cfg(any(feature");
+            // `Lent` and the boxed codec name their memory inside of gated items.
+            let typed = code.contains("alloc::boxed::Box<") || code.contains("alloc::vec![value; n]");
+            let uses = code.trim_start().starts_with("use alloc::") || code.contains(" alloc::");
+            assert!(!uses || allowed || typed, "{}:{line}: {code}", path.display());
+            before = code;
+        }
+    });
+}
