@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
-pub mod process;
 pub mod hostile;
 pub mod logged;
+pub mod process;
 pub mod spec;
 
 use std::net::SocketAddr;

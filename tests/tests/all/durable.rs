@@ -68,7 +68,7 @@ fn sigterm_in_the_middle_of_five_syncs_ends_well_and_keeps_what_was_acknowledged
                 });
                 match outcome {
                     Ok(r) => (c, r, None),
-                    Err(e) => (c, e.report, Some(e.error.code)),
+                    Err(e) => (c, *e.report, Some(e.error.code)),
                 }
             })
         })

@@ -118,7 +118,7 @@ impl Story {
             Ok(report) => report,
             Err(e) => {
                 assert!(matches!(e.error.code.as_u16(), 501 | 502), "{e}");
-                e.report
+                *e.report
             }
         };
         self.acknowledged = self.acknowledged.max(report.resumed_at + report.acknowledged);

@@ -3,9 +3,9 @@
 
 mod cuts;
 mod durable;
+mod hostile;
 mod kill;
 mod many;
-mod hostile;
 mod privacy;
 mod probes;
 mod scene;
