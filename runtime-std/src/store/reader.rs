@@ -37,6 +37,9 @@ struct Open {
     body: core::ops::Range<usize>,
 }
 
+/// A stream, an event of it, its chain hash, and segment, page and epoch of its frame.
+type Cursor = (StreamKey, u64, Chain, (u64, u64, u64));
+
 /// Reads events. Holds one frame at a time.
 #[derive(Debug)]
 pub struct Reader {
@@ -47,7 +50,7 @@ pub struct Reader {
     buf: Vec<u8>,
     open: Option<Open>,
     /// After which event of which stream the last read ended, its chain, and the frame it is in.
-    cursor: Option<(StreamKey, u64, Chain, (u64, u64, u64))>,
+    cursor: Option<Cursor>,
 }
 
 impl Reader {
@@ -80,8 +83,10 @@ impl Reader {
             let Some(entry) = index.find(stream, next).copied() else {
                 return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
             };
-            // Within an entry the frames follow one another; a cursor saves the walk to the place.
-            let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == next).map(|c| c.3);
+            // Within an entry the frames follow one another; a cursor saves the walk to the place. A
+            // cursor at the end of another entry may stand in a repair, behind the place.
+            let here = |c: &&Cursor| c.0 == *grant.stream() && c.1 + 1 == next && c.1 >= entry.first_seq;
+            let resume = self.cursor.as_ref().filter(here).map(|c| c.3);
             let covers = |(segment, page, _): (u64, u64, u64)| segment == entry.segment && page >= entry.page;
             let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
                 Some((_, page, epoch)) => (page, epoch),
