@@ -40,6 +40,9 @@ struct Open {
 /// Segment and page of a frame, and the page of its epoch's header.
 type Spot = (u64, u64, u64);
 
+/// A stream, an event of it, its chain hash, and where its frame is.
+type Cursor = (StreamKey, u64, Chain, Spot);
+
 /// Reads events. Holds one frame at a time.
 #[derive(Debug)]
 pub struct Reader {
@@ -50,7 +53,7 @@ pub struct Reader {
     buf: Vec<u8>,
     open: Option<Open>,
     /// After which event of which stream the last read ended, its chain, and the frame it is in.
-    cursor: Option<(StreamKey, u64, Chain, Spot)>,
+    cursor: Option<Cursor>,
 }
 
 impl Reader {
@@ -105,8 +108,10 @@ impl Reader {
         upto_seq: u64,
         each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
     ) -> Result<bool> {
-        // Within an entry the frames follow one another; a cursor saves the walk to the place.
-        let resume = self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == *next).map(|c| c.3);
+        // Within an entry the frames follow one another; a cursor saves the walk to the place. One at
+        // the end of another entry may stand in a repair, behind the place.
+        let here = |c: &&Cursor| c.0 == *grant.stream() && c.1 + 1 == *next && c.1 >= entry.first_seq;
+        let resume = self.cursor.as_ref().filter(here).map(|c| c.3);
         let covers = |(segment, page, _): Spot| segment == entry.segment && page >= entry.page;
         let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
             Some((_, page, epoch)) => (page, epoch),

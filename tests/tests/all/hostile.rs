@@ -326,7 +326,7 @@ fn a_clinic_that_borrows_credit_and_sits_on_it_does_not_stop_others() {
     a.commit().unwrap();
     let hub = s.hub.address.to_string();
     let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(a.sync(&hub, &Default::default(), |_| ()).map(|r| r.acknowledged)));
+    std::thread::spawn(move || drop(tell.send(a.sync(&hub, &Default::default(), |_| ()).map(|r| r.acknowledged))));
     let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while std::time::Instant::now() < end {
         peer.settle();

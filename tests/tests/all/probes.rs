@@ -32,7 +32,7 @@ fn sync(d: &Deployment, node: &str, hub: &Serving) -> ropeway_std::SyncReport {
         let outcome = replica.sync(&hub, &Default::default(), |_| ());
         // The directory's lock goes first.
         drop(replica);
-        tell.send(outcome)
+        drop(tell.send(outcome));
     });
     told.recv_timeout(std::time::Duration::from_secs(20)).expect("the sync does not end").unwrap()
 }
