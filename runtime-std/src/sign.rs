@@ -127,7 +127,6 @@ impl Ca {
 
 /// Checks a request: its signature proves that the sender holds the key.
 fn read_csr(path: &Path) -> Result<(NodeName, rcgen::PublicKey)> {
-    let bad = |what: &str| Error::at(Code::BadCsr, path, what);
     let pem = match read_bounded(path, PEM_MAX_BYTES) {
         Err(e) if e.code == Code::Config => return Err(Error::new(Code::BadCsr, e.context)),
         other => other?,
