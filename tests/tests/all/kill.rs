@@ -109,11 +109,15 @@ impl Story {
     fn kill_hub(&mut self) {
         let address = self.hub_address();
         let mut clinic = self.d.open("clinic_a");
-        let syncing = std::thread::spawn(move || clinic.sync(&address, &SyncOptions::default(), |_| ()));
+        let syncing = std::thread::spawn(move || match clinic.sync(&address, &SyncOptions::default(), |_| ()) {
+            Ok(report) => (report, None),
+            Err(e) => (e.report, Some(e.error)),
+        });
         let delay = self.random.below(self.usual[SYNC].as_micros() as u64);
         std::thread::sleep(Duration::from_micros(delay));
         drop(self.hub.take());
         self.kills[HUB] += 1;
+<<<<<<< HEAD
         let report = match syncing.join().unwrap() {
             Ok(report) => report,
             Err(e) => {
@@ -121,6 +125,10 @@ impl Story {
                 *e.report
             }
         };
+=======
+        let (report, error) = syncing.join().unwrap();
+        assert!(error.as_ref().is_none_or(|e| matches!(e.code.as_u16(), 501 | 502)), "{error:?}");
+>>>>>>> t1
         self.acknowledged = self.acknowledged.max(report.resumed_at + report.acknowledged);
     }
 
