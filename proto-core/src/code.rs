@@ -111,6 +111,8 @@ codes! {
         "Keep the card, run `ropeway verify`, sync to fetch the events again.";
     314 TailLost "tail lost" "The peer has events of this node that this node's own log has lost."
         "They were fetched from the peer; the card may lie about its writes: replace it.";
+    315 Rotten "rotten" "A checksum or a bit of a header is rotten; the content is whole."
+        "Nothing was lost. If it happens more often, the card is wearing out: replace it.";
     401 Malformed "malformed" "The peer sent bytes that are not a message."
         "If it happens again between two Ropeway nodes, report it: the connection is closed, nothing was stored.";
     402 FrameTooLarge "frame too large" "The peer announced a frame over the limit."

@@ -115,9 +115,9 @@ impl Limits {
     pub fn clinic() -> Self {
         Self {
             sessions: 4,
-            streams: 1024,
+            streams: 512,
             streams_per_node: 64,
-            links: 4096,
+            links: 1024,
             event_bytes: 256 << 10,
             frame_bytes: (256 << 10) + 1024,
             batch_bytes: (256 << 10) + 1024,

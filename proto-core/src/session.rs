@@ -203,6 +203,8 @@ pub(crate) struct Session {
     pub(crate) paused: bool,
     pub(crate) rx_credit: usize,
     pub(crate) rx_extra: usize,
+    /// When credit was lent, or bytes of a batch last came on the strength of it.
+    pub(crate) loan_used: Instant,
     pub(crate) wants_extra: usize,
     pub(crate) peer_handles: u32,
     pub(crate) rx_link: u32,
@@ -287,6 +289,7 @@ impl Session {
             paused: false,
             rx_credit: 0,
             rx_extra: 0,
+            loan_used: Instant(0),
             wants_extra: 0,
             peer_handles: 0,
             rx_link: NONE,

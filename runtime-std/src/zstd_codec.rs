@@ -10,6 +10,9 @@ const LEVEL: i32 = 3;
 /// A window of 256 KiB holds every batch and bounds the decoder's memory.
 const WINDOW_LOG: u32 = 18;
 
+/// Entries of each of the encoder's tables: 128 KiB.
+const TABLE_LOG: u32 = 15;
+
 /// See the [module](self).
 pub struct Zstd {
     compressor: Compressor<'static>,
@@ -31,6 +34,9 @@ impl Zstd {
         compressor.set_parameter(CParameter::ContentSizeFlag(false)).ok()?;
         compressor.set_parameter(CParameter::ChecksumFlag(false)).ok()?;
         compressor.set_parameter(CParameter::WindowLog(WINDOW_LOG)).ok()?;
+        // Smaller tables than the level's own: on a Pi a megabyte is more than the last per cent.
+        compressor.set_parameter(CParameter::HashLog(TABLE_LOG)).ok()?;
+        compressor.set_parameter(CParameter::ChainLog(TABLE_LOG)).ok()?;
         let mut decompressor = Decompressor::new().ok()?;
         decompressor.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
         Some(Self { compressor, decompressor })

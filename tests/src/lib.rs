@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use ropeway_core::id::{Lane, NodeName};
+use ropeway_core::limits::Timing;
 use ropeway_core::policy::{Policy, Role};
 use ropeway_mio::daemon::{Daemon, DaemonOptions, Stopper};
 use ropeway_std::sign::{SignOptions, sign};
@@ -94,8 +95,14 @@ impl Deployment {
     /// Serves the hub until the result is dropped.
     #[must_use]
     pub fn serve(&self, policy: Policy) -> Serving {
+        self.serve_with(policy, Timing::default())
+    }
+
+    /// As [`Deployment::serve`], with other deadlines.
+    #[must_use]
+    pub fn serve_with(&self, policy: Policy, timing: Timing) -> Serving {
         let bind = "127.0.0.1:0".parse().unwrap();
-        let options = DaemonOptions { policy, ..DaemonOptions::new(bind) };
+        let options = DaemonOptions { policy, timing, ..DaemonOptions::new(bind) };
         let daemon = Daemon::bind(self.hub(), options).unwrap();
         let (address, stopper) = (daemon.local_addr(), daemon.stopper());
         let thread = std::thread::spawn(move || daemon.run().unwrap());

@@ -82,7 +82,8 @@ impl Node<'_> {
         self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };
         if stream.own {
-            self.sessions[i as usize].0.stats.resumed_at += entry.seq;
+            let stats = &mut self.sessions[i as usize].0.stats;
+            stats.resumed_at = stats.resumed_at.saturating_add(entry.seq.min(stream.durable.top.seq));
         }
         let durable = stream.durable.have;
         if entry.seq > 0 && entry.seq == durable.seq && entry.tag != durable.chain.tag() {
@@ -176,6 +177,7 @@ impl Node<'_> {
     }
 
     pub(super) fn grant_extra(&mut self) {
+        let now = self.now.at;
         let holder = self.extra_holder;
         for i in 0..self.sessions.len() as u32 {
             let s = self.s(i);
@@ -188,11 +190,13 @@ impl Node<'_> {
             }
             s.wants_extra = 0;
             s.rx_extra += extra;
+            s.loan_used = now;
             s.credit_owed += extra;
             s.credit_soon = true;
             self.mark_ready(i);
             if extra > 0 {
                 self.extra_holder = Some(i);
+                self.set_timer(i);
                 return;
             }
         }

@@ -133,6 +133,9 @@ impl Node<'_> {
         let take = bytes.len().min(want - have);
         let n = self.arena.push(&mut s.rx, &bytes[..take]);
         s.stats.bytes_in += n as u64;
+        if n > 0 && s.rx_head.is_some_and(|h| h.kind == Some(FrameType::Batch)) {
+            s.loan_used = self.now.at;
+        }
         if s.rx_head.is_none() && n > 0 {
             let mut start = [0; FRAME_HEAD_MAX_BYTES];
             let got = self.arena.peek(&s.rx, &mut start);

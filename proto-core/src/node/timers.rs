@@ -14,6 +14,8 @@ pub enum Reason {
     Silence,
     /// A peer is to be asked whether it is there.
     Ping,
+    /// A peer must have used the credit that it was lent by then.
+    Loan,
     /// Acknowledgements that waited for company must go.
     Ack,
 }
@@ -50,6 +52,7 @@ impl Node<'_> {
                     }
                     // It is we who do not read: nothing can be said of the peer.
                     Reason::Silence if self.s(i).paused => self.s(i).last_rx = now,
+                    Reason::Loan if self.s(i).paused || self.s(i).stalled => self.s(i).loan_used = now,
                     _ => self.give_up(i),
                 }
             }
@@ -67,8 +70,18 @@ impl Node<'_> {
         }
     }
 
-    /// When the peer must have been heard, or asked.
+    /// When the peer must have been heard, or asked, or have used what it was lent.
     fn talk(&self, i: u32) -> (Instant, Reason) {
+        let talk = self.silence(i);
+        if self.extra_holder != Some(i) {
+            return talk;
+        }
+        // Others wait for what it holds: a peer that asks for credit has a batch to send.
+        let loan = self.sessions[i as usize].0.loan_used.after_ms(self.config.timing.silence_timeout_ms);
+        if loan < talk.0 { (loan, Reason::Loan) } else { talk }
+    }
+
+    fn silence(&self, i: u32) -> (Instant, Reason) {
         let (s, t) = (&self.sessions[i as usize].0, &self.config.timing);
         match s.pinged {
             _ if !s.peer_vector_done => (s.opened.after_ms(t.hello_timeout_ms), Reason::Hello),

@@ -76,7 +76,8 @@ impl Entry {
             return Err(Code::Malformed);
         }
         let key = StreamKey { node, incarnation: Incarnation::new(incarnation), lane };
-        let seq = r.varint()?;
+        // One number is kept free, so that there is always a next one.
+        let seq = r.varint_max(u64::MAX - 1)?;
         let tag = if seq > 0 { r.array()? } else { [0; 8] };
         Ok(Entry { key, seq, tag })
     }
@@ -106,6 +107,19 @@ mod tests {
             for cut in 0..n {
                 assert_eq!(Entry::parse(&mut Reader::new(&buf[..cut]), &a, &hub), Err(Code::Malformed));
             }
+        }
+    }
+
+    #[test]
+    fn the_largest_number_is_refused_because_nothing_could_follow_it() {
+        let a = name("clinic_a");
+        let key = StreamKey { node: a, incarnation: Incarnation::new(1), lane: Lane::Normal };
+        for (seq, ok) in [(u64::MAX, false), (u64::MAX - 1, true)] {
+            let mut buf = [0; 128];
+            let mut w = Writer::new(&mut buf);
+            Entry { key, seq, tag: [1; 8] }.emit(&mut w, &a, &a).unwrap();
+            let n = w.len();
+            assert_eq!(Entry::parse(&mut Reader::new(&buf[..n]), &a, &a).is_ok(), ok);
         }
     }
 

@@ -216,6 +216,11 @@ impl Reader {
                     return Ok(Found::Frame(pages));
                 }
                 Err(FrameFault::NeedMore(n)) if n > want && n <= padded_len(MAX_BODY_BYTES) => want = n,
+                // A header with a rotten bit in its magic is still a header.
+                Err(_) if self.use_header(segment, page, got.min(PAGE_BYTES)).is_ok() => {
+                    *epoch = page;
+                    return Ok(Found::Header);
+                }
                 Err(_) => return Ok(Found::Nothing),
             }
         }

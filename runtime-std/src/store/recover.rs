@@ -27,10 +27,10 @@ pub struct Damage {
 
 impl Damage {
     /// True if durable data was lost or altered; false for what explains itself, as a torn tail
-    /// does.
+    /// does, and for rot that cost nothing.
     #[must_use]
     pub fn is_loss(&self) -> bool {
-        self.code != Code::TornTail
+        !matches!(self.code, Code::TornTail | Code::Rotten)
     }
 }
 
@@ -108,10 +108,9 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
                 Step::Epoch { header, repaired, .. } => {
                     out.index.begin_epoch(header.start.page);
                     if repaired {
-                        log::warn!(
-                            "segment {number}, page {}: one rotten bit in a header was set right",
-                            header.start.page
-                        );
+                        let from_page = header.start.page;
+                        let (code, to_page) = (Code::Rotten, from_page + 1);
+                        out.damages.push(Damage { code, segment: number, from_page, to_page });
                     }
                 }
                 Step::Group { page, pages, body, crc_rotten } => {
@@ -125,7 +124,8 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
                         }
                     }
                     if crc_rotten {
-                        log::warn!("segment {number}, page {page}: the checksum is rotten, the content is good");
+                        let (code, to_page) = (Code::Rotten, page + pages);
+                        out.damages.push(Damage { code, segment: number, from_page: page, to_page });
                     }
                 }
                 Step::Damaged { from_page, to_page, verdict } => {

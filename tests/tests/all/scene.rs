@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ropeway_core::limits::Timing;
 use ropeway_core::policy::Policy;
 use ropeway_std::LogView;
 use ropeway_tests::hostile::Hostile;
@@ -20,9 +21,14 @@ pub(crate) struct Scene {
 
 /// A hub that holds events of clinic_a, and a certificate of clinic_b.
 pub(crate) fn scene(policy: Policy) -> Scene {
+    scene_with(policy, Timing::default())
+}
+
+/// As [`scene`], with other deadlines.
+pub(crate) fn scene_with(policy: Policy, timing: Timing) -> Scene {
     logged::install();
     let d = Deployment::new(&["clinic_a", "clinic_b"]);
-    let hub = d.serve(policy);
+    let hub = d.serve_with(policy, timing);
     let s = Scene { d, hub, events: 0.into() };
     s.others_still_sync();
     s
