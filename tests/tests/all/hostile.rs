@@ -70,8 +70,12 @@ fn a_huge_seq_in_a_vector_breaks_nothing() {
 }
 
 #[test]
-fn the_largest_seq_in_a_vector_breaks_nothing() {
-    claim(u64::MAX);
+fn the_largest_seq_in_a_vector_is_refused() {
+    let s = scene(Policy::Own);
+    let mut peer = Hostile::greeted(&s.d, "clinic_b", s.hub.address);
+    peer.say(&vector(&[entry(Whose::Mine, NORMAL, MINE, u64::MAX, [9; 8])]));
+    assert_eq!(peer.refusal(), 401);
+    s.others_still_sync();
 }
 
 #[test]
