@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
 use crate::tls::{Client, Conn, TlsOptions};
 
@@ -82,6 +83,8 @@ impl From<SyncError> for Error {
 
 /// The largest time to sleep in one piece.
 const NAP_MAX_MS: u64 = 1000;
+/// How long a sync that is done waits for somebody who is still pushing.
+const PUSH_GRACE: Duration = Duration::from_secs(5);
 
 impl Replica {
     /// Brings this node and a hub up to date with each other, both ways, and ends when everything
@@ -176,8 +179,14 @@ impl Replica {
         let mut out = vec![0; self.node.limits().frame_bytes + 64];
         let mut plain = vec![0; 16 << 10];
         let mut held = 0..0;
+        // The lock is ours for as long as the link takes; others push through us meanwhile.
+        let mut local = LocalServer::listen(&self.dir);
+        let mut caught_up: Option<Instant> = None;
         loop {
             work.check_time(hub)?;
+            if let Some(local) = &mut local {
+                local.serve(self);
+            }
             self.drive();
             // Bytes from the hub. What the node does not take now stays in `plain`.
             loop {
@@ -199,7 +208,9 @@ impl Replica {
             work.tell(self.node.stats(session), link);
             while let Some(event) = self.node.poll_event() {
                 match event {
-                    Event::CaughtUp { session, .. } => self.node.finish(self.clock.now(), session),
+                    Event::CaughtUp { .. } => {
+                        let _ = caught_up.get_or_insert(Instant::now());
+                    }
                     Event::Closed { ending, stats, .. } => {
                         work.tell(Some(stats), link);
                         let _ = self.transmit(link, hub, session, &mut out);
@@ -209,6 +220,16 @@ impl Replica {
                     Event::TailLost { stream } => log::warn!("{}: {stream}", Code::TailLost),
                     Event::StorageFailed { code } => return Err(Error::new(code, "the log")),
                 }
+            }
+            // While somebody pushes there will be more to send; but nobody keeps a sync open for ever.
+            // What came after our last word would not be sent, so it has to wait for the lock.
+            let pushing = local.as_ref().is_some_and(LocalServer::is_busy);
+            if caught_up.is_some_and(|since| !pushing || since.elapsed() > PUSH_GRACE) {
+                if let Some(local) = local.take() {
+                    local.end(self);
+                }
+                self.node.finish(self.clock.now(), session);
+                caught_up = None;
             }
             if closing || link.eof {
                 return Err(Error::new(Code::Cut, hub));
@@ -225,7 +246,7 @@ impl Replica {
                 continue;
             }
             let nap = self.node.poll_timeout().map(|(at, _)| Duration::from_millis(at.ms_since(self.clock.now().at)));
-            link.wait(work.at_most(nap))?;
+            link.wait_with(work.at_most(nap), local.as_ref())?;
             link.fill(hub)?;
             self.node.timeout(self.clock.now());
         }
@@ -427,6 +448,11 @@ impl Link {
 
     /// Sleeps until the socket has something for us or takes something, or the time is over.
     fn wait(&mut self, time: Option<Duration>) -> Result<()> {
+        self.wait_with(time, None)
+    }
+
+    /// The same, and until a local pusher has something for us.
+    fn wait_with(&mut self, time: Option<Duration>, local: Option<&LocalServer>) -> Result<()> {
         let mut flags = PollFlags::empty();
         if self.conn.wants_read() {
             flags |= PollFlags::IN;
@@ -436,7 +462,10 @@ impl Link {
         }
         let nap_ms = time.map_or(NAP_MAX_MS, |t| (t.as_millis() as u64 + 1).min(NAP_MAX_MS));
         let nap = Timespec { tv_sec: (nap_ms / 1000) as i64, tv_nsec: (nap_ms % 1000 * 1_000_000) as _ };
-        match poll(&mut [PollFd::new(&self.socket, flags)], Some(&nap)) {
+        let mut fds = vec![PollFd::new(&self.socket, flags)];
+        let others = local.into_iter().flat_map(LocalServer::sockets);
+        fds.extend(others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        match poll(&mut fds, Some(&nap)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(e) => Err(Error::new(Code::Io, format!("poll: {e}"))),
         }

@@ -10,6 +10,7 @@ pub mod spec;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ropeway_core::id::{Lane, NodeName};
 use ropeway_core::limits::Timing;
@@ -102,7 +103,9 @@ impl Deployment {
     #[must_use]
     pub fn serve_with(&self, policy: Policy, timing: Timing) -> Serving {
         let bind = "127.0.0.1:0".parse().unwrap();
-        let options = DaemonOptions { policy, timing, ..DaemonOptions::new(bind) };
+        // Half a minute by default; tests of strangers wait for less.
+        let handshake_timeout = Duration::from_millis(timing.hello_timeout_ms.min(30_000));
+        let options = DaemonOptions { policy, timing, handshake_timeout, ..DaemonOptions::new(bind) };
         let daemon = Daemon::bind(self.hub(), options).unwrap();
         let (address, stopper) = (daemon.local_addr(), daemon.stopper());
         let thread = std::thread::spawn(move || daemon.run().unwrap());

@@ -18,7 +18,7 @@ pub struct Memory<'m> {
     pub links: Lent<'m, LinkSlot>,
     /// [`Limits::arena_bytes`].
     pub arena: Lent<'m, u8>,
-    /// One for each [`BLOCK_BYTES`] of `arena`.
+    /// One for each 1,024 bytes of `arena`.
     pub arena_next: Lent<'m, u32>,
     /// `frame_bytes` and 8.
     pub frame: Lent<'m, u8>,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use ropeway_core::code::Code;
 use ropeway_core::id::Lane;
+use ropeway_std::local::LocalPush;
 use ropeway_std::{DataDir, Error, IoContext, Options, Replica};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -50,7 +51,7 @@ struct Stopped<'a> {
 pub fn run(args: &PushArgs, out: &mut Output) -> Result<Outcome> {
     let start = Instant::now();
     let options = Options::default();
-    let replica = show::open(&DataDir::new(&args.data_dir), options)?;
+    let log = Log::open(&DataDir::new(&args.data_dir), options)?;
     let pushed = Pushed {
         pushed: 0,
         first_seq: None,
@@ -60,14 +61,14 @@ pub fn run(args: &PushArgs, out: &mut Output) -> Result<Outcome> {
         seconds: 0.0,
         skipped_empty: 0,
     };
-    let mut push = Push { replica, lane: args.lane, kind: args.kind, limit: options.limits.event_bytes, pushed };
+    let mut push = Push { log, lane: args.lane, kind: args.kind, limit: options.limits.event_bytes, pushed };
     let outcome = match &args.source {
         Source::Payload(text) => push.take(text.as_bytes()),
         Source::Stdin => push.whole_input(),
         Source::Ndjson(input) => push.lines(input, out),
     };
-    let committed = push.replica.commit();
-    let Push { mut pushed, .. } = push;
+    let Push { log, mut pushed, .. } = push;
+    let (committed, outcome) = log.finish(&mut pushed, outcome);
     pushed.seconds = start.elapsed().as_secs_f64();
     if let Err(mut e) = committed {
         e.context =
@@ -108,8 +109,65 @@ impl Pushed {
     }
 }
 
+/// Where events go.
+enum Log {
+    /// We hold the lock.
+    Own(Box<Replica>),
+    /// A sync holds it and takes events for us.
+    Neighbour(LocalPush),
+}
+
+impl Log {
+    /// Opens the log, or finds the process that works on it.
+    fn open(dir: &DataDir, options: Options) -> Result<Log> {
+        let start = Instant::now();
+        loop {
+            match Replica::open(dir.clone(), options) {
+                Ok(replica) => return Ok(Log::Own(Box::new(replica))),
+                Err(e) if e.code == Code::Locked && start.elapsed() < show::LOCK_WAIT => {}
+                Err(e) => return Err(e.into()),
+            }
+            if let Some(push) = LocalPush::connect(dir) {
+                return Ok(Log::Neighbour(push));
+            }
+            std::thread::sleep(show::LOCK_RETRY);
+        }
+    }
+
+    /// The input pauses: what has come so far should not wait for more.
+    fn settle(&mut self) -> ropeway_std::Result<()> {
+        match self {
+            Log::Own(replica) => replica.commit(),
+            Log::Neighbour(push) => push.flush(),
+        }
+    }
+
+    /// Makes everything durable; what the commit and the push as a whole came to.
+    fn finish(
+        self,
+        pushed: &mut Pushed,
+        outcome: ropeway_std::Result<()>,
+    ) -> (ropeway_std::Result<()>, ropeway_std::Result<()>) {
+        let push = match self {
+            Log::Own(mut replica) => return (replica.commit(), outcome),
+            Log::Neighbour(push) => push,
+        };
+        match push.finish() {
+            Ok(taken) => {
+                (pushed.pushed, pushed.first_seq, pushed.last_seq) = (taken.events, taken.first_seq, taken.last_seq);
+                let refused = taken.error.map(|(code, context)| {
+                    let code = Code::from_u16(code).unwrap_or(Code::Io);
+                    Err(Error::new(code, context))
+                });
+                (Ok(()), refused.unwrap_or(outcome))
+            }
+            Err(e) => (Err(e), outcome),
+        }
+    }
+}
+
 struct Push {
-    replica: Replica,
+    log: Log,
     lane: Lane,
     kind: u16,
     limit: usize,
@@ -118,11 +176,16 @@ struct Push {
 
 impl Push {
     fn take(&mut self, payload: &[u8]) -> ropeway_std::Result<()> {
-        let seq = self.replica.append(self.lane, self.kind, payload)?;
         let p = &mut self.pushed;
+        match &mut self.log {
+            Log::Own(replica) => {
+                let seq = replica.append(self.lane, self.kind, payload)?;
+                p.first_seq.get_or_insert(seq);
+                p.last_seq = Some(seq);
+            }
+            Log::Neighbour(push) => push.push(self.lane, self.kind, payload)?,
+        }
         p.pushed += 1;
-        p.first_seq.get_or_insert(seq);
-        p.last_seq = Some(seq);
         p.bytes += payload.len() as u64;
         Ok(())
     }
@@ -164,7 +227,7 @@ impl Push {
             // Whoever feeds us may pause for hours: what has come is not to wait for what has not.
             let waits = !reader.buffer().contains(&b'\n') && committed < self.pushed.pushed;
             if waits && !ready(reader.get_ref(), IDLE) {
-                self.replica.commit()?;
+                self.log.settle()?;
                 committed = self.pushed.pushed;
             }
             number += 1;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::{Output, Result};
 
 /// How long a verb waits for another one to end that works on the same directory.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-const LOCK_RETRY: Duration = Duration::from_millis(50);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 /// Opens a node for writing; waits a little if it is locked, since a push is over soon.
 pub(super) fn open(dir: &DataDir, options: Options) -> Result<Replica> {

@@ -7,7 +7,7 @@ use ropeway_core::code::Code;
 use ropeway_core::node::refusal;
 
 use super::conn::Conn;
-use super::{Daemon, FIRST_CONN, HANDSHAKE_MAX_BYTES, HANDSHAKE_TIMEOUT, STRANGERS_MAX};
+use super::{Daemon, FIRST_CONN, HANDSHAKE_MAX_BYTES, STRANGERS_MAX};
 
 impl Daemon {
     /// Takes in all connections that wait. None of them can hold the others up: the handshake goes
@@ -62,7 +62,7 @@ impl Daemon {
         for c in 0..self.conns.len() {
             let late = self.conns[c]
                 .as_ref()
-                .is_some_and(|k| k.session.is_none() && now.duration_since(k.since) > HANDSHAKE_TIMEOUT);
+                .is_some_and(|k| k.session.is_none() && now.duration_since(k.since) > self.options.handshake_timeout);
             if late {
                 self.refuse(c, Code::Timeout, "the TLS handshake took too long");
             }

@@ -38,6 +38,8 @@ pub struct DaemonOptions {
     pub max_sessions: usize,
     /// Durations of a session.
     pub timing: Timing,
+    /// How long a stranger may take to finish the TLS handshake.
+    pub handshake_timeout: Duration,
     /// How long sessions may take to end when the daemon is stopped.
     pub grace: Duration,
 }
@@ -46,14 +48,19 @@ impl DaemonOptions {
     /// Serves on `bind` with everything else as a hub in the field wants it.
     #[must_use]
     pub fn new(bind: SocketAddr) -> Self {
-        Self { bind, policy: Policy::Own, max_sessions: 256, timing: Timing::default(), grace: Duration::from_secs(5) }
+        Self {
+            bind,
+            policy: Policy::Own,
+            max_sessions: 256,
+            timing: Timing::default(),
+            handshake_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+        }
     }
 }
 
 /// Sockets that may be open before their peer is known.
 const STRANGERS_MAX: usize = 1024;
-/// How long a stranger may take to finish the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that a stranger may send before the handshake is done.
 const HANDSHAKE_MAX_BYTES: u64 = 16 << 10;
 

@@ -226,12 +226,12 @@ struct Hub {
 impl Hub {
     fn start(dir: &DataDir, plan: &Plan) -> Result<Hub> {
         let options = DaemonOptions {
-            bind: (Ipv4Addr::LOCALHOST, 0).into(),
             policy: Policy::Own,
             // A session that was cut may still be there when the clinic comes back.
             max_sessions: 2 * plan.clinics as usize + 2,
             timing: timing(plan.speed),
             grace: Duration::from_secs(2),
+            ..DaemonOptions::new((Ipv4Addr::LOCALHOST, 0).into())
         };
         let daemon = Daemon::bind(dir.clone(), options)?;
         let (address, stopper) = (daemon.local_addr(), daemon.stopper());
