@@ -94,6 +94,22 @@ fn every_document_and_rule_that_the_documents_name_exists() {
 }
 
 #[test]
+fn every_test_that_testing_md_names_exists() {
+    let mut files = Vec::new();
+    for folder in ["proto-core", "runtime-std/src", "runtime-mio/src", "runtime-mio/tests", "sim", "tests"] {
+        files_below(&root().join(folder), "rs", &mut files);
+    }
+    let code: String = files.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+    let text = read("docs/TESTING.md");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_test = |w: &&str| {
+        w.matches('_').count() > 2 && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let missing: Vec<_> = quoted.filter(is_test).filter(|w| !code.contains(&format!("fn {w}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn no_rule_is_numbered_twice() {
     for name in ["LOG.md", "PROTOCOL.md", "ERRORS.md"] {
         let text = read(&format!("docs/{name}"));
