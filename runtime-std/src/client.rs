@@ -1,6 +1,6 @@
 //! Syncing with a hub over TLS, in the caller's thread, until everything is acknowledged.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
-use crate::tls::{Client, Conn, TlsOptions};
+use crate::tls::{Client, Conn, Counted, TlsOptions};
 
 /// How to sync.
 #[derive(Clone, Copy, Debug)]
@@ -380,25 +380,6 @@ struct Link {
     eof: bool,
 }
 
-/// Counts what passes.
-struct Counted<'a>(&'a mut TcpStream, &'a mut u64);
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).inspect(|n| *self.1 += *n as u64)
-    }
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf).inspect(|n| *self.1 += *n as u64)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
 impl Link {
     fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
@@ -413,7 +394,7 @@ impl Link {
 
     fn flush(&mut self, hub: &str) -> Result<()> {
         while self.conn.wants_write() {
-            match self.conn.write_tls(&mut Counted(&mut self.socket, &mut self.up)) {
+            match self.conn.write_tls(&mut Counted::new(&mut self.socket, &mut self.up)) {
                 Ok(_) => {}
                 Err(e) if again(&e) => return Ok(()),
                 Err(e) => return Err(Error::new(Code::Cut, format!("{hub}: {e}"))),
@@ -425,7 +406,7 @@ impl Link {
     /// Takes in what has arrived.
     fn fill(&mut self, hub: &str) -> Result<()> {
         loop {
-            match self.conn.read_tls(&mut Counted(&mut self.socket, &mut self.down)) {
+            match self.conn.read_tls(&mut Counted::new(&mut self.socket, &mut self.down)) {
                 Ok(0) => {
                     self.eof = true;
                     return Ok(());

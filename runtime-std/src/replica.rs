@@ -76,6 +76,8 @@ impl Replica {
     pub fn open(dir: DataDir, options: Options) -> Result<Replica> {
         let file = dir.node()?;
         let lock = DirLock::acquire(&dir)?;
+        // Once there is a certificate it says what the node is; before, it can write all the same.
+        let file = identity(&dir).map_or(file, |(_, signed)| signed);
         let (setup, recovered, damages, store) = prepare(&dir, &file, &options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;

@@ -1,13 +1,13 @@
 //! One accepted connection.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
 use mio::net::TcpStream;
 use ropeway_core::node::SessionId;
-use ropeway_std::tls;
+use ropeway_std::tls::{self, Counted};
 
 /// A socket, its TLS state, and its session once the peer is known.
 pub(super) struct Conn {
@@ -20,9 +20,7 @@ pub(super) struct Conn {
     pub(super) bytes_out: u64,
     /// Decrypted bytes that the node would not take yet.
     pub(super) held: Vec<u8>,
-    pub(super) held_from: usize,
     pub(super) paused: bool,
-    pub(super) eof: bool,
     /// Everything was said: close when the last bytes are out.
     pub(super) closing: bool,
 }
@@ -51,9 +49,7 @@ impl Conn {
             bytes_in: 0,
             bytes_out: 0,
             held: Vec::new(),
-            held_from: 0,
             paused: false,
-            eof: false,
             closing: false,
         }
     }
@@ -61,7 +57,7 @@ impl Conn {
     /// Reads once from the socket.
     pub(super) fn fill(&mut self) -> io::Result<Fill> {
         let Conn { socket, tls, bytes_in, .. } = self;
-        match tls.read_tls(&mut Counted { inner: socket, bytes: bytes_in }) {
+        match tls.read_tls(&mut Counted::new(socket, bytes_in)) {
             Ok(0) => Ok(Fill::Eof),
             Ok(_) => Ok(Fill::Some),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Fill::Empty),
@@ -74,7 +70,7 @@ impl Conn {
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         let Conn { socket, tls, bytes_out, .. } = self;
         while tls.wants_write() {
-            match tls.write_tls(&mut Counted { inner: socket, bytes: bytes_out }) {
+            match tls.write_tls(&mut Counted::new(socket, bytes_out)) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -98,12 +94,10 @@ impl Conn {
     /// The bytes that wait for the node: those held back, or else new ones from TLS, which go to
     /// `plain`.
     pub(super) fn waiting(&mut self, plain: &mut [u8]) -> Range<usize> {
-        if self.held_from < self.held.len() {
-            let n = self.held.len() - self.held_from;
-            plain[..n].copy_from_slice(&self.held[self.held_from..]);
-            self.held = Vec::new();
-            self.held_from = 0;
-            return 0..n;
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            plain[..held.len()].copy_from_slice(&held);
+            return 0..held.len();
         }
         0..self.tls.read_plain(plain).unwrap_or(0)
     }
@@ -111,27 +105,5 @@ impl Conn {
     /// Keeps bytes that the node would not take.
     pub(super) fn hold(&mut self, bytes: &[u8]) {
         self.held = bytes.to_vec();
-        self.held_from = 0;
-    }
-}
-
-struct Counted<'a> {
-    inner: &'a mut TcpStream,
-    bytes: &'a mut u64,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf).inspect(|n| *self.bytes += *n as u64)
-    }
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.inner.write(buf).inspect(|n| *self.bytes += *n as u64)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

@@ -153,7 +153,6 @@ impl Daemon {
                 Ok(Fill::Some) => {}
                 Ok(Fill::Empty) => return self.write(c),
                 Ok(Fill::Eof) => {
-                    conn.eof = true;
                     if conn.session.is_none() {
                         return self.refuse(c, Code::Cut, "closed before the handshake was done");
                     }

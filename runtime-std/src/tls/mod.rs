@@ -4,6 +4,7 @@
 
 mod clock;
 mod conn;
+mod counted;
 mod error;
 mod verify;
 
@@ -25,6 +26,7 @@ use crate::identity::NodeIdentity;
 
 pub use clock::{Clock, TIME_FLOOR_S};
 pub use conn::{Client, Conn, Server};
+pub use counted::Counted;
 pub use error::{error_code, tls_error};
 pub use verify::peer_identity;
 
