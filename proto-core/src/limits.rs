@@ -122,7 +122,7 @@ impl Limits {
             frame_bytes: (256 << 10) + 1024,
             batch_bytes: (256 << 10) + 1024,
             credit_bytes: 64 << 10,
-            group_bytes: 512 << 10,
+            group_bytes: 288 << 10,
             segment_bytes: 8 << 20,
         }
     }
