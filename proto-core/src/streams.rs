@@ -50,6 +50,11 @@ pub struct StreamSlot {
 impl StreamSlot {
     /// An unused slot, to fill memory with.
     pub const EMPTY: StreamSlot = StreamSlot { stream: None, receipt: Hook::IDLE, group: [Hook::IDLE; 2] };
+
+    /// Where membership in the groups of this parity is kept.
+    pub(crate) fn group_hook(parity: usize) -> fn(&mut StreamSlot) -> &mut Hook {
+        if parity == 0 { |s| &mut s.group[0] } else { |s| &mut s.group[1] }
+    }
 }
 
 #[derive(Clone, Debug)]

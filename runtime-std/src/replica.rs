@@ -110,18 +110,16 @@ impl Replica {
     /// # Errors
     /// [`Code::TooLarge`], [`Code::DiskFull`], [`Code::Storage`]; the event was not taken then.
     pub fn append(&mut self, lane: Lane, kind: u16, payload: &[u8]) -> Result<u64> {
-        // Busy means that a group is full: writing it makes room. Twice, since making a segment
-        // comes before.
-        for _ in 0..3 {
+        // Busy means that a group is full: writing it makes room. More than once, since making a
+        // segment comes before.
+        let mut tries = 0;
+        loop {
             match self.node.append(self.clock.now(), lane, kind, payload) {
                 Ok(ticket) => return Ok(ticket.seq),
-                Err(AppendError::Busy) => self.drive(),
+                Err(AppendError::Busy) if tries < 3 => self.drive(),
                 Err(e) => return Err(self.refusal(e, payload.len())),
             }
-        }
-        match self.node.append(self.clock.now(), lane, kind, payload) {
-            Ok(ticket) => Ok(ticket.seq),
-            Err(e) => Err(self.refusal(e, payload.len())),
+            tries += 1;
         }
     }
 
@@ -196,18 +194,15 @@ impl Replica {
 
     /// Answers a read that a session asked for.
     pub(crate) fn answer_read(&mut self, now: Now, request: &ReadRequest, out: &mut [u8]) -> Transmit {
-        let read = self.store.read_records(request, &mut self.records);
-        let records = read.as_ref().map(|_| records_of(request, &read, &self.records)).map_err(|e| {
-            log::error!("{e}");
-            ReadFault(e.code)
-        });
+        let chain = self.store.read_records(request, &mut self.records);
+        let records = chain
+            .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &self.records })
+            .map_err(|e| {
+                log::error!("{e}");
+                ReadFault(e.code)
+            });
         self.node.complete_read(now, request, records, out)
     }
-}
-
-fn records_of<'a>(request: &ReadRequest, read: &Result<ropeway_core::event::Chain>, bytes: &'a [u8]) -> Records<'a> {
-    let prev_chain = read.as_ref().map_or(ropeway_core::event::Chain([0; 32]), |c| *c);
-    Records { first_seq: request.from_seq, prev_chain, bytes }
 }
 
 /// What a node of `dir` is made of: shared by the embedded node and the daemon. Call it under the

@@ -1,11 +1,11 @@
 //! Local events, and what can be asked of a node.
 
 use super::Node;
-use super::commit::{NoRoom, event_cost};
+use super::commit::NoRoom;
 use crate::code::Code;
 use crate::event::{Event, flags};
 use crate::id::{Incarnation, Lane, StreamKey};
-use crate::log::Parent;
+use crate::log::{Parent, event_bytes_max};
 use crate::session::{SessionId, SessionStats};
 use crate::streams::FrontierEntry;
 use crate::time::Now;
@@ -75,7 +75,7 @@ impl Node<'_> {
         if payload.len() > self.limits.event_bytes {
             return Err(AppendError::TooLarge);
         }
-        self.reserve(event_cost(payload.len()))?;
+        self.reserve(event_bytes_max(payload.len()))?;
         let n = self.own_stream(lane)?;
         let hlc = self.clock.tick(self.now.wall_ms);
         let unsynced = self.now.wall_ms < self.config.wall_floor_ms;

@@ -32,8 +32,8 @@ impl Node<'_> {
         let link = &self.links[l as usize].0;
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
+        let sends = self.sends(link, stream);
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
-        let sends = link.read.is_some() && (stream.key.node == self.config.name || self.config.role == Role::Hub);
         if s.state != State::Live
             || !s.peer_vector_done
             || !sends

@@ -11,11 +11,11 @@ use crate::hlc::Hlc;
 use crate::limits::Limits;
 use crate::log::{
     Cipher, DataKey, EpochStart, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES, Header,
-    PAGE_BYTES, Parent, Receipt, StreamDecl, event_bytes_max, frame_pages, link_digest,
+    PAGE_BYTES, Parent, Receipt, StreamDecl, frame_pages, link_digest,
 };
 use crate::mem::Lent;
 use crate::recovery::LogTail;
-use crate::streams::Position;
+use crate::streams::{Position, StreamSlot};
 use crate::time::Now;
 
 /// Where in the log.
@@ -306,8 +306,7 @@ impl Node<'_> {
         let index = s.dict_index;
         let (builder, body) = self.commit.body();
         builder.push_event(body, index, seq, prev, event).map_err(full)?;
-        let hook: fn(&mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook =
-            if parity == 0 { |s| &mut s.group[0] } else { |s| &mut s.group[1] };
+        let hook = StreamSlot::group_hook(parity);
         if !self.streams.slots[n as usize].group[parity].is_queued() {
             self.commit.members[parity].push(&mut self.streams.slots, n, hook);
             if let Some(s) = self.streams.at_mut(n) {
@@ -395,9 +394,4 @@ impl Node<'_> {
             }
         }
     }
-}
-
-/// Bytes that an event takes in a group at most.
-pub(super) fn event_cost(payload: usize) -> usize {
-    event_bytes_max(payload)
 }

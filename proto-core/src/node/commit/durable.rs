@@ -6,7 +6,7 @@ use crate::fifo::Fifo;
 use crate::node::Node;
 use crate::recovery::RunAt;
 use crate::session::EndedBy;
-use crate::streams::StreamTable;
+use crate::streams::{StreamSlot, StreamTable};
 use crate::time::Now;
 
 impl Node<'_> {
@@ -79,8 +79,7 @@ impl Node<'_> {
 
     /// Everything in the group of this parity is durable: peers may be told, and may be sent it.
     fn made_durable(&mut self, parity: usize) {
-        let hook: fn(&mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook =
-            if parity == 0 { |s| &mut s.group[0] } else { |s| &mut s.group[1] };
+        let hook = StreamSlot::group_hook(parity);
         while let Some(n) = self.commit.members[parity].pop(&mut self.streams.slots, hook) {
             let Some(s) = self.streams.at_mut(n) else { continue };
             let born = s.durable.top.seq == 0;
@@ -108,8 +107,7 @@ impl Node<'_> {
 
 /// What the streams of a group hold at the moment it is sealed: what will be durable with it.
 pub(super) fn snapshot(streams: &mut StreamTable<'_>, members: &mut Fifo, parity: usize) {
-    let hook: fn(&mut crate::streams::StreamSlot) -> &mut crate::fifo::Hook =
-        if parity == 0 { |s| &mut s.group[0] } else { |s| &mut s.group[1] };
+    let hook = StreamSlot::group_hook(parity);
     let mut kept = Fifo::EMPTY;
     while let Some(n) = members.pop(&mut streams.slots, hook) {
         if let Some(s) = streams.at_mut(n) {
