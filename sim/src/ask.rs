@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use ropeway_core::id::StreamKey;
+use ropeway_core::policy::{Policy, Role};
 
+use crate::check::Failure;
 use crate::host::Stored;
 use crate::world::World;
 
@@ -16,14 +18,14 @@ impl World {
 
     /// The first check that failed.
     #[must_use]
-    pub fn failed(&self) -> Option<&str> {
-        self.truth.failed.as_deref()
+    pub fn failed(&self) -> Option<&Failure> {
+        self.truth.failed.as_ref()
     }
 
     /// Hash over everything that happened.
     #[must_use]
     pub fn trace(&self) -> u64 {
-        self.truth.trace
+        self.truth.trace.0
     }
 
     /// The last lines of the trace.
@@ -37,6 +39,22 @@ impl World {
     pub fn holds_all_of(&self, b: usize, a: usize) -> bool {
         let (name, b) = (self.hosts[a].config.name, &self.hosts[b]);
         self.hosts[a].synced.iter().filter(|(k, _)| k.node == name).all(|(k, seq)| b.has_synced(k) >= *seq)
+    }
+
+    /// Whether host `h` and the first one hold the same of what both may hold.
+    #[must_use]
+    pub fn is_level_with_hub(&self, h: usize) -> bool {
+        let (hub, host) = (&self.hosts[0], &self.hosts[h]);
+        let hears_all = host.config.role == Role::Hub || self.policy == Policy::All;
+        let own = |key: &StreamKey| key.node == host.config.name;
+        let gives = |key: &StreamKey| own(key) || host.config.role == Role::Hub;
+        let up = host.synced.iter().filter(|(k, _)| gives(k)).all(|(k, seq)| hub.has_synced(k) >= *seq);
+        let down = hub.synced.iter().filter(|(k, _)| hears_all || own(k)).all(|(k, seq)| host.has_synced(k) >= *seq);
+        let whole = |x: &crate::host::Host| {
+            !x.damaged
+                || x.node.as_ref().is_some_and(|n| n.frontier().all(|e| e.gap.is_none() || !(hears_all || own(&e.key))))
+        };
+        up && down && whole(hub) && whole(host)
     }
 
     /// Number of durable events of node `of` at host `h`.

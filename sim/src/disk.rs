@@ -88,6 +88,59 @@ impl Disk {
         }
     }
 
+    /// Turns a bit over where something is written; false if nothing is.
+    pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng) -> bool {
+        let sector = self.sector_bytes;
+        let used: Vec<(u64, usize)> = self
+            .segments
+            .iter()
+            .flat_map(|(n, s)| {
+                let parts = s.durable.chunks(sector).enumerate();
+                parts.filter(|(_, c)| c.iter().any(|b| *b != 0)).map(|(i, _)| (*n, i * sector))
+            })
+            .collect();
+        let Some(&(segment, at)) = used.get(rng.below(used.len() as u64) as usize) else { return false };
+        self.rot(segment, at as u64 + rng.below(sector as u64));
+        true
+    }
+
+    pub(crate) fn refuse_reads(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
+    pub(crate) fn misdirect_next(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
+    pub(crate) fn lie(&mut self) -> bool {
+        false
+    }
+
+    pub(crate) fn heal(&mut self) {}
+
+    pub(crate) fn sector_bytes(&self) -> usize {
+        self.sector_bytes
+    }
+
+    /// What would be there after a power cut that takes all that is not synced.
+    pub(crate) fn durable_image(&self) -> Self {
+        let mut image = self.clone();
+        for s in image.segments.values_mut() {
+            s.cached.clone_from(&s.durable);
+            s.dirty.clear();
+        }
+        image
+    }
+
+    /// Whether these bytes stand anywhere on the disk.
+    #[must_use]
+    pub fn contains(&self, bytes: &[u8]) -> bool {
+        self.segments.values().any(|s| {
+            let used = s.cached.len() - s.cached.iter().rev().take_while(|b| **b == 0).count();
+            s.cached[..used].windows(bytes.len()).any(|w| w == bytes)
+        })
+    }
+
     /// Number and size of each segment.
     pub fn segments(&self) -> impl Iterator<Item = (u64, u64)> {
         self.segments.iter().map(|(n, s)| (*n, s.cached.len() as u64))

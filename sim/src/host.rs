@@ -1,6 +1,6 @@
 //! One node with its disk, its clock, and everything that its runtime keeps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
 use ropeway_core::codec::Codecs;
@@ -15,12 +15,16 @@ use ropeway_core::policy::{PeerIdentity, Policy, Role};
 use ropeway_core::recovery::RunAt;
 use ropeway_core::time::Now;
 
+use crate::check::Check;
 use crate::disk::Disk;
 use crate::logs::{self, Index, KEY_ID};
-use crate::tap::{Truth, fingerprint};
+use crate::truth::{Truth, fingerprint};
 
 /// Start of simulated wall time.
 pub const EPOCH_MS: u64 = 1_770_000_000_000;
+
+/// The name of the peer that says anything.
+pub(crate) const HOSTILE: &str = "mallory";
 
 /// A node that an application is going to write to.
 #[derive(Debug)]
@@ -62,6 +66,30 @@ pub struct Host {
     /// Sessions of this boot, and how often each was said to be closed.
     pub(crate) opened: BTreeMap<SessionId, u32>,
     pub(crate) wake_us: u64,
+    /// What the disk has really synced at any time, on any disk of this host.
+    pub(crate) ever_synced: BTreeMap<StreamKey, u64>,
+    /// Streams that this host has appended to.
+    pub(crate) wrote: BTreeSet<StreamKey>,
+    /// The latest that this host's wall clock has shown.
+    pub(crate) wall_seen_ms: u64,
+    /// Its wall clock gains so much (parts in a million).
+    pub(crate) drift_ppm: i64,
+    /// Its process is stopped.
+    pub(crate) frozen: bool,
+    /// Its link is dead until then.
+    pub(crate) dark_us: u64,
+    /// Its application waits for the first whole sync: the disk is an old backup.
+    pub(crate) hold: bool,
+    /// The disk was full a moment ago.
+    pub(crate) was_full: bool,
+    /// The disk has refused a write or a sync.
+    pub(crate) disk_failed: bool,
+    /// An image of the disk, taken while all was well.
+    pub(crate) backup: Option<Disk>,
+    /// Events of it that were durable at the hub when that was noted last.
+    pub(crate) at_hub: u64,
+    /// The host whose card was copied.
+    pub(crate) clone_of: Option<usize>,
 }
 
 impl Host {
@@ -100,6 +128,39 @@ impl Host {
             sessions: BTreeMap::new(),
             opened: BTreeMap::new(),
             wake_us: u64::MAX,
+            ever_synced: BTreeMap::new(),
+            wrote: BTreeSet::new(),
+            wall_seen_ms: 0,
+            drift_ppm: 0,
+            frozen: false,
+            dark_us: 0,
+            hold: false,
+            was_full: false,
+            disk_failed: false,
+            backup: None,
+            at_hub: 0,
+            clone_of: None,
+        }
+    }
+
+    /// The same card in another machine, which has written nothing yet.
+    pub(crate) fn copy_into_another_machine(&self, h: usize) -> Self {
+        let config = Config { fingerprint: self.config.fingerprint + 1 + h as u64, ..self.config };
+        let image = self.disk.durable_image();
+        let mut copy = Self::new(config.name, config.role, config.policy, self.limits, self.key, image);
+        copy.config = config;
+        copy.clone_of = Some(h);
+        copy.damaged = self.damaged;
+        copy.wall_ahead_ms = self.wall_ahead_ms;
+        copy.wall_seen_ms = self.wall_seen_ms;
+        copy
+    }
+
+    /// What was appended and never durable is gone: its numbers may be given out again. What was
+    /// durable once is known to somebody, whatever became of this disk.
+    pub(crate) fn settle_truth(&self, truth: &mut Truth) {
+        for key in &self.wrote {
+            truth.truncate(key, self.ever_synced.get(key).copied().unwrap_or(0));
         }
     }
 
@@ -117,32 +178,38 @@ impl Host {
 
     pub(crate) fn now(&self, us: u64) -> Now {
         let ms = us / 1000;
-        Now::new(ms, (EPOCH_MS + ms).saturating_add_signed(self.wall_ahead_ms))
+        let drift_ms = (ms as i64).saturating_mul(self.drift_ppm) / 1_000_000;
+        Now::new(ms, (EPOCH_MS + ms).saturating_add_signed(self.wall_ahead_ms.saturating_add(drift_ms)))
     }
 
     /// Starts the node from its disk. `crashed`: what was not durable is gone for good, and its
     /// numbers may be used again.
     pub(crate) fn start(&mut self, us: u64, seed: [u8; 32], truth: &mut Truth, crashed: bool) {
         self.boot += 1;
+        self.wake_us = u64::MAX;
+        self.disk_failed = false;
         self.writing.clear();
         let log = match logs::open(&self.disk, self.config.name, self.key, &self.limits) {
             Ok(log) => log,
-            Err(code) => return truth.fail(format!("{}: the log does not open: {code}", self.config.name)),
+            Err(code) => {
+                return truth.fail(Check::LogOpens, format!("{}: the log does not open: {code}", self.config.name));
+            }
         };
         let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
         let held = |key: &StreamKey| top.get(key).copied().unwrap_or(0);
         if crashed {
-            for (key, seq) in &self.promised {
-                if held(key) < *seq && !self.damaged {
-                    truth.fail(format!("{}: {key} was durable to {seq}, is now {}", self.config.name, held(key)));
-                }
-            }
-            for (key, events) in truth.events.iter_mut().filter(|(key, _)| key.node == self.config.name) {
-                events.truncate(held(key).max(self.promised.get(key).copied().unwrap_or(0)) as usize);
+            for (key, seq) in self.promised.iter().filter(|_| !self.damaged) {
+                truth.hold(Check::Durable, held(key) >= *seq, || {
+                    format!("{}: {key} was durable to {seq}, is now {}", self.config.name, held(key))
+                });
             }
         }
         self.promised.clone_from(&top);
         self.synced = top;
+        self.note_synced();
+        if crashed {
+            self.settle_truth(truth);
+        }
         self.findings = log.findings;
         self.index = log.index;
         let setup = Setup {
@@ -155,7 +222,7 @@ impl Host {
         };
         match Node::new(setup, log.recovered, self.now(us)) {
             Ok(node) => self.node = Some(node),
-            Err(code) => truth.fail(format!("{}: the node does not start: {code}", self.config.name)),
+            Err(code) => truth.fail(Check::LogOpens, format!("{}: the node does not start: {code}", self.config.name)),
         }
     }
 
@@ -183,6 +250,23 @@ impl Host {
         self.has_synced(key)
     }
 
+    pub(crate) fn note_synced(&mut self) {
+        for (key, seq) in &self.synced {
+            let ever = self.ever_synced.entry(*key).or_default();
+            *ever = (*ever).max(*seq);
+        }
+    }
+
+    /// Highest seq up to which this host's disk holds a stream without a hole.
+    pub(crate) fn contiguous(&self, key: &StreamKey) -> u64 {
+        let synced = self.has_synced(key);
+        if !self.damaged {
+            return synced;
+        }
+        let gap = self.node.as_ref().and_then(|n| n.frontier().find(|e| e.key == *key)?.gap);
+        gap.map_or(synced, |(first, _)| first - 1)
+    }
+
     pub(crate) fn has_synced(&self, key: &StreamKey) -> u64 {
         self.synced.get(key).copied().unwrap_or(0)
     }
@@ -193,27 +277,31 @@ impl Host {
         let log = match logs::open(&self.disk, who, self.key, &self.limits) {
             Ok(log) => log,
             Err(code) => {
-                truth.fail(format!("{who}: the log does not open: {code}"));
+                truth.fail(Check::LogOpens, format!("{who}: the log does not open: {code}"));
                 return 0;
             }
         };
         let mut count = 0;
         for n in 0..self.limits.streams as u32 {
             let Some(entry) = log.recovered.stream(n).filter(|e| e.top > 0) else { continue };
-            if entry.gap.is_some() {
-                truth.fail(format!("{who}: {} has a hole", entry.key));
+            if entry.key.node.as_str() == HOSTILE {
+                continue;
+            }
+            let whole = entry.gap.is_none();
+            truth.hold(Check::NoHoles, whole, || format!("{who}: {} has a hole", entry.key));
+            if !whole {
                 continue;
             }
             match log.index.read(&self.disk, self.key, (n, &entry.key), (1, entry.have), usize::MAX) {
                 Ok((_, bytes)) => {
                     let events = fingerprints(&bytes);
-                    if events.len() as u64 != entry.have {
-                        truth.fail(format!("{who}: only {} events of {} can be read", events.len(), entry.key));
-                    }
-                    truth.check(who.as_str(), &entry.key, 1, &events);
+                    truth.hold(Check::NoHoles, events.len() as u64 == entry.have, || {
+                        format!("{who}: only {} events of {} can be read", events.len(), entry.key)
+                    });
+                    truth.compare(who.as_str(), &entry.key, 1, &events);
                     count += entry.have;
                 }
-                Err(code) => truth.fail(format!("{who}: {} cannot be read: {code}", entry.key)),
+                Err(code) => truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {code}", entry.key)),
             }
         }
         count
@@ -232,7 +320,7 @@ pub struct Stored {
 }
 
 /// What the events in a reader's buffer are recognised by.
-pub(crate) fn fingerprints(records: &[u8]) -> Vec<u64> {
+pub(crate) fn fingerprints(records: &[u8]) -> Vec<(u64, Hlc)> {
     let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: records };
-    all.iter().map(|e: LogEvent<'_>| fingerprint(e.kind, e.payload)).collect()
+    all.iter().map(|e: LogEvent<'_>| (fingerprint(e.kind, e.payload), e.hlc)).collect()
 }

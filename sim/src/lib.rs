@@ -6,22 +6,39 @@
 //! fails ends the run.
 
 mod ask;
+mod attack;
+mod check;
 mod disk;
+mod fault;
 mod host;
 mod link;
 mod logs;
+mod mutant;
+mod options;
+mod oracle;
+mod plan;
+mod profile;
 mod pump;
 mod report;
 mod rng;
 mod run;
+mod step;
 mod tap;
+mod timeline;
+mod truth;
 mod world;
 
+pub use check::{Check, Failure};
 pub use disk::Disk;
+pub use fault::{Fault, Faults};
 pub use host::{EPOCH_MS, Host, Stored};
-pub use link::Profile;
+pub use mutant::Mutant;
+pub use options::{Options, Stack};
+pub use profile::Profile;
 pub use report::Report;
-pub use rng::Rng;
-pub use run::{Options, run, run_traced};
-pub use tap::{Said, fingerprint};
-pub use world::{Counts, Mutant, World, small_limits};
+pub use rng::{Rng, TAPE_BYTES};
+pub use run::{run, run_tape, run_traced};
+pub use tap::Said;
+pub use timeline::{Moment, Timeline};
+pub use truth::fingerprint;
+pub use world::{Counts, World, small_limits};

@@ -4,35 +4,10 @@ use std::collections::VecDeque;
 
 use ropeway_core::node::{ReadRequest, SessionId};
 
+use crate::fault::{Fault, Faults};
+use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::tap::Tap;
-
-/// How a link behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Its name.
-    pub name: &'static str,
-    /// One way, in milliseconds.
-    pub latency_ms: u64,
-    /// Up to so much more, in milliseconds.
-    pub jitter_ms: u64,
-    /// Bytes per second, each way.
-    pub rate: u64,
-    /// Mean time between cuts in milliseconds, 0 for none.
-    pub cut_every_ms: u64,
-}
-
-impl Profile {
-    /// The 2G of a valley in Bhutan: 23 kbit/s, 0.6 s round trip, a cut every quarter of a minute.
-    pub const BHUTAN_2G: Profile =
-        Profile { name: "bhutan-2g", latency_ms: 300, jitter_ms: 100, rate: 2875, cut_every_ms: 15_000 };
-    /// A good 2G link.
-    pub const EDGE: Profile = Profile { name: "edge", latency_ms: 150, jitter_ms: 50, rate: 15_000, cut_every_ms: 0 };
-    /// A local network.
-    pub const LAN: Profile = Profile { name: "lan", latency_ms: 1, jitter_ms: 0, rate: 10_000_000, cut_every_ms: 0 };
-    /// All of them.
-    pub const ALL: [Profile; 3] = [Self::BHUTAN_2G, Self::EDGE, Self::LAN];
-}
 
 /// One connection. End 0 dialled.
 #[derive(Debug)]
@@ -41,6 +16,8 @@ pub(crate) struct Conn {
     /// Nothing passes any more.
     pub(crate) cut: bool,
     pub(crate) profile: Profile,
+    /// When something was put on it last.
+    pub(crate) last_us: u64,
 }
 
 /// What a runtime keeps of a connection, and the direction away from it.
@@ -60,6 +37,8 @@ pub(crate) struct End {
     pub(crate) closed: bool,
     /// When a connection whose session has ended is given up.
     pub(crate) linger_us: u64,
+    /// The socket takes nothing before that.
+    pub(crate) refuses_until_us: u64,
     pub(crate) tap: Tap,
     free_us: u64,
     last_us: u64,
@@ -69,6 +48,8 @@ pub(crate) struct End {
 
 /// What a socket and the link take before they block.
 const PIPE_BYTES: usize = 16 << 10;
+/// A piece is a packet.
+const PIECE_BYTES: usize = 1400;
 
 impl End {
     pub(crate) fn new(host: usize, session: SessionId) -> Self {
@@ -84,6 +65,7 @@ impl End {
             paused: false,
             closed: false,
             linger_us: u64::MAX,
+            refuses_until_us: 0,
             tap: Tap::default(),
             free_us: 0,
             last_us: 0,
@@ -96,24 +78,40 @@ impl End {
         self.out_at == self.out.len()
     }
 
-    /// Puts a piece of what waits into the link; when it arrives. `peer_rx`: bytes that the other
-    /// side has not read.
-    pub(crate) fn write(&mut self, now_us: u64, profile: &Profile, peer_rx: usize, rng: &mut Rng) -> Option<u64> {
+    /// Puts a piece of what waits into the link; when it arrives, and its size. `peer_rx`: bytes that
+    /// the other side has not read.
+    pub(crate) fn write(
+        &mut self,
+        now_us: u64,
+        profile: &Profile,
+        e: usize,
+        faults: Faults,
+        peer_rx: usize,
+        rng: &mut Rng,
+    ) -> Option<(u64, usize)> {
         let room = PIPE_BYTES.saturating_sub(self.flying_bytes + peer_rx);
-        let left = (self.out.len() - self.out_at).min(room);
+        let left = (self.out.len() - self.out_at).min(room).min(PIECE_BYTES);
         if left == 0 {
             return None;
         }
-        let most = if rng.one_in(30) { 7 } else { 1400 };
-        let n = left.min(rng.between(1, most) as usize);
+        let n = match faults.has(Fault::Chunks) {
+            true if rng.one_in(30) => rng.between(1, 7).min(left as u64) as usize,
+            true => left - rng.below(left as u64) as usize,
+            false => left,
+        };
         let piece = self.out[self.out_at..self.out_at + n].to_vec();
         self.out_at += n;
         self.flying_bytes += n;
         self.flying.push_back(piece);
-        self.free_us = self.free_us.max(now_us) + n as u64 * 1_000_000 / profile.rate.max(1);
-        let late = profile.latency_ms * 1000 + rng.below(profile.jitter_ms * 1000 + 1);
+        let rate = if e == 0 { profile.up_rate } else { profile.down_rate };
+        self.free_us = self.free_us.max(now_us) + n as u64 * 1_000_000 / rate.max(1);
+        let mut late = profile.latency_ms * 1000 + rng.below(profile.jitter_ms * 1000 + 1);
+        if faults.has(Fault::Stall) && rng.one_in(50) {
+            // A lost packet is sent again after a timeout, and holds up all behind it.
+            late += rng.between(1_000_000, 8_000_000);
+        }
         self.last_us = self.last_us.max(self.free_us + late);
-        Some(self.last_us)
+        Some((self.last_us, n))
     }
 
     /// When the end of the stream arrives.

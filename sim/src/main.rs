@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ropeway_sim::{Options, Profile, run, run_traced};
+use ropeway_sim::{Faults, Options, Profile, run, run_traced};
 
 /// Runs whole Ropeway deployments in virtual time. The same seed gives the same run.
 #[derive(Parser)]
@@ -29,9 +29,9 @@ enum Verb {
         /// The link: bhutan-2g, edge or lan.
         #[arg(long, default_value = "bhutan-2g", value_parser = profile)]
         profile: Profile,
-        /// Nodes lose power, disks fill, clocks are wrong.
-        #[arg(long)]
-        faults: bool,
+        /// What may go wrong: all, none, or names parted by commas.
+        #[arg(long, value_parser = Faults::parse, default_value = "cut,chunks,late-word")]
+        faults: Faults,
         /// Let the seed choose everything else.
         #[arg(long)]
         swarm: bool,
@@ -54,8 +54,7 @@ enum Verb {
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
-    let names = || Profile::ALL.map(|p| p.name).join(", ");
-    Profile::ALL.into_iter().find(|p| p.name == name).ok_or_else(|| format!("choose one of: {}", names()))
+    name.parse()
 }
 
 fn main() -> ExitCode {

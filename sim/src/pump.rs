@@ -1,12 +1,13 @@
 //! What a runtime does: serve one node until it has nothing more to say, in any order.
 
 use ropeway_core::event::Records;
-use ropeway_core::id::StreamKey;
 use ropeway_core::node::{Completion, Effect, Event, Flow, ReadFault, SessionId, Transmit, WriteFault};
-use ropeway_core::policy::Role;
 
-use crate::tap::Said;
-use crate::world::{Due, Mutant, World};
+use crate::check::Check;
+use crate::fault::Fault;
+use crate::mutant::Mutant;
+use crate::step::Due;
+use crate::world::World;
 
 /// More rounds than this in one instant are a spin.
 const ROUNDS_MAX: u32 = 20_000;
@@ -17,14 +18,14 @@ impl World {
     /// Serves host `h` until nothing moves any more.
     pub(crate) fn pump(&mut self, h: usize) {
         for round in 0.. {
-            if self.hosts[h].node.is_none() || self.truth.failed.is_some() {
+            if self.hosts[h].node.is_none() || self.hosts[h].frozen || self.truth.failed.is_some() {
                 return;
             }
             if round > ROUNDS_MAX {
-                return self.truth.fail(format!("host {h} never comes to rest"));
+                return self.truth.fail(Check::Rest, format!("host {h} never comes to rest"));
             }
             let mut moved = false;
-            let first = self.rng.below(5);
+            let first = if self.faults.has(Fault::Chunks) { self.rng.below(5) } else { 0 };
             for k in 0..5 {
                 moved |= match (first + k) % 5 {
                     0 => self.effects(h),
@@ -42,12 +43,16 @@ impl World {
         let Some(node) = &host.node else { return };
         if let Some((at, reason)) = node.poll_timeout() {
             let now_ms = self.now_us / 1000;
-            if at.0 <= now_ms {
-                return self.truth.fail(format!("host {h}: {reason:?} is due at {} and it is {now_ms}", at.0));
+            let ahead = at.0 > now_ms;
+            let what = || format!("host {h}: {reason:?} is due at {} and it is {now_ms}", at.0);
+            self.truth.hold(Check::Rest, ahead, what);
+            if !ahead {
+                return;
             }
             if at.0 * 1000 < host.wake_us || host.wake_us <= self.now_us {
                 host.wake_us = at.0 * 1000;
-                let late = if self.rng.one_in(20) { self.rng.below(2_000_000) } else { self.rng.below(2000) };
+                let very = self.faults.has(Fault::LateWord) && self.rng.one_in(20);
+                let late = self.rng.below(if very { 2_000_000 } else { 2000 });
                 self.due_at(at.0 * 1000 + late, Due::Wake(h));
             }
         }
@@ -58,7 +63,7 @@ impl World {
         let now = host.now(self.now_us);
         let Some(node) = &mut host.node else { return false };
         let due = node.poll_timeout().is_some_and(|(at, _)| at <= now.at);
-        if due || self.rng.one_in(8) {
+        if due || self.faults.has(Fault::LateWord) && self.rng.one_in(8) {
             node.timeout(now);
         }
         due
@@ -81,14 +86,15 @@ impl World {
                 host.writing =
                     runs.iter().filter_map(|r| Some((host.node.as_ref()?.stream(r.stream)?.key, r.last_seq))).collect();
                 if !host.disk.write(at.segment, at.offset, &bytes) {
-                    self.truth.fail(format!("host {h} writes outside of segment {}", at.segment));
+                    self.truth.fail(Check::LogOpens, format!("host {h} writes outside of segment {}", at.segment));
                 }
                 let (page, salt) = host.index.written(at.segment, at.offset, &bytes, &runs);
                 self.truth.sealed(salt, page);
                 self.truth.note(format_args!("{us} write {h} group {group} {}:{page} {}", at.segment, bytes.len()));
             }
             Some(Effect::Sync { upto }) => {
-                let slow = if self.rng.one_in(50) { 500 } else { self.sync_ms.max(1) };
+                let stuck = self.faults.has(Fault::SlowDisk) && self.rng.one_in(10);
+                let slow = if stuck { 5_000 } else { self.sync_ms.max(1) };
                 let after = self.rng.between(1, slow) * 1000;
                 if self.mutant == Mutant::DurableWithoutSync {
                     self.at(0, Due::Told(h, boot, upto));
@@ -120,6 +126,7 @@ impl World {
             return;
         }
         if std::mem::take(&mut host.fail_sync) {
+            host.disk_failed = true;
             return self.tell(h, Completion::WriteFailed { fault: WriteFault::Failed, provisioning: false });
         }
         host.disk.sync(self.mutant == Mutant::SyncForgetsSector);
@@ -127,16 +134,44 @@ impl World {
             host.synced.insert(key, seq.max(host.has_synced(&key)));
         }
         host.synced.retain(|_, seq| *seq > 0);
+        host.note_synced();
         host.promised.clone_from(&host.synced);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
+        if h == 0 {
+            self.note_durable();
+            self.tell_the_others();
+        }
         self.at(1000, Due::Dial(h));
-        if self.rng.one_in(10) {
+        if self.faults.has(Fault::LateWord) && self.rng.one_in(10) {
             // The word arrives late, and twice.
             let late = self.rng.below(300_000);
             self.at(late, Due::Told(h, boot, upto));
             self.at(late + 1000, Due::Told(h, boot, upto));
         } else {
             self.tell(h, Completion::Durable { upto });
+        }
+    }
+
+    /// Who reads more than its own dials when there is news at the hub, as a timer would make it do.
+    fn tell_the_others(&mut self) {
+        for h in 1..self.hosts.len() {
+            let idle = self.hosts[h].node.is_some() && self.hosts[h].sessions.is_empty();
+            if self.auto_dial && idle && !self.is_level_with_hub(h) {
+                let after = self.rng.between(1, 5_000) * 1000;
+                self.at(after, Due::Dial(h));
+            }
+        }
+    }
+
+    /// How many events of each clinic are durable at the hub, for the plot.
+    fn note_durable(&mut self) {
+        let ms = self.now_us / 1000;
+        for h in 1..self.hosts.len() {
+            let n = self.durable_events(0, h);
+            let known = std::mem::replace(&mut self.hosts[h].at_hub, n);
+            if n != known && self.hosts[h].clone_of.is_none() {
+                self.timeline.durable.push((ms, h, n));
+            }
         }
     }
 
@@ -156,24 +191,29 @@ impl World {
             moved = true;
             let host = &mut self.hosts[h];
             match event {
-                Event::CaughtUp { .. } => host.caught_up += 1,
+                Event::CaughtUp { .. } => {
+                    host.caught_up += 1;
+                    self.check_acked(h);
+                    if std::mem::take(&mut self.hosts[h].hold) {
+                        self.at(1000, Due::Append(h));
+                    }
+                }
                 Event::Closed { session, ending, stats } => {
                     self.truth.note(format_args!("{us} closed {h} {ending:?}"));
                     self.counts.sent += stats.sent;
                     host.endings.push(ending);
-                    match host.opened.get_mut(&session) {
-                        Some(times) => *times += 1,
-                        None => self.truth.fail(format!("host {h}: a session that was never opened is closed")),
-                    }
-                    if host.opened.get(&session).is_some_and(|n| *n > 1) {
-                        self.truth.fail(format!("host {h}: a session was closed twice"));
-                    }
-                    if let Some(&(c, e)) = host.sessions.get(&session) {
+                    let times = host.opened.get_mut(&session).map_or(0, |times| {
+                        *times += 1;
+                        *times
+                    });
+                    let what = || format!("host {h}: a session was closed that was closed before or never open");
+                    self.truth.hold(Check::ClosedOnce, times == 1, what);
+                    self.check_ending(h, session, &ending);
+                    self.check_acked(h);
+                    if let Some(&(c, e)) = self.hosts[h].sessions.get(&session) {
                         self.conns[c].ends[e].linger_us = us + LINGER_US;
                         self.wake(h, LINGER_US);
                     }
-                    let again = self.rng.between(1, 5_000) * 1000;
-                    self.at(again, Due::Dial(h));
                 }
                 other => host.told.push(other),
             }
@@ -185,7 +225,7 @@ impl World {
         let mut moved = false;
         while let Some(id) = self.hosts[h].node.as_mut().and_then(ropeway_core::node::Node::poll_resumed) {
             moved = true;
-            if let Some(&(c, e)) = self.hosts[h].sessions.get(&id) {
+            if let Some(&(c, e)) = self.hosts[h].sessions.get(&id).filter(|_| self.mutant != Mutant::ResumeForgotten) {
                 self.conns[c].ends[e].paused = false;
             }
         }
@@ -204,15 +244,21 @@ impl World {
                 }
                 continue;
             }
-            let most = if self.rng.one_in(10) { 3 } else { end.rx.len() as u64 };
-            let n = self.rng.between(1, most).min(end.rx.len() as u64) as usize;
+            let all = end.rx.len() as u64;
+            let n = match self.faults.has(Fault::Chunks) {
+                true if self.rng.one_in(10) => self.rng.between(1, 3).min(all),
+                true => all - self.rng.below(all),
+                false => all,
+            } as usize;
             let Some(node) = &mut host.node else { return false };
             moved = true;
             match node.receive(now, id, &end.rx[..n]) {
                 Ok(r) => {
                     end.rx.drain(..r.consumed);
                     match r.flow {
-                        Flow::Open if r.consumed == 0 => self.truth.fail("bytes are neither taken nor refused"),
+                        Flow::Open if r.consumed == 0 => {
+                            self.truth.fail(Check::Rest, "bytes are neither taken nor refused")
+                        }
                         Flow::Open => {}
                         Flow::Paused => end.paused = true,
                         Flow::Closed => end.rx.clear(),
@@ -279,7 +325,7 @@ impl World {
         moved
     }
 
-    fn answer(&mut self, h: usize, request: &ropeway_core::node::ReadRequest, buf: &mut [u8]) -> Transmit {
+    pub(crate) fn answer(&mut self, h: usize, request: &ropeway_core::node::ReadRequest, buf: &mut [u8]) -> Transmit {
         let host = &mut self.hosts[h];
         let now = host.now(self.now_us);
         let stream = (request.stream, request.grant.stream());
@@ -303,70 +349,38 @@ impl World {
     /// Moves bytes into the link while it takes them.
     fn flush(&mut self, c: usize, e: usize) -> bool {
         let mut moved = false;
+        let (us, faults) = (self.now_us, self.faults);
         loop {
             let conn = &mut self.conns[c];
+            if conn.ends[e].refuses_until_us > us {
+                return moved;
+            }
             let peer_rx = conn.ends[1 - e].rx.len();
             let profile = conn.profile;
-            let Some(at) = conn.ends[e].write(self.now_us, &profile, peer_rx, &mut self.rng) else { return moved };
+            let idle = profile.idle_kill_ms > 0
+                && faults.has(Fault::IdleKill)
+                && !conn.ends[e].flushed()
+                && us > conn.last_us + profile.idle_kill_ms * 1000;
+            if idle && !conn.cut {
+                conn.cut = true;
+                self.counts.strikes += 1;
+                self.truth.note(format_args!("{us} idle-kill {c}"));
+            }
+            let conn = &mut self.conns[c];
+            let Some((at, n)) = conn.ends[e].write(us, &profile, e, faults, peer_rx, &mut self.rng) else {
+                return moved;
+            };
+            conn.last_us = us;
+            let clinic = conn.ends[0].host;
+            self.timeline.sent(at, clinic, n);
             moved = true;
             self.due_at(at, Due::Land(c, e));
-        }
-    }
-
-    /// Holds what a node sends against the truth.
-    fn check_sent(&mut self, c: usize, e: usize, bytes: &[u8]) {
-        let (from, to) = (self.conns[c].ends[e].host, self.conns[c].ends[1 - e].host);
-        let (a, b) = (self.hosts[from].config.name, self.hosts[to].config.name);
-        let own_only = self.hosts[to].config.role == Role::Clinic;
-        if self.hosts[from].config.role == Role::Hub {
-            self.counts.bytes_down += bytes.len() as u64;
-        } else {
-            self.counts.bytes_up += bytes.len() as u64;
-        }
-        self.truth.note(format_args!("{} send {c} {e} {}", self.now_us, bytes.len()));
-        if own_only && from == 0 {
-            for other in self.hosts.iter().filter(|x| x.config.name != b && x.config.role == Role::Clinic) {
-                let name = other.config.name.as_str().as_bytes();
-                if bytes.windows(name.len()).any(|w| w == name) {
-                    self.truth.fail(format!("{b} was sent the name of {}", other.config.name));
-                }
+            if faults.has(Fault::Refusal) && self.rng.one_in(200) {
+                let wait = self.rng.between(1, 90_000) * 1000;
+                self.conns[c].ends[e].refuses_until_us = us + wait;
+                let h = self.conns[c].ends[e].host;
+                self.wake(h, wait + 1);
             }
         }
-        for said in self.conns[c].ends[e].tap.hear(bytes, &a, &b) {
-            let told = |key: &StreamKey, seq: u64, what: &str| {
-                let synced = self.hosts[from].has_synced(key);
-                (seq > synced).then(|| format!("{a} {what} {key} up to {seq}, synced is {synced}"))
-            };
-            let wrong = match &said {
-                Said::Entry(key, _) if own_only && from == 0 && key.node != b => {
-                    Some(format!("{b} was told of the stream {key}"))
-                }
-                Said::Entry(key, seq) => told(key, *seq, "tells of"),
-                Said::Batch { key, first, events } => {
-                    self.truth.check(a.as_str(), key, *first, events);
-                    told(key, first + events.len() as u64 - 1, "sends")
-                }
-                Said::Ack(handle, seq) => match self.conns[c].ends[1 - e].tap.handles.get(*handle as usize) {
-                    Some(key) => told(key, *seq, "acknowledges"),
-                    None => Some(format!("{a} acknowledges a stream that it was not told of")),
-                },
-                Said::Nonsense(why) => Some(format!("{a} sends nonsense: {why}")),
-                Said::Error(_) | Said::Control(_) => None,
-            };
-            if let Some(wrong) = wrong {
-                self.truth.fail(wrong);
-            }
-            if self.listening {
-                self.truth.note(format_args!("    {a} -> {b} {}", short(&said)));
-                self.said.push((from, to, said));
-            }
-        }
-    }
-}
-
-fn short(said: &Said) -> String {
-    match said {
-        Said::Batch { key, first, events } => format!("batch {key} {first} +{}", events.len()),
-        other => format!("{other:?}"),
     }
 }

@@ -1,8 +1,11 @@
 //! What a run has shown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::run::Options;
+use crate::check::{Check, Failure};
+use crate::options::Options;
+use crate::timeline::Timeline;
 use crate::world::{Counts, World};
 
 /// The result of a run.
@@ -11,7 +14,7 @@ pub struct Report {
     /// What was run.
     pub options: Options,
     /// The check that failed, `None` if all held.
-    pub failed: Option<String>,
+    pub failed: Option<Failure>,
     /// Events durable at the hub.
     pub events: u64,
     /// Virtual milliseconds until everything was there.
@@ -24,19 +27,28 @@ pub struct Report {
     pub trace: u64,
     /// The last lines of the trace, if they were kept.
     pub tail: Vec<String>,
+    /// Bytes of the tape that were drawn.
+    pub drawn: u64,
+    /// How often each check was made.
+    pub made: BTreeMap<Check, u64>,
+    /// What happened when.
+    pub timeline: Timeline,
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options, w: &World, events: u64, virtual_ms: u64, payload_bytes: u64) -> Self {
+    pub(crate) fn new(options: &Options, w: &mut World, events: u64, virtual_ms: u64, payload_bytes: u64) -> Self {
         Self {
             options: *options,
-            failed: w.failed().map(str::to_owned),
+            failed: w.failed().cloned(),
             events,
             virtual_ms,
             payload_bytes,
             counts: w.counts,
             trace: w.trace(),
             tail: w.tail().iter().cloned().collect(),
+            drawn: w.rng.drawn(),
+            made: std::mem::take(&mut w.truth.made),
+            timeline: std::mem::take(&mut w.timeline),
         }
     }
 
@@ -46,12 +58,13 @@ impl Report {
         let (o, c) = (&self.options, &self.counts);
         serde_json::json!({
             "ok": self.failed.is_none(),
-            "failed": self.failed,
+            "check": self.failed.as_ref().map(|f| f.check.name()),
+            "failed": self.failed.as_ref().map(|f| f.what.clone()),
             "seed": o.seed,
             "clinics": o.clinics,
             "events": self.events,
             "profile": o.profile.name,
-            "faults": o.faults,
+            "faults": o.faults.to_string(),
             "virtual_ms": self.virtual_ms,
             "payload_bytes": self.payload_bytes,
             "bytes_up": c.bytes_up,
@@ -72,10 +85,9 @@ impl Report {
         if *o == Options::swarm(o.seed) {
             return format!("ropeway-sim run --seed {} --swarm --trace", o.seed);
         }
-        let faults = if o.faults { " --faults" } else { "" };
         format!(
-            "ropeway-sim run --seed {} --clinics {} --events {} --profile {}{faults} --trace",
-            o.seed, o.clinics, o.events, o.profile.name
+            "ropeway-sim run --seed {} --clinics {} --events {} --profile {} --faults {} --trace",
+            o.seed, o.clinics, o.events, o.profile.name, o.faults
         )
     }
 }
@@ -90,8 +102,8 @@ impl fmt::Display for Report {
             None => writeln!(f, "ok: every check held")?,
             Some(why) => writeln!(f, "FAILED: {why}\nsee it again: {}", self.repro())?,
         }
-        let (faults, seconds) = (if o.faults { "with faults" } else { "no faults" }, self.virtual_ms as f64 / 1000.0);
-        writeln!(f, "  seed         {}  {} clinics, {}, {faults}", o.seed, o.clinics, o.profile.name)?;
+        let (faults, seconds) = (o.faults, self.virtual_ms as f64 / 1000.0);
+        writeln!(f, "  seed         {}  {} clinics, {}, faults: {faults}", o.seed, o.clinics, o.profile.name)?;
         writeln!(f, "  events       {} durable at the hub, {} bytes of payload", self.events, self.payload_bytes)?;
         writeln!(f, "  time         {seconds:.1} s of virtual time, {} steps", c.steps)?;
         writeln!(f, "  wire         {} bytes up, {} bytes down, {} events sent", c.bytes_up, c.bytes_down, c.sent)?;

@@ -1,106 +1,121 @@
-//! Whole deployments from a seed.
+//! Whole deployments from a tape.
 
 use ropeway_core::id::Lane;
 use ropeway_core::limits::Limits;
-use ropeway_core::policy::Role;
+use ropeway_core::policy::{Policy, Role};
 
-use crate::link::Profile;
+use crate::check::Check;
+use crate::fault::Fault;
+use crate::host::HOSTILE;
+use crate::mutant::Mutant;
+use crate::options::Options;
 use crate::report::Report;
-use crate::world::{Due, Mutant, World, small_limits};
+use crate::rng::Rng;
+use crate::step::Due;
+use crate::world::{World, small_limits};
 
-/// What to run. The same options give the same run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Where all chance comes from.
-    pub seed: u64,
-    /// Number of clinics.
-    pub clinics: usize,
-    /// Number of events, over all clinics.
-    pub events: usize,
-    /// The link.
-    pub profile: Profile,
-    /// Nodes lose power now and then, disks fill, clocks are wrong.
-    pub faults: bool,
-    /// Small segments, groups and credit, so that everything turns over often.
-    pub small: bool,
-    /// A planted bug.
-    pub mutant: Mutant,
-}
-
-impl Default for Options {
-    /// A hub, five clinics and 5,000 events over a 2G link that is cut now and then.
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            clinics: 5,
-            events: 5000,
-            profile: Profile::BHUTAN_2G,
-            faults: false,
-            small: false,
-            mutant: Mutant::None,
-        }
-    }
-}
-
-impl Options {
-    /// A small run of which the seed chooses everything.
-    #[must_use]
-    pub fn swarm(seed: u64) -> Self {
-        let mut rng = crate::rng::Rng::new(seed ^ 0x5eed);
-        let mut profile = Profile::ALL[rng.below(3) as usize];
-        if rng.one_in(2) {
-            profile.cut_every_ms = rng.between(200, 20_000);
-        }
-        Self {
-            seed,
-            clinics: rng.between(1, 4) as usize,
-            events: rng.between(1, 120) as usize,
-            profile,
-            faults: rng.one_in(2),
-            small: !rng.one_in(4),
-            mutant: Mutant::None,
-        }
-    }
-}
-
-/// Virtual time after which the faults end.
-const FAULTS_MS: u64 = 60_000;
-/// Virtual time within which everything must have arrived once they have.
+/// Virtual time within which everything must have arrived once the faults are over: so long per
+/// kilobyte of payload at the link's rate, and this much more.
 const CONVERGE_MS: u64 = 6 * 3_600_000;
 
-/// Runs a deployment until every event is durable at the hub, and checks everything.
+/// Runs a deployment until everything is everywhere it may be, and checks everything.
 #[must_use]
 pub fn run(options: &Options) -> Report {
-    run_with_tail(options, false)
+    run_tape(options, options.tape(), false)
 }
 
 /// As [`run`], and keeps the last lines of the trace for a person to read.
 #[must_use]
 pub fn run_traced(options: &Options) -> Report {
-    run_with_tail(options, true)
+    run_tape(options, options.tape(), true)
 }
 
-/// `keep_tail` keeps the last lines of the trace.
-fn run_with_tail(options: &Options, keep_tail: bool) -> Report {
-    let mut w = World::new(options.seed).with_mutant(options.mutant);
+/// As [`run`], from a given tape. `keep_tail` keeps the last lines of the trace.
+#[must_use]
+pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
+    let _planted = options.mutant.plant();
+    let mut w = World::of_tape(tape);
+    w.mutant = options.mutant;
+    w.truth.blind = options.blind;
+    w.truth.branches = options.hostile_disk.then(Default::default);
     w.truth.keep_tail = keep_tail;
     w.listening = keep_tail;
     w.profile = options.profile;
+    w.faults = options.faults;
+    w.hostile_disk = options.hostile_disk;
+    w.policy = if options.all { Policy::All } else { Policy::Own };
     w.auto_dial = true;
     w.finish = !w.rng.one_in(4);
+    w.timeline.rate = (options.profile.up_rate, options.profile.down_rate);
+    let payload_bytes = populate(&mut w, options);
+    let bad_times = options.faults.iter().any(|f| !matches!(f, Fault::Cut | Fault::Chunks | Fault::LateWord));
+    if bad_times {
+        let span_ms = [60_000, 60_000, 60_000, 600_000, 4 * 86_400_000][w.rng.below(5) as usize];
+        w.plan(span_ms);
+        w.run_for(span_ms);
+    }
+    let before = (w.counts, missing_bytes(&w, options));
+    settle(&mut w);
+    let hosts = w.hosts.len();
+    let mut turn = 0u32;
+    let dark_ms = if options.profile.dark_ms > 0 { options.profile.dark_ms * 400 } else { 0 };
+    let slow_ms = payload_bytes * 4_000 / options.profile.up_rate.min(options.profile.down_rate).max(1);
+    let done = w.run_until(CONVERGE_MS + slow_ms + dark_ms, |w| {
+        turn += 1;
+        turn % 4 == 0 && (1..hosts).all(|h| is_done(w, h))
+    });
+    let ms = w.now_ms();
+    if options.hostile_disk {
+        w.truth.failed.take_if(|f| !HOSTILE_DISK_CHECKS.contains(&f.check));
+    } else {
+        let lacking: Vec<String> = (1..hosts).filter_map(|h| why_not_done(&w, h)).collect();
+        w.truth.hold(Check::Converges, done, || format!("not everything arrived in time: {}", lacking.join("; ")));
+        check_bytes(&mut w, options, before);
+        say_goodbye(&mut w);
+    }
+    close_all(&mut w);
+    let mut events = 0;
+    if w.failed().is_none() && !options.hostile_disk {
+        events = compare_all(&mut w);
+    }
+    Report::new(options, &mut w, events, ms, payload_bytes)
+}
+
+/// What must hold even where disks may lose anything.
+const HOSTILE_DISK_CHECKS: [Check; 12] = [
+    Check::AsAppended,
+    Check::NonceOnce,
+    Check::Secrets,
+    Check::Policy,
+    Check::Origin,
+    Check::WireForm,
+    Check::Rest,
+    Check::ClosedOnce,
+    Check::LogOpens,
+    Check::Refusal,
+    Check::ClockGrows,
+    Check::Slots,
+];
+
+/// The hosts, and what their applications want to write; the bytes of it.
+fn populate(w: &mut World, options: &Options) -> u64 {
+    let hosts = options.clinics.max(1) * 2 + 4;
     let limits = |role| match (options.small, role) {
         (true, _) => small_limits(),
-        (false, Role::Hub) => Limits { segment_bytes: 1 << 20, ..Limits::hub(options.clinics.max(1) * 2) },
+        (false, Role::Hub) => Limits { segment_bytes: 1 << 20, ..Limits::hub(hosts) },
         (false, Role::Clinic) => Limits { segment_bytes: 1 << 20, streams: 64, links: 64, ..Limits::clinic() },
     };
     w.add("hub", Role::Hub, limits(Role::Hub));
     for c in 0..options.clinics {
         w.add(&format!("clinic_{c:03}"), Role::Clinic, limits(Role::Clinic));
     }
+    if options.relay {
+        w.add("relay", Role::Hub, limits(Role::Hub));
+    }
     let mut payload_bytes = 0;
     for n in 0..options.events {
         let h = 1 + n % options.clinics.max(1);
-        let payload = payload(&mut w, h, n, options.small);
+        let payload = payload(w, h, n, options);
         payload_bytes += payload.len() as u64;
         let lane = Lane::ALL[[1, 1, 1, 1, 1, 1, 0, 2][w.rng.below(8) as usize]];
         let kind = w.rng.below(5) as u16;
@@ -109,67 +124,45 @@ fn run_with_tail(options: &Options, keep_tail: bool) -> Report {
     for h in 1..w.hosts.len() {
         w.at(1000 * h as u64, Due::Append(h));
     }
-    if options.faults {
-        plan_faults(&mut w);
-        w.run_for(FAULTS_MS);
-    }
-    settle(&mut w);
-    let hosts = w.hosts.len();
-    let done = w.run_until(CONVERGE_MS, |w| (1..hosts).all(|h| is_done(w, h)));
-    let ms = w.now_ms();
-    if !done && w.failed().is_none() {
-        w.truth.fail("not everything arrived at the hub in time");
-    }
-    say_goodbye(&mut w);
-    close_all(&mut w);
-    let mut events = 0;
-    if w.failed().is_none() {
-        events = w.verify(0);
-        let total: u64 = (1..hosts).map(|h| w.verify(h)).sum();
-        if total != events {
-            w.truth.fail(format!("the hub holds {events} events, the clinics {total}"));
-        }
-    }
-    Report::new(options, &w, events, ms, payload_bytes)
+    payload_bytes
 }
 
-fn payload(w: &mut World, h: usize, n: usize, small: bool) -> Vec<u8> {
-    let mut p = format!("{{\"from\":\"{}\",\"n\":{n},\"note\":\"", w.hosts[h].config.name).into_bytes();
+fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
+    let mut p = format!("{{\"from\":\"{}\",\"n\":{n},\"{SECRET}\":\"", w.hosts[h].config.name).into_bytes();
     let more = match w.rng.below(100) {
+        _ if options.size > 0 => w.rng.between(options.size as u64 / 2, options.size as u64 * 3 / 2),
         0..80 => w.rng.below(120),
         80..98 => w.rng.below(800),
-        _ => w.rng.below(if small { 7000 } else { 20_000 }),
+        _ => w.rng.below(if options.small { 7000 } else { 20_000 }),
     };
-    p.extend((0..more).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
+    let most = w.hosts[h].limits.event_bytes - 200;
+    p.extend((0..more.min(most as u64)).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
     p.extend_from_slice(b"\"}");
     p
 }
 
-fn plan_faults(w: &mut World) {
-    for h in 0..w.hosts.len() {
-        for _ in 0..w.rng.below(3) {
-            let at = w.rng.below(FAULTS_MS * 1000);
-            w.at(at, Due::Crash(h));
-        }
-        match w.rng.below(8) {
-            0 => w.hosts[h].wall_ahead_ms = -(crate::EPOCH_MS as i64),
-            1 => w.hosts[h].wall_ahead_ms = 80 * 365 * 86_400_000,
-            2 => w.hosts[h].disk.segments_max = 1,
-            3 => w.hosts[h].fail_sync = true,
-            _ => {}
-        }
-    }
-    w.sync_ms = if w.rng.one_in(4) { 400 } else { 20 };
-}
+/// Stands in every payload, and must stand on no disk.
+pub(crate) const SECRET: &str = "HIV_status";
 
-/// Ends all faults.
+/// Ends all faults. Hosts whose disk suffered start again, so that they see what they have lost.
 fn settle(w: &mut World) {
-    w.profile.cut_every_ms = if w.profile.cut_every_ms == 0 { 0 } else { w.profile.cut_every_ms.max(5_000) };
+    w.due.retain(|d| !matches!(d.0.2, Due::Strike(..) | Due::Mend(..) | Due::Crash(..)));
+    // An event is sent whole: a link that never lives so long carries nothing, whoever drives it.
+    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(24 << 10)).max().unwrap_or(0) as u64;
+    let alive_ms = 5_000 + largest * 3_000 / w.profile.up_rate.min(w.profile.down_rate).max(1);
+    w.profile.cut_every_ms = if w.profile.cut_every_ms == 0 { 0 } else { w.profile.cut_every_ms.max(alive_ms) };
+    w.profile.idle_kill_ms = 0;
+    w.sync_ms = w.sync_ms.min(400);
+    w.truth.note(format_args!("{} settle", w.now_us));
     for h in 0..w.hosts.len() {
-        w.hosts[h].disk.segments_max = usize::MAX;
-        w.hosts[h].fail_sync = false;
-        let failed = w.hosts[h].node().is_some_and(|n| n.storage_failed().is_some());
-        if failed {
+        let host = &mut w.hosts[h];
+        host.disk.segments_max = usize::MAX;
+        host.disk.heal();
+        host.fail_sync = false;
+        host.dark_us = host.dark_us.min(w.now_us);
+        host.frozen = false;
+        let failed = host.node().is_some_and(|n| n.storage_failed().is_some());
+        if failed || host.damaged {
             w.crash(h);
         }
         if w.hosts[h].node().is_none() {
@@ -177,53 +170,146 @@ fn settle(w: &mut World) {
         }
         w.at(1000, Due::Dial(h));
         w.at(2000, Due::Append(h));
+        w.wake(h, 0);
     }
 }
 
 fn is_done(w: &World, h: usize) -> bool {
     let host = &w.hosts[h];
-    host.backlog.is_empty() && host.node().is_some_and(|n| n.durable_group() == n.last_group()) && w.holds_all_of(0, h)
+    host.backlog.is_empty()
+        && host.node().is_some_and(|n| n.durable_group() == n.last_group())
+        && w.hosts[0].node().is_some_and(|n| n.durable_group() == n.last_group())
+        && w.is_level_with_hub(h)
 }
 
-/// With everything in place one more session of each clinic must come to a clean end on both sides,
+/// What a host waits for.
+fn why_not_done(w: &World, h: usize) -> Option<String> {
+    if is_done(w, h) {
+        return None;
+    }
+    let (host, hub) = (&w.hosts[h], &w.hosts[0]);
+    let waits = |x: &crate::host::Host| x.node().is_none_or(|n| n.durable_group() != n.last_group());
+    let differs = |k: &&ropeway_core::id::StreamKey| host.has_synced(k) != hub.has_synced(k);
+    let keys: std::collections::BTreeSet<_> = host.synced.keys().chain(hub.synced.keys()).collect();
+    let theirs: Vec<String> = keys
+        .into_iter()
+        .filter(differs)
+        .map(|k| format!("{k}: {} here, {} at the hub", host.has_synced(k), hub.has_synced(k)))
+        .take(3)
+        .collect();
+    Some(format!(
+        "{} has {} events to append (last refusal {:?}), disk pending here {}, at the hub {}, last ending {:?}, {}",
+        w.timeline.names[h],
+        host.backlog.len(),
+        host.refused,
+        waits(host),
+        waits(hub),
+        host.endings.last(),
+        theirs.join(", ")
+    ))
+}
+
+/// With everything in place one more session of each node must come to a clean end on both sides,
 /// without sending an event.
 fn say_goodbye(w: &mut World) {
     if w.failed().is_some() {
         return;
     }
-    (w.auto_dial, w.finish, w.profile.cut_every_ms) = (false, true, 0);
+    (w.auto_dial, w.finish, w.faults) = (false, true, w.faults.without(Fault::Cut).without(Fault::Refusal));
     for h in 0..w.hosts.len() {
         w.cut(h, true);
+        w.hosts[h].dark_us = 0;
     }
     w.run_for(1000);
     let before = w.counts.sent;
     for h in 1..w.hosts.len() {
         let (mine, theirs) = (w.hosts[h].endings.len(), w.hosts[0].endings.len());
         if w.connect(h, 0).is_none() {
-            return w.truth.fail(format!("clinic {h} cannot connect"));
+            let (here, there) = (w.hosts[h].opened.len(), w.hosts[0].opened.len());
+            let live = |x: &crate::host::Host| x.opened.values().filter(|n| **n == 0).count();
+            let (a, b) = (live(&w.hosts[h]), live(&w.hosts[0]));
+            return w.truth.fail(
+                Check::Slots,
+                format!("host {h} cannot connect: {a} of {here} sessions open here, {b} of {there} at the hub"),
+            );
         }
         w.run_until(300_000, |w| w.hosts[h].endings.len() > mine && w.hosts[0].endings.len() > theirs);
         let ends = [&w.hosts[h].endings[mine..], &w.hosts[0].endings[theirs..]].concat();
-        if ends.len() != 2 || ends.iter().any(|e| e.code.is_some()) {
-            return w.truth.fail(format!("clinic {h}: the last session ended with {ends:?}"));
-        }
+        let clean = ends.len() == 2 && ends.iter().all(|e| e.code.is_none());
+        w.truth.hold(Check::CleanEnd, clean, || format!("host {h}: the last session ended with {ends:?}"));
     }
-    if w.counts.sent != before {
-        w.truth.fail("events were sent again although all were there");
-    }
+    let none = w.counts.sent == before;
+    w.truth.hold(Check::CleanEnd, none, || "events were sent again although all were there".into());
 }
 
 /// Cuts what is left and checks that each session was closed once.
 fn close_all(w: &mut World) {
     w.auto_dial = false;
     for h in 0..w.hosts.len() {
+        w.hosts[h].frozen = false;
         w.cut(h, true);
     }
     w.run_for(1000);
     for h in 0..w.hosts.len() {
         let open = w.hosts[h].opened.values().filter(|n| **n != 1).count();
-        if open > 0 && w.hosts[h].node().is_some() {
-            w.truth.fail(format!("host {h}: {open} sessions were not closed exactly once"));
-        }
+        let closed = open == 0 || w.hosts[h].node().is_none();
+        w.truth.hold(Check::ClosedOnce, closed, || format!("host {h}: {open} sessions were not closed exactly once"));
     }
 }
+
+/// Bytes that the hub has yet to get, roughly: payload and 64 bytes an event.
+fn missing_bytes(w: &World, options: &Options) -> u64 {
+    let waiting = w.hosts.iter().flat_map(|x| &x.backlog).map(|(_, _, p)| p.len() as u64 + 64).sum::<u64>();
+    let copies = if options.relay { 2 } else { 1 };
+    let mean = w.hosts.iter().map(|x| x.limits.event_bytes as u64).max().unwrap_or(0).min(1000) + 64;
+    let behind = |x: &crate::host::Host| {
+        let own = x.synced.iter().filter(|(k, _)| k.node == x.config.name);
+        own.map(|(k, n)| n.saturating_sub(w.hosts[0].has_synced(k))).sum::<u64>()
+    };
+    (waiting + w.hosts[1..].iter().map(behind).sum::<u64>() * mean) * copies
+}
+
+/// Bytes on the wire stay within a small multiple of what was needed, and a price for each session
+/// and each interruption.
+fn check_bytes(w: &mut World, options: &Options, (before, needed): (crate::world::Counts, u64)) {
+    if w.failed().is_some() || options.all || w.hosts.iter().any(|x| x.damaged || x.clone_of.is_some()) {
+        return;
+    }
+    let c = w.counts;
+    let up = c.bytes_up - before.bytes_up;
+    let sessions = c.sessions - before.sessions;
+    let broken = c.cuts - before.cuts + w.hosts.len() as u64;
+    let window = w.hosts.iter().map(|x| x.limits.frame_bytes as u64).max().unwrap_or(0).min(24 << 10);
+    let most = needed * 2 + sessions * 2048 + broken * (window + (16 << 10));
+    w.truth.hold(Check::Bytes, up <= most, || {
+        format!("{up} bytes went up where {needed} were needed, with {sessions} sessions and {broken} interruptions")
+    });
+}
+
+/// Every host holds what it may, in the order of its origin; the events at the hub.
+fn compare_all(w: &mut World) -> u64 {
+    let counts: Vec<u64> = (0..w.hosts.len()).map(|h| w.verify(h)).collect();
+    let total: u64 = w.truth.events.values().map(|e| e.len() as u64).sum();
+    for (h, count) in counts.iter().enumerate() {
+        let host = &w.hosts[h];
+        let all = host.config.role == Role::Hub || w.policy == Policy::All;
+        let own = w.truth.events.iter().filter(|(k, _)| k.node == host.config.name);
+        let wanted = if all { total } else { own.map(|(_, e)| e.len() as u64).sum() };
+        let who = host.config.name;
+        w.truth.hold(Check::SameEverywhere, *count == wanted, || format!("{who} holds {count} events of {wanted}"));
+        w.truth.hold(Check::Origin, who.as_str() != HOSTILE, || "a stranger has a log".into());
+        let plain = w.hosts[h].disk.contains(SECRET.as_bytes());
+        w.truth.hold(Check::Secrets, !plain, || format!("{who}: a payload stands on the disk in plain"));
+    }
+    counts[0]
+}
+
+impl Mutant {
+    /// Plants the bug for as long as the guard lives.
+    fn plant(self) -> Planted {
+        Planted
+    }
+}
+
+/// See [`Mutant::plant`].
+struct Planted;

@@ -1,13 +1,14 @@
-//! An independent decoder of every byte that a node sends, and what the oracles know to be true.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! An independent decoder of every byte that a node sends.
 
 use ropeway_core::codec::CodecId;
+use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
 use ropeway_core::varint::Reader;
 use ropeway_core::wire::batch::{BatchHead, Columns};
 use ropeway_core::wire::frame::{FrameHead, FrameType};
 use ropeway_core::wire::vector::Entry;
+
+use crate::truth::fingerprint;
 
 /// Something that was said on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Said {
         key: StreamKey,
         /// Number of the first event.
         first: u64,
-        /// Fingerprints of the events.
-        events: Vec<u64>,
+        /// Fingerprints and stamps of the events.
+        events: Vec<(u64, Hlc)>,
     },
     /// The stream that the receiver calls by this handle is durable up to there.
     Ack(u32, u64),
@@ -98,86 +99,13 @@ impl Tap {
         match parsed {
             Ok((head, columns)) if head.codec == CodecId::STORED => match self.handles.get(head.handle as usize) {
                 Some(key) => {
-                    let events = columns.iter().map(|e| fingerprint(e.kind, e.payload)).collect();
+                    let events = columns.iter().map(|e| (fingerprint(e.kind, e.payload), e.hlc)).collect();
                     Said::Batch { key: *key, first: head.first_seq, events }
                 }
                 None => Said::Nonsense("batch of a stream that was not told".into()),
             },
             Ok(_) => Said::Nonsense("codec".into()),
             Err(code) => Said::Nonsense(code.to_string()),
-        }
-    }
-}
-
-/// What an event is recognised by (FNV-1a).
-#[must_use]
-pub fn fingerprint(kind: u16, payload: &[u8]) -> u64 {
-    fold(fold(FNV_START, &kind.to_le_bytes()), payload)
-}
-
-pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-pub(crate) fn fold(start: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(start, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// What really happened, against which everything is held.
-#[derive(Debug)]
-pub(crate) struct Truth {
-    /// What the origin of each stream appended.
-    pub(crate) events: BTreeMap<StreamKey, Vec<u64>>,
-    /// Salt and page of every frame that was ever sealed, on any disk.
-    sealed: BTreeSet<([u8; 32], u64)>,
-    /// The first thing that went wrong.
-    pub(crate) failed: Option<String>,
-    /// Hash over everything that happened.
-    pub(crate) trace: u64,
-    /// The last lines of the trace.
-    pub(crate) tail: std::collections::VecDeque<String>,
-    pub(crate) keep_tail: bool,
-}
-
-impl Truth {
-    pub(crate) fn new() -> Self {
-        Self {
-            events: BTreeMap::new(),
-            sealed: BTreeSet::new(),
-            failed: None,
-            trace: FNV_START,
-            tail: std::collections::VecDeque::new(),
-            keep_tail: false,
-        }
-    }
-
-    pub(crate) fn fail(&mut self, what: impl Into<String>) {
-        if self.failed.is_none() {
-            self.failed = Some(what.into());
-        }
-    }
-
-    pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
-        let line = line.to_string();
-        self.trace = fold(self.trace, line.as_bytes());
-        if self.keep_tail {
-            if self.tail.len() >= 60 {
-                self.tail.pop_front();
-            }
-            self.tail.push_back(line);
-        }
-    }
-
-    pub(crate) fn sealed(&mut self, salt: [u8; 32], page: u64) {
-        if !self.sealed.insert((salt, page)) {
-            self.fail(format!("page {page} was sealed twice under one salt"));
-        }
-    }
-
-    /// Whether these events are what the origin wrote.
-    pub(crate) fn check(&mut self, who: &str, key: &StreamKey, first: u64, events: &[u64]) {
-        let known = self.events.get(key).map_or(&[][..], Vec::as_slice);
-        let at = first as usize - 1;
-        if known.get(at..at + events.len()) != Some(events) {
-            self.fail(format!("{who}: events {first}..{} of {key} are not what was appended", at + events.len()));
         }
     }
 }

@@ -6,48 +6,21 @@ use std::collections::BinaryHeap;
 use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::Limits;
-use ropeway_core::node::{AppendError, Completion, SessionId};
+use ropeway_core::node::{AppendError, SessionId};
 use ropeway_core::policy::{Policy, Role};
 
+use crate::check::Check;
 use crate::disk::Disk;
+use crate::fault::{Fault, Faults};
 use crate::host::Host;
-use crate::link::{Conn, End, Profile};
+use crate::link::{Conn, End};
+use crate::mutant::Mutant;
+use crate::profile::Profile;
 use crate::rng::Rng;
-use crate::tap::{Said, Truth, fingerprint};
-
-/// A bug planted in the simulator's wiring, which the oracles must notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Mutant {
-    /// None.
-    #[default]
-    None,
-    /// The disk says "durable" before it has synced.
-    DurableWithoutSync,
-    /// A sync forgets a sector.
-    SyncForgetsSector,
-    /// The log reader changes a byte of a payload.
-    ReaderAltersPayload,
-    /// The hub runs under `all` where `own` is demanded.
-    PolicyIgnored,
-    /// A restored card goes on under the salt of its other life: salts repeat.
-    SeedRepeats,
-}
-
-/// What will happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
-    Wake(usize),
-    Land(usize, usize),
-    Eof(usize, usize),
-    Provisioned(usize, u32, u64),
-    Synced(usize, u32, u64),
-    Told(usize, u32, u64),
-    Append(usize),
-    Dial(usize),
-    Cut(usize),
-    Crash(usize),
-    Start(usize),
-}
+use crate::step::Due;
+use crate::tap::Said;
+use crate::timeline::{Moment, Timeline};
+use crate::truth::{Truth, fingerprint, fold};
 
 /// Counts over a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +33,8 @@ pub struct Counts {
     pub sessions: u64,
     /// Connections cut.
     pub cuts: u64,
+    /// Faults of other kinds.
+    pub strikes: u64,
     /// Crashes.
     pub crashes: u64,
     /// Events sent, over all sessions.
@@ -85,7 +60,19 @@ pub struct World {
     pub finish: bool,
     /// Milliseconds of a sync at most.
     pub sync_ms: u64,
+    /// What may go wrong by itself, and which freedom the runtime takes.
+    pub faults: Faults,
+    /// What happened when, for a plot.
+    pub timeline: Timeline,
     pub(crate) mutant: Mutant,
+    /// Disks do things after which events may be gone for good.
+    pub(crate) hostile_disk: bool,
+    /// What an honest clinic has said, for an attacker to use.
+    pub(crate) overheard: Vec<u8>,
+    /// The policy of new hosts.
+    pub(crate) policy: Policy,
+    /// Damage hits the hub in this run, else the clinics: what one side loses the other holds.
+    pub(crate) hub_suffers: bool,
     pub(crate) listening: bool,
     pub(crate) conns: Vec<Conn>,
     pub(crate) now_us: u64,
@@ -93,6 +80,8 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) due: BinaryHeap<Reverse<(u64, u64, Due)>>,
     serial: u64,
+    /// What the nodes' random bytes are made of: they must differ even when the tape is over.
+    entropy: (u64, u64),
 }
 
 /// Small sizes: segments fill and turn over within a short run.
@@ -116,6 +105,13 @@ impl World {
     /// An empty world.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::of_tape(Rng::new(seed))
+    }
+
+    /// An empty world that draws from a tape.
+    #[must_use]
+    pub fn of_tape(mut tape: Rng) -> Self {
+        let entropy = (tape.next_u64(), 0);
         Self {
             hosts: Vec::new(),
             counts: Counts::default(),
@@ -124,15 +120,34 @@ impl World {
             auto_dial: false,
             finish: true,
             sync_ms: 20,
+            faults: Faults::LINK,
+            timeline: Timeline::default(),
             mutant: Mutant::None,
+            hostile_disk: false,
+            overheard: Vec::new(),
+            policy: Policy::Own,
+            hub_suffers: false,
             listening: false,
             conns: Vec::new(),
             now_us: 0,
-            rng: Rng::new(seed),
-            truth: Truth::new(),
+            rng: tape,
+            truth: Truth::default(),
             due: BinaryHeap::new(),
             serial: 0,
+            entropy,
         }
+    }
+
+    /// Random bytes for a node: never the same twice, and the same in each run of a tape.
+    fn fresh_seed(&mut self) -> [u8; 32] {
+        let mut out = [0; 32];
+        for part in out.chunks_mut(8) {
+            self.entropy.1 += 1;
+            let word =
+                fold(fold(crate::truth::FNV_START, &self.entropy.0.to_le_bytes()), &self.entropy.1.to_le_bytes());
+            part.copy_from_slice(&word.to_le_bytes());
+        }
+        out
     }
 
     /// Plants a bug.
@@ -155,19 +170,25 @@ impl World {
     pub fn add(&mut self, name: &str, role: Role, limits: Limits) -> usize {
         #[allow(clippy::expect_used, reason = "names are written in scenarios")]
         let name = NodeName::new(name).expect("a node name");
-        let policy = if self.mutant == Mutant::PolicyIgnored { Policy::All } else { Policy::Own };
+        let policy = if self.mutant == Mutant::PolicyIgnored { Policy::All } else { self.policy };
         let sector = if self.rng.one_in(2) { 512 } else { 4096 };
-        let key = self.rng.seed();
+        let key = self.fresh_seed();
         self.hosts.push(Host::new(name, role, policy, limits, key, Disk::new(sector)));
         let h = self.hosts.len() - 1;
+        self.timeline.names.push(self.hosts[h].config.name.to_string());
         self.start(h, false);
         h
     }
 
     /// Starts a node that does not run.
     pub fn start(&mut self, h: usize, crashed: bool) {
-        let seed = if self.mutant == Mutant::SeedRepeats { [5; 32] } else { self.rng.seed() };
+        let seed = if self.mutant == Mutant::SeedRepeats { [5; 32] } else { self.fresh_seed() };
+        if self.mutant == Mutant::StartsEmpty && crashed {
+            let sector = self.hosts[h].disk.sector_bytes();
+            self.hosts[h].disk = Disk::new(sector);
+        }
         self.hosts[h].start(self.now_us, seed, &mut self.truth, crashed);
+        self.moment(h, Moment::Start);
         self.wake(h, 0);
         if !self.hosts[h].backlog.is_empty() {
             self.at(1000, Due::Append(h));
@@ -179,6 +200,7 @@ impl World {
     pub fn crash(&mut self, h: usize) {
         self.counts.crashes += 1;
         self.truth.note(format_args!("{} crash {h}", self.now_us));
+        self.moment(h, Moment::Crash);
         self.stop(h);
         self.hosts[h].disk.crash(&mut self.rng);
     }
@@ -187,6 +209,7 @@ impl World {
     pub fn stop(&mut self, h: usize) {
         self.hosts[h].node = None;
         self.hosts[h].opened.clear();
+        self.hosts[h].frozen = false;
         for (c, e) in std::mem::take(&mut self.hosts[h].sessions).into_values() {
             self.conns[c].ends[e].closed = true;
             self.conns[c].cut = true;
@@ -203,6 +226,9 @@ impl World {
     /// Connects two nodes: the session of the first. Both ends begin at once.
     pub fn connect(&mut self, from: usize, to: usize) -> Option<SessionId> {
         let (us, seen) = (self.now_us, self.hosts[from].identity());
+        if self.hosts[from].dark_us > us || self.hosts[to].frozen {
+            return None;
+        }
         let other = self.hosts[to].identity();
         let (now_a, now_b) = (self.hosts[from].now(us), self.hosts[to].now(us));
         let a = self.hosts[from].node.as_mut()?.open(now_a, other).ok()?;
@@ -220,17 +246,22 @@ impl World {
             n.finish(now_a, a);
         }
         let c = self.conns.len();
-        self.conns.push(Conn { ends: [End::new(from, a), End::new(to, b)], cut: false, profile: self.profile });
+        self.conns.push(Conn {
+            ends: [End::new(from, a), End::new(to, b)],
+            cut: false,
+            profile: self.profile,
+            last_us: us,
+        });
         for (h, id, e) in [(from, a, 0), (to, b, 1)] {
             if self.hosts[h].opened.insert(id, 0).is_some() {
-                self.truth.fail("a session id was used twice");
+                self.truth.fail(Check::ClosedOnce, "a session id was used twice");
             }
             self.hosts[h].sessions.insert(id, (c, e));
             self.wake(h, 0);
         }
         self.counts.sessions += 1;
         self.truth.note(format_args!("{us} connect {from} {to}"));
-        if self.profile.cut_every_ms > 0 {
+        if self.profile.cut_every_ms > 0 && self.faults.has(Fault::Cut) && !self.rng.is_over() {
             let after = self.rng.between(1, 2 * self.profile.cut_every_ms) * 1000;
             self.at(after, Due::Cut(c));
         }
@@ -250,6 +281,8 @@ impl World {
         if !self.conns[c].cut {
             self.counts.cuts += 1;
             self.truth.note(format_args!("{} cut {c} {noticed}", self.now_us));
+            let h = self.conns[c].ends[0].host;
+            self.moment(h, Moment::Cut);
         }
         self.conns[c].cut = true;
         for e in 0..2 {
@@ -277,6 +310,11 @@ impl World {
             let at = self.conns[c].ends[e].end_us(self.now_us, &self.conns[c].profile);
             self.due_at(at, Due::Eof(c, e));
         }
+        // Who was pushed out by another machine of its name leaves that one some time.
+        let pushed = self.hosts[h].endings.last().is_some_and(|e| e.code == Some(Code::Superseded));
+        let most_ms = if pushed { 600_000 } else { 5_000 };
+        let again = self.rng.between(1, most_ms) * 1000;
+        self.at(again, Due::Dial(h));
         self.wake(h, 0);
     }
 
@@ -291,13 +329,14 @@ impl World {
         let incarnation = node.incarnation();
         let ticket = node.append(now, lane, kind, payload)?;
         let key = StreamKey { node: host.config.name, incarnation, lane };
-        let events = self.truth.events.entry(key).or_default();
-        if ticket.seq == events.len() as u64 + 1 {
-            events.push(fingerprint(kind, payload));
-        } else {
-            let known = events.len();
-            self.truth.fail(format!("{key}: seq {} was given after {known}", ticket.seq));
-        }
+        host.wrote.insert(key);
+        let most_ms = host.wall_seen_ms.max(now.wall_ms) + host.config.hlc_bound_ms;
+        host.wall_seen_ms = host.wall_seen_ms.max(now.wall_ms);
+        self.truth.appended(key, ticket.seq, fingerprint(kind, payload), ticket.hlc);
+        self.truth.hold(Check::ClockBound, ticket.hlc.ms() <= most_ms, || {
+            format!("{key}: event {} is stamped {:?}, at most {most_ms} may be believed", ticket.seq, ticket.hlc)
+        });
+        self.timeline.events += 1;
         self.truth.note(format_args!("{} append {h} {lane} {}", self.now_us, ticket.seq));
         self.wake(h, 0);
         Ok(ticket.seq)
@@ -313,12 +352,12 @@ impl World {
                 Ok(_) => return,
                 Err(AppendError::Busy) => self.run_for(5),
                 Err(e) => {
-                    self.truth.fail(format!("an append was refused: {}", e.code()));
+                    self.truth.fail(Check::Refusal, format!("an append was refused: {}", e.code()));
                     return;
                 }
             }
         }
-        self.truth.fail("the disk stays busy");
+        self.truth.fail(Check::Refusal, "the disk stays busy");
     }
 
     /// Lets time pass.
@@ -352,95 +391,7 @@ impl World {
         self.due.push(Reverse((us, self.serial, due)));
     }
 
-    /// Does what is due next, but nothing later than `until`.
-    fn step(&mut self, until: u64) -> bool {
-        if self.due.peek().is_none_or(|Reverse((us, ..))| *us > until) {
-            return false;
-        }
-        let Some(Reverse((us, _, due))) = self.due.pop() else { return false };
-        self.now_us = self.now_us.max(us);
-        self.counts.steps += 1;
-        match due {
-            Due::Wake(h) => self.pump(h),
-            Due::Land(c, e) => {
-                let bytes = self.conns[c].ends[e].land();
-                let host = self.conns[c].ends[e].host;
-                let cut = self.conns[c].cut;
-                let other = &self.conns[c].ends[1 - e];
-                if !cut && !other.closed {
-                    let h = other.host;
-                    self.conns[c].ends[1 - e].rx.extend_from_slice(&bytes);
-                    self.truth.note(format_args!("{us} land {c} {e} {}", bytes.len()));
-                    self.pump(h);
-                }
-                self.wake(host, 0);
-            }
-            Due::Eof(c, e) => {
-                let other = &mut self.conns[c].ends[1 - e];
-                other.eof = true;
-                let h = other.host;
-                self.pump(h);
-            }
-            Due::Provisioned(h, boot, segment) => self.provisioned(h, boot, segment),
-            Due::Synced(h, boot, upto) => self.synced(h, boot, upto),
-            Due::Told(h, boot, upto) => {
-                if self.hosts[h].boot == boot {
-                    self.tell(h, Completion::Durable { upto });
-                }
-            }
-            Due::Append(h) => self.append_next(h),
-            Due::Dial(h) => self.dial(h),
-            Due::Cut(c) => {
-                let noticed = self.rng.one_in(2);
-                self.cut_conn(c, noticed);
-            }
-            Due::Crash(h) => {
-                if self.hosts[h].node.is_some() {
-                    self.crash(h);
-                    let off = self.rng.between(1, 20_000) * 1000;
-                    self.at(off, Due::Start(h));
-                }
-            }
-            Due::Start(h) => {
-                if self.hosts[h].node.is_none() {
-                    self.start(h, true);
-                    self.at(1000, Due::Dial(h));
-                }
-            }
-        }
-        true
-    }
-
-    fn append_next(&mut self, h: usize) {
-        if self.hosts[h].node.is_none() {
-            return;
-        }
-        let Some((lane, kind, payload)) = self.hosts[h].backlog.pop_front() else { return };
-        match self.append(h, lane, kind, &payload) {
-            Ok(_) => {}
-            Err(e) => {
-                self.hosts[h].refused = Some(e.code());
-                if e.code() != Code::Storage {
-                    self.hosts[h].backlog.push_front((lane, kind, payload));
-                }
-            }
-        }
-        if !self.hosts[h].backlog.is_empty() {
-            let pause = if self.rng.one_in(20) { 2_000_000 } else { 20_000 };
-            let after = self.rng.below(pause);
-            self.at(after, Due::Append(h));
-        }
-        self.at(1000, Due::Dial(h));
-    }
-
-    fn dial(&mut self, h: usize) {
-        let wanted = self.auto_dial
-            && h > 0
-            && self.hosts[h].node.is_some()
-            && self.hosts[h].sessions.is_empty()
-            && !self.holds_all_of(0, h);
-        if wanted && self.connect(h, 0).is_none() {
-            self.at(5_000_000, Due::Dial(h));
-        }
+    pub(crate) fn moment(&mut self, h: usize, what: Moment) {
+        self.timeline.moments.push((self.now_us / 1000, h, what));
     }
 }

@@ -4,6 +4,7 @@ use super::Node;
 use super::commit::NoRoom;
 use crate::code::Code;
 use crate::event::{Event, flags};
+use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, StreamKey};
 use crate::log::{Parent, event_bytes_max};
 use crate::session::{SessionId, SessionStats};
@@ -22,6 +23,8 @@ pub struct Ticket {
     pub group: u64,
     /// Its sequence number in this node's stream of the lane.
     pub seq: u64,
+    /// Its stamp.
+    pub hlc: Hlc,
 }
 
 /// Why a local event was not taken. Nothing has changed.
@@ -83,7 +86,7 @@ impl Node<'_> {
         let top = self.streams.at(n).ok_or(AppendError::Limit)?.now.top;
         let seq = top.seq + 1;
         self.put_event(n, seq, &top.chain, &event)?;
-        Ok(Ticket { group: self.commit.group(), seq })
+        Ok(Ticket { group: self.commit.group(), seq, hlc })
     }
 
     /// This node's stream of a lane, made when it is first needed.

@@ -230,6 +230,10 @@ impl Node<'_> {
         for i in 0..self.sessions.len() as u32 {
             let s = &self.sessions[i as usize].0;
             let (State::Live, Some(peer)) = (s.state, s.peer) else { continue };
+            // After our GOODBYE the peer would wait for events that do not come in this session.
+            if s.goodbye_sent {
+                continue;
+            }
             let grants = authorize(self.config.policy, Principal::Peer(&peer), &key);
             if grants.read.is_none() || self.links_of(i).any(|l| self.links[l as usize].0.stream == stream) {
                 continue;

@@ -1,0 +1,164 @@
+//! The oracles: what is held against the truth, step by step and at the end.
+
+use std::fmt;
+
+/// What can fail. Shrinking keeps to the same check, and `mutants` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// What was reported durable is there after every crash that the disk allows.
+    Durable,
+    /// What was reported acknowledged is on a synced disk of the hub.
+    Acknowledged,
+    /// Nothing that is not synced is told or sent.
+    WireDurable,
+    /// An event read or sent anywhere is what its origin appended, in its place.
+    AsAppended,
+    /// A stream has no hole, and its chain verifies.
+    NoHoles,
+    /// A number is given to one event only.
+    NumberOnce,
+    /// Stamps grow strictly within a stream.
+    ClockGrows,
+    /// No stamp is further ahead than the clocks that a node may believe, and the bound.
+    ClockBound,
+    /// No page is sealed twice under one salt, over all clones and restores.
+    NonceOnce,
+    /// No payload stands on a disk in plain.
+    Secrets,
+    /// A clinic is sent nothing about another clinic's streams.
+    Policy,
+    /// Nobody adds to another node's stream.
+    Origin,
+    /// What is sent can be read by a decoder of its own.
+    WireForm,
+    /// A node comes to rest, its next deadline lies ahead, and it does not spin.
+    Rest,
+    /// One `Closed` for each `open`.
+    ClosedOnce,
+    /// A log opens, whatever the disk has done to it.
+    LogOpens,
+    /// Damage costs the frames that it hit and no others.
+    DamageBounded,
+    /// An append is refused only for a reason that there is.
+    Refusal,
+    /// Honest peers never accuse each other.
+    HonestPeers,
+    /// Bytes are read from the disk as the runtime was asked to, and no others.
+    ReadsAsAsked,
+    /// A node's memory and its session slots come back.
+    Slots,
+    /// With all faults over, everything arrives within the time allowed.
+    Converges,
+    /// With everything in place, a session of each node ends cleanly and carries no event.
+    CleanEnd,
+    /// All nodes hold what the policy gives them: the same events in the same order.
+    SameEverywhere,
+    /// Bytes on the wire stay within a multiple of what was needed.
+    Bytes,
+    /// The same tape gives the same run.
+    Deterministic,
+}
+
+impl Check {
+    /// All of them.
+    pub const ALL: [Check; 26] = [
+        Check::Durable,
+        Check::Acknowledged,
+        Check::WireDurable,
+        Check::AsAppended,
+        Check::NoHoles,
+        Check::NumberOnce,
+        Check::ClockGrows,
+        Check::ClockBound,
+        Check::NonceOnce,
+        Check::Secrets,
+        Check::Policy,
+        Check::Origin,
+        Check::WireForm,
+        Check::Rest,
+        Check::ClosedOnce,
+        Check::LogOpens,
+        Check::DamageBounded,
+        Check::Refusal,
+        Check::HonestPeers,
+        Check::ReadsAsAsked,
+        Check::Slots,
+        Check::Converges,
+        Check::CleanEnd,
+        Check::SameEverywhere,
+        Check::Bytes,
+        Check::Deterministic,
+    ];
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Durable => "durable",
+            Check::Acknowledged => "acknowledged",
+            Check::WireDurable => "wire-durable",
+            Check::AsAppended => "as-appended",
+            Check::NoHoles => "no-holes",
+            Check::NumberOnce => "number-once",
+            Check::ClockGrows => "clock-grows",
+            Check::ClockBound => "clock-bound",
+            Check::NonceOnce => "nonce-once",
+            Check::Secrets => "secrets",
+            Check::Policy => "policy",
+            Check::Origin => "origin",
+            Check::WireForm => "wire-form",
+            Check::Rest => "rest",
+            Check::ClosedOnce => "closed-once",
+            Check::LogOpens => "log-opens",
+            Check::DamageBounded => "damage-bounded",
+            Check::Refusal => "refusal",
+            Check::HonestPeers => "honest-peers",
+            Check::ReadsAsAsked => "reads-as-asked",
+            Check::Slots => "slots",
+            Check::Converges => "converges",
+            Check::CleanEnd => "clean-end",
+            Check::SameEverywhere => "same-everywhere",
+            Check::Bytes => "bytes",
+            Check::Deterministic => "deterministic",
+        }
+    }
+
+    /// The check of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The first check that failed in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub check: Check,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.check, self.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_is_found_by_its_name() {
+        for c in Check::ALL {
+            assert_eq!(Check::by_name(c.name()), Some(c));
+        }
+    }
+}

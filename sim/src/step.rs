@@ -1,0 +1,169 @@
+//! What happens next.
+
+use std::cmp::Reverse;
+
+use ropeway_core::code::Code;
+use ropeway_core::node::Completion;
+
+use crate::check::Check;
+use crate::fault::Fault;
+use crate::mutant::Mutant;
+use crate::timeline::Moment;
+use crate::world::World;
+
+/// What will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    Wake(usize),
+    Land(usize, usize),
+    Eof(usize, usize),
+    Provisioned(usize, u32, u64),
+    Synced(usize, u32, u64),
+    Told(usize, u32, u64),
+    Append(usize),
+    Dial(usize),
+    Cut(usize),
+    Crash(usize),
+    Start(usize),
+    Thaw(usize),
+    Strike(Fault, usize),
+    Mend(Fault, usize),
+}
+
+impl World {
+    /// Does what is due next, but nothing later than `until`.
+    pub(crate) fn step(&mut self, until: u64) -> bool {
+        if self.due.peek().is_none_or(|Reverse((us, ..))| *us > until) {
+            return false;
+        }
+        let Some(Reverse((us, _, due))) = self.due.pop() else { return false };
+        self.now_us = self.now_us.max(us);
+        self.counts.steps += 1;
+        match due {
+            Due::Wake(h) => self.pump(h),
+            Due::Land(c, e) => self.land(c, e),
+            Due::Eof(c, e) => {
+                let other = &mut self.conns[c].ends[1 - e];
+                other.eof = true;
+                let h = other.host;
+                self.pump(h);
+            }
+            Due::Provisioned(h, boot, segment) => self.provisioned(h, boot, segment),
+            Due::Synced(h, boot, upto) => self.synced(h, boot, upto),
+            Due::Told(h, boot, upto) => {
+                if self.hosts[h].boot == boot {
+                    self.tell(h, Completion::Durable { upto });
+                }
+            }
+            Due::Append(h) => self.append_next(h),
+            Due::Dial(h) => self.dial(h),
+            // A connection that has ended by itself is not cut any more.
+            Due::Cut(c) if self.conns[c].cut || !self.faults.has(Fault::Cut) => {}
+            Due::Cut(c) => {
+                let noticed = self.rng.one_in(2);
+                self.cut_conn(c, noticed);
+                if self.profile.dark_ms > 0 && self.rng.one_in(2) {
+                    let h = self.conns[c].ends[0].host;
+                    let ms = self.rng.between(1, 2 * self.profile.dark_ms);
+                    self.darken(h, ms);
+                }
+            }
+            Due::Crash(h) => {
+                if self.hosts[h].node.is_some() {
+                    self.crash(h);
+                    let off = self.rng.between(1, 20_000) * 1000;
+                    self.at(off, Due::Start(h));
+                }
+            }
+            Due::Start(h) => {
+                if self.hosts[h].node.is_none() {
+                    self.start(h, true);
+                    self.at(1000, Due::Dial(h));
+                }
+            }
+            Due::Thaw(h) => {
+                self.hosts[h].frozen = false;
+                self.pump(h);
+            }
+            Due::Strike(fault, h) => self.strike(fault, h),
+            Due::Mend(fault, h) => self.mend(fault, h),
+        }
+        true
+    }
+
+    fn land(&mut self, c: usize, e: usize) {
+        let us = self.now_us;
+        let mut bytes = self.conns[c].ends[e].land();
+        match self.mutant {
+            Mutant::PieceLost if us % 97 == 0 => bytes.clear(),
+            Mutant::PieceTwice if us % 97 == 0 => bytes.extend_from_within(..),
+            _ => {}
+        }
+        let host = self.conns[c].ends[e].host;
+        let cut = self.conns[c].cut;
+        let other = &self.conns[c].ends[1 - e];
+        if !cut && !other.closed {
+            let h = other.host;
+            self.conns[c].ends[1 - e].rx.extend_from_slice(&bytes);
+            self.truth.note(format_args!("{us} land {c} {e} {}", bytes.len()));
+            self.pump(h);
+        }
+        self.wake(host, 0);
+    }
+
+    /// The link of a host is dead for so long.
+    pub(crate) fn darken(&mut self, h: usize, ms: u64) {
+        let until = self.now_us + ms * 1000;
+        self.hosts[h].dark_us = until;
+        self.moment(h, Moment::Dark(until / 1000));
+        self.truth.note(format_args!("{} dark {h} {ms}", self.now_us));
+        for c in 0..self.conns.len() {
+            if self.conns[c].ends[0].host == h && !self.conns[c].cut {
+                self.cut_conn(c, false);
+            }
+        }
+        self.due_at(until + 1000, Due::Dial(h));
+    }
+
+    fn append_next(&mut self, h: usize) {
+        let host = &self.hosts[h];
+        if host.node.is_none() || host.frozen || host.hold {
+            return;
+        }
+        let Some((lane, kind, payload)) = self.hosts[h].backlog.pop_front() else { return };
+        match self.append(h, lane, kind, &payload) {
+            Ok(_) => {}
+            Err(e) => {
+                let code = e.code();
+                let disk = &self.hosts[h].disk;
+                let reason = match code {
+                    Code::Busy => true,
+                    Code::DiskFull => !disk.has_room() || self.hosts[h].was_full,
+                    Code::ReadOnly | Code::Storage => self.hosts[h].disk_failed,
+                    _ => false,
+                };
+                self.truth.hold(Check::Refusal, reason, || format!("host {h}: an append was refused: {code}"));
+                self.hosts[h].refused = Some(code);
+                self.hosts[h].backlog.push_front((lane, kind, payload));
+            }
+        }
+        if !self.hosts[h].backlog.is_empty() {
+            let pause = if self.rng.one_in(20) { 2_000_000 } else { 20_000 };
+            let after = self.rng.below(pause) + 100;
+            self.at(after, Due::Append(h));
+        }
+        self.at(1000, Due::Dial(h));
+    }
+
+    fn dial(&mut self, h: usize) {
+        let host = &self.hosts[h];
+        if host.dark_us > self.now_us {
+            return;
+        }
+        let wanted =
+            self.auto_dial && h > 0 && host.node.is_some() && host.sessions.is_empty() && !self.is_level_with_hub(h);
+        if wanted && self.connect(h, 0).is_none() {
+            self.at(5_000_000, Due::Dial(h));
+        }
+    }
+}
