@@ -1,5 +1,6 @@
 //! A deterministic world for Ropeway: hubs, clinics, links, disks and crashes in virtual time, from
-//! one seed, in one thread. The same seed gives the same run, byte for byte.
+//! one seed, in one thread. The same seed gives the same run, byte for byte. Node and log are the real
+//! ones: the core, and the store of `ropeway-std` over a [`Disk`] in memory.
 //!
 //! [`run`] makes a whole deployment from [`Options`]; [`World`] is what scenarios are written
 //! against. Oracles look at every byte that a node sends and at every disk; the first check that
@@ -9,7 +10,6 @@ mod ask;
 mod disk;
 mod host;
 mod link;
-mod logs;
 mod pump;
 mod report;
 mod rng;
@@ -17,7 +17,7 @@ mod run;
 mod tap;
 mod world;
 
-pub use disk::Disk;
+pub use disk::{Disk, Mount};
 pub use host::{EPOCH_MS, Host, Stored};
 pub use link::Profile;
 pub use report::Report;
