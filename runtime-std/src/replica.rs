@@ -15,7 +15,7 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint};
-use crate::store::{Damage, KEY_ID, Segments, Stop, Store, recover};
+use crate::store::{Damage, Files, KEY_ID, Segments, Stop, Store, recover};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -248,7 +248,7 @@ pub fn prepare(
     Ok((setup, opened.recovered, opened.damages, store))
 }
 
-impl Store {
+impl<F: Files> Store<F> {
     /// Reads what a session wants into `buf`, as records; the chain hash before the first of them.
     ///
     /// # Errors

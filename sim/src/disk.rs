@@ -1,175 +1,245 @@
-//! A disk that forgets: what was written is cached until it is synced, and a crash decides for each
-//! unsynced sector by itself.
+//! A disk that forgets, lies and breaks. It is the operating system to the real store
+//! ([`ropeway_std::store`]): what is written is cached until it is synced, and a crash decides for
+//! each unsynced sector by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ropeway_core::code::Code;
+use ropeway_core::log::SegmentName;
+use ropeway_std::store::Files;
+use ropeway_std::{Error, Result};
 
 use crate::rng::Rng;
 
-/// Segment files on a simulated disk.
-#[derive(Clone, Debug)]
+mod platter;
+#[cfg(test)]
+mod tests;
+
+use platter::Platter;
+
+/// Segment files on a simulated disk. A clone is a copy of the disk with all that is on it and in its
+/// cache; what was mounted still belongs to the first.
+#[derive(Debug)]
 pub struct Disk {
-    segments: BTreeMap<u64, Segment>,
-    sector_bytes: usize,
     /// How many segments fit; more fail as a full disk does.
     pub segments_max: usize,
+    platter: Rc<RefCell<Platter>>,
 }
 
-#[derive(Clone, Debug)]
-struct Segment {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+impl Clone for Disk {
+    fn clone(&self) -> Self {
+        Self::holding(self.platter.borrow().clone(), self.segments_max)
+    }
 }
 
 impl Disk {
-    /// An empty disk with sectors of this size (512 or 4,096).
+    /// An empty disk with sectors of this size (512 or 4,096 bytes).
     #[must_use]
     pub fn new(sector_bytes: usize) -> Self {
-        Self { segments: BTreeMap::new(), sector_bytes, segments_max: usize::MAX }
+        Self::holding(Platter::new(sector_bytes), usize::MAX)
+    }
+
+    fn holding(platter: Platter, segments_max: usize) -> Self {
+        Self { segments_max, platter: Rc::new(RefCell::new(platter)) }
+    }
+
+    /// A sound disk with what is durable on this one: a backup made with the power off.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        Self::holding(self.platter.borrow().durable_copy(), self.segments_max)
+    }
+
+    /// What a store works on. All mounts of a disk see the same bytes.
+    #[must_use]
+    pub fn mount(&self) -> Mount {
+        Mount(Rc::clone(&self.platter))
+    }
+
+    /// Number and size in bytes of each segment.
+    #[must_use]
+    pub fn segments(&self) -> Vec<(u64, u64)> {
+        self.platter.borrow().segments.iter().map(|(n, s)| (*n, s.cached.len() as u64)).collect()
+    }
+
+    /// Whether these bytes lie within a segment.
+    #[must_use]
+    pub fn holds(&self, segment: u64, offset: u64, len: usize) -> bool {
+        let platter = self.platter.borrow();
+        platter.segments.get(&segment).is_some_and(|s| offset + len as u64 <= s.cached.len() as u64)
+    }
+
+    /// Lets [`Disk::segments_max`] count from here on.
+    pub(crate) fn measure_room(&mut self) {
+        self.platter.borrow_mut().segments_max = self.segments_max;
+    }
+
+    /// Power is lost: each unsynced sector survives, is lost, is torn, or, if
+    /// [`Disk::leave_garbage`] was called, holds anything.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        self.platter.borrow_mut().crash(rng);
+    }
+
+    /// From now on a crash may leave random bytes in unsynced sectors.
+    pub fn leave_garbage(&mut self, on: bool) {
+        self.platter.borrow_mut().faults.garbage = on;
+    }
+
+    /// The next sync returns an error, and of the dirty sectors chance drops some as Linux does: they
+    /// stay readable, count as clean, and are gone after the next crash. The sync after that
+    /// succeeds.
+    pub fn fail_sync(&mut self, rng: &mut Rng) {
+        self.platter.borrow_mut().faults.failing_sync = Some(rng.seed());
+    }
+
+    /// While on, a sync says ok and makes nothing durable; a crash then takes all since the last
+    /// honest one.
+    pub fn lie(&mut self, on: bool) {
+        self.platter.borrow_mut().faults.lying = on;
+    }
+
+    /// The next sync leaves the first dirty sector out, and says ok.
+    pub fn forget_sector(&mut self) {
+        self.platter.borrow_mut().faults.forgets_sector = true;
+    }
+
+    /// Reads that touch one of these sectors of a segment fail: `times` times, or for good.
+    pub fn fail_reads(&mut self, segment: u64, sectors: Range<u64>, times: Option<u32>) {
+        self.platter.borrow_mut().fail_reads(segment, sectors, times);
+    }
+
+    /// The next so many writes fail and change nothing.
+    pub fn fail_writes(&mut self, times: u32) {
+        self.platter.borrow_mut().faults.failing_writes = times;
+    }
+
+    /// While on, nothing can be written and no segment be made: the end of many a card.
+    pub fn make_read_only(&mut self, on: bool) {
+        self.platter.borrow_mut().faults.read_only = on;
+    }
+
+    /// The next write lands at this page instead, durably, as far as the segment goes; where it
+    /// should be, the old bytes stay. Into a segment that is not there it is lost.
+    pub fn misdirect(&mut self, segment: u64, page: u64) {
+        self.platter.borrow_mut().faults.misdirected = Some((segment, page));
+    }
+
+    /// Turns one bit over, as a rotten card does.
+    pub fn rot(&mut self, segment: u64, offset: u64) {
+        self.platter.borrow_mut().alter(segment, offset as usize..offset as usize + 1, |b| b[0] ^= 0x10);
+    }
+
+    /// Turns a bit over where something is written; false if nothing is.
+    pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng) -> bool {
+        let Some((segment, page)) = self.used_page(rng) else { return false };
+        if rng.one_in(4) {
+            self.zero_page(segment, page);
+        } else {
+            self.rot(segment, page * 4096 + rng.below(4096));
+        }
+        true
+    }
+
+    /// Some sectors that are in use cannot be read for a while.
+    pub(crate) fn refuse_reads(&mut self, rng: &mut Rng) -> bool {
+        let Some((segment, page)) = self.used_page(rng) else { return false };
+        let per_page = 4096 / self.sector_bytes() as u64;
+        let times = if rng.one_in(2) { None } else { Some(rng.between(1, 5) as u32) };
+        self.fail_reads(segment, page * per_page..(page + 1) * per_page, times);
+        true
+    }
+
+    /// The next write goes to a page that is in use.
+    pub(crate) fn misdirect_next(&mut self, rng: &mut Rng) -> bool {
+        let Some((segment, page)) = self.used_page(rng) else { return false };
+        self.misdirect(segment, page);
+        true
+    }
+
+    /// A page with something on it that is durable.
+    fn used_page(&self, rng: &mut Rng) -> Option<(u64, u64)> {
+        let used = self.platter.borrow().used_pages();
+        used.get(rng.below(used.len() as u64) as usize).copied()
+    }
+
+    /// Ends what was begun and is not on the disk itself: what rotted stays rotten.
+    pub(crate) fn heal(&mut self) {
+        self.platter.borrow_mut().heal();
     }
 
     /// Whether another segment fits.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.segments.len() < self.segments_max
+        self.segments().len() < self.segments_max
     }
-
-    /// Makes a segment of zeros, durably.
-    pub fn provision(&mut self, segment: u64, bytes: usize) {
-        let zeros = vec![0; bytes];
-        self.segments.insert(segment, Segment { cached: zeros.clone(), durable: zeros, dirty: BTreeSet::new() });
-    }
-
-    /// Writes to the cache. False if the bytes do not lie within a segment: the node is wrong then.
-    pub fn write(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> bool {
-        let (sector, at) = (self.sector_bytes, offset as usize);
-        let Some(s) = self.segments.get_mut(&segment) else { return false };
-        let Some(place) = s.cached.get_mut(at..at + bytes.len()) else { return false };
-        place.copy_from_slice(bytes);
-        s.dirty.extend(at / sector..(at + bytes.len()).div_ceil(sector));
-        true
-    }
-
-    /// Makes everything durable. With `skip`, one sector is forgotten: a disk that lies.
-    pub fn sync(&mut self, skip: bool) {
-        for s in self.segments.values_mut() {
-            if skip {
-                s.dirty.pop_first();
-            }
-            for i in std::mem::take(&mut s.dirty) {
-                let range = i * self.sector_bytes..(i + 1) * self.sector_bytes;
-                s.durable[range.clone()].copy_from_slice(&s.cached[range]);
-            }
-        }
-    }
-
-    /// Power is lost: each unsynced sector survives, is lost, or is torn.
-    pub fn crash(&mut self, rng: &mut Rng) {
-        let sector = self.sector_bytes;
-        for s in self.segments.values_mut() {
-            for i in std::mem::take(&mut s.dirty) {
-                let kept = match rng.below(3) {
-                    0 => 0,
-                    1 => sector,
-                    _ => rng.below(sector as u64) as usize,
-                };
-                let range = i * sector..i * sector + kept;
-                s.durable[range.clone()].copy_from_slice(&s.cached[range]);
-            }
-            s.cached.clone_from(&s.durable);
-        }
-    }
-
-    /// Turns one bit over, as a rotten card does.
-    pub fn rot(&mut self, segment: u64, offset: u64) {
-        if let Some(s) = self.segments.get_mut(&segment) {
-            s.cached[offset as usize] ^= 0x10;
-            s.durable[offset as usize] ^= 0x10;
-        }
-    }
-
-    /// Turns a bit over where something is written; false if nothing is.
-    pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng) -> bool {
-        let sector = self.sector_bytes;
-        let used: Vec<(u64, usize)> = self
-            .segments
-            .iter()
-            .flat_map(|(n, s)| {
-                let parts = s.durable.chunks(sector).enumerate();
-                parts.filter(|(_, c)| c.iter().any(|b| *b != 0)).map(|(i, _)| (*n, i * sector))
-            })
-            .collect();
-        let Some(&(segment, at)) = used.get(rng.below(used.len() as u64) as usize) else { return false };
-        self.rot(segment, at as u64 + rng.below(sector as u64));
-        true
-    }
-
-    pub(crate) fn refuse_reads(&mut self, _rng: &mut Rng) -> bool {
-        false
-    }
-
-    pub(crate) fn misdirect_next(&mut self, _rng: &mut Rng) -> bool {
-        false
-    }
-
-    pub(crate) fn lie(&mut self) -> bool {
-        false
-    }
-
-    pub(crate) fn heal(&mut self) {}
 
     pub(crate) fn sector_bytes(&self) -> usize {
-        self.sector_bytes
-    }
-
-    /// What would be there after a power cut that takes all that is not synced.
-    pub(crate) fn durable_image(&self) -> Self {
-        let mut image = self.clone();
-        for s in image.segments.values_mut() {
-            s.cached.clone_from(&s.durable);
-            s.dirty.clear();
-        }
-        image
+        self.platter.borrow().sector_bytes
     }
 
     /// Whether these bytes stand anywhere on the disk.
     #[must_use]
     pub fn contains(&self, bytes: &[u8]) -> bool {
-        self.segments.values().any(|s| {
+        self.platter.borrow().segments.values().any(|s| {
             let used = s.cached.len() - s.cached.iter().rev().take_while(|b| **b == 0).count();
             s.cached[..used].windows(bytes.len()).any(|w| w == bytes)
         })
     }
 
-    /// Number and size of each segment.
-    pub fn segments(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.segments.iter().map(|(n, s)| (*n, s.cached.len() as u64))
-    }
-
-    /// Bytes as a program reads them; fewer at the end of the segment.
-    #[must_use]
-    pub fn read(&self, segment: u64, offset: u64, len: usize) -> Vec<u8> {
-        let Some(s) = self.segments.get(&segment) else { return Vec::new() };
-        let at = (offset as usize).min(s.cached.len());
-        s.cached[at..(at + len).min(s.cached.len())].to_vec()
+    /// A page reads as zeros from now on.
+    pub fn zero_page(&mut self, segment: u64, page: u64) {
+        self.platter.borrow_mut().alter(segment, platter::page_range(page), |b| b.fill(0));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A [`Disk`] as a store sees it.
+#[derive(Debug)]
+pub struct Mount(Rc<RefCell<Platter>>);
 
-    #[test]
-    fn a_crash_takes_only_what_was_not_synced() {
-        let mut d = Disk::new(512);
-        d.provision(1, 8192);
-        assert!(d.write(1, 0, &[1; 4096]));
-        d.sync(false);
-        assert!(d.write(1, 4096, &[2; 4096]) && !d.write(1, 8192, &[1]) && !d.write(2, 0, &[1]));
-        assert_eq!(d.read(1, 4096, 4096), [2; 4096]);
-        d.crash(&mut Rng::new(1));
-        assert_eq!(d.read(1, 0, 4096), [1; 4096]);
-        let after = d.read(1, 4096, 4096);
-        assert!(after.contains(&0) && after.contains(&2));
+impl Files for Mount {
+    fn list(&mut self) -> Result<Vec<u64>> {
+        Ok(self.0.borrow().segments.keys().copied().collect())
+    }
+
+    fn len(&mut self, segment: u64) -> Result<u64> {
+        let platter = self.0.borrow();
+        let found = platter.segments.get(&segment).ok_or(io::ErrorKind::NotFound);
+        found.map(|s| s.cached.len() as u64).map_err(|e| self.error("opening", segment, e))
+    }
+
+    fn read_at(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let read = self.0.borrow_mut().read_at(segment, offset as usize, buf);
+        read.map_err(|e| self.error("reading", segment, e))
+    }
+
+    fn provision(&mut self, segment: u64, bytes: u64) -> Result<()> {
+        if self.0.borrow().segments.contains_key(&segment) {
+            return Err(Error::at(Code::Storage, &self.describe(segment), "the segment exists already"));
+        }
+        let made = self.0.borrow_mut().provision(segment, bytes as usize);
+        made.map_err(|e| self.error("making", segment, e))
+    }
+
+    fn write_at(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.0.borrow_mut().write_at(segment, offset as usize, bytes);
+        written.map_err(|e| self.error("writing", segment, e))
+    }
+
+    fn sync(&mut self, segment: u64) -> Result<()> {
+        let synced = self.0.borrow_mut().sync(segment);
+        synced.map_err(|e| self.error("syncing", segment, e))
+    }
+
+    fn describe(&self, segment: u64) -> PathBuf {
+        PathBuf::from(SegmentName(segment).to_string())
+    }
+}
+
+impl Mount {
+    fn error(&self, doing: &str, segment: u64, kind: io::ErrorKind) -> Error {
+        Error::io(format!("{doing} {}", self.describe(segment).display()), kind.into())
     }
 }

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
 use ropeway_core::codec::Codecs;
-use ropeway_core::event::{Chain, Event as LogEvent, Records};
-
+use ropeway_core::event::Event as LogEvent;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
-use ropeway_core::log::{DataKey, Verdict};
+use ropeway_core::log::{DataKey, Header, MAX_BODY_BYTES, PAGE_BYTES};
 use ropeway_core::node::{Ending, Event, Memory, Node, SessionId, Setup};
-use ropeway_core::policy::{PeerIdentity, Policy, Role};
+use ropeway_core::policy::{PeerIdentity, Policy, Principal, Role, authorize};
 use ropeway_core::recovery::RunAt;
+use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
+use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files};
 
 use crate::check::Check;
-use crate::disk::Disk;
-use crate::logs::{self, Index, KEY_ID};
+use crate::disk::{Disk, Mount};
 use crate::truth::{Truth, fingerprint};
 
 /// Start of simulated wall time.
@@ -47,16 +47,21 @@ pub struct Host {
     pub endings: Vec<Ending>,
     /// How often the node said that a session had nothing left to do.
     pub caught_up: u64,
-    /// What the last opening of the log found, clean ends apart.
-    pub findings: Vec<Verdict>,
+    /// What was not as it should be when the log was opened last.
+    pub findings: Vec<Damage>,
     /// What the application was refused with, last.
     pub refused: Option<Code>,
     /// Damage was done to its disk: it may lack what was durable.
     pub damaged: bool,
     pub(crate) key: [u8; 32],
     pub(crate) node: Option<Node<'static>>,
-    pub(crate) index: Index,
+    /// Its disk as the store of this boot has mounted it.
+    pub(crate) store: Option<Store<Mount>>,
+    /// The salt under which it writes since this boot.
+    salt: Option<[u8; 32]>,
     pub(crate) boot: u32,
+    /// What the group holds that is being written.
+    pub(crate) runs: Vec<RunAt>,
     pub(crate) writing: Vec<(StreamKey, u64)>,
     /// Highest seq of each stream that the disk has really synced.
     pub(crate) synced: BTreeMap<StreamKey, u64>,
@@ -120,8 +125,10 @@ impl Host {
             damaged: false,
             key,
             node: None,
-            index: Index::default(),
+            store: None,
+            salt: None,
             boot: 0,
+            runs: Vec::new(),
             writing: Vec::new(),
             synced: BTreeMap::new(),
             promised: BTreeMap::new(),
@@ -146,7 +153,7 @@ impl Host {
     /// The same card in another machine, which has written nothing yet.
     pub(crate) fn copy_into_another_machine(&self, h: usize) -> Self {
         let config = Config { fingerprint: self.config.fingerprint + 1 + h as u64, ..self.config };
-        let image = self.disk.durable_image();
+        let image = self.disk.snapshot();
         let mut copy = Self::new(config.name, config.role, config.policy, self.limits, self.key, image);
         copy.config = config;
         copy.clone_of = Some(h);
@@ -187,12 +194,13 @@ impl Host {
     pub(crate) fn start(&mut self, us: u64, seed: [u8; 32], truth: &mut Truth, crashed: bool) {
         self.boot += 1;
         self.wake_us = u64::MAX;
-        self.disk_failed = false;
         self.writing.clear();
-        let log = match logs::open(&self.disk, self.config.name, self.key, &self.limits) {
+        self.runs.clear();
+        self.salt = None;
+        let log = match self.open_log() {
             Ok(log) => log,
-            Err(code) => {
-                return truth.fail(Check::LogOpens, format!("{}: the log does not open: {code}", self.config.name));
+            Err(e) => {
+                return truth.fail(Check::LogOpens, format!("{}: the log does not open: {e}", self.config.name));
             }
         };
         let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
@@ -210,8 +218,9 @@ impl Host {
         if crashed {
             self.settle_truth(truth);
         }
-        self.findings = log.findings;
-        self.index = log.index;
+        self.findings = log.damages;
+        let segments = Segments::over(self.disk.mount(), self.limits.segment_bytes as u64);
+        self.store = Some(Store::over(segments, self.reader(), log.index));
         let setup = Setup {
             config: self.config,
             limits: self.limits,
@@ -231,17 +240,36 @@ impl Host {
         self.node.as_ref().map_or(Vec::new(), |n| n.runs_in_flight().collect())
     }
 
+    fn keys(&self) -> Vec<(u32, DataKey)> {
+        vec![(KEY_ID, DataKey::new(self.key))]
+    }
+
+    fn reader(&self) -> Reader<Mount> {
+        Reader::over(self.disk.mount(), self.keys())
+    }
+
+    fn open_log(&self) -> ropeway_std::Result<Opened> {
+        let keys = self.keys();
+        recover_files(&mut self.disk.mount(), &keys, self.config.name, self.limits.streams, MAX_BODY_BYTES)
+    }
+
+    /// Salt and page of the frame in a write, `None` if no salt was ever chosen.
+    pub(crate) fn frame_in(&mut self, offset: u64, bytes: &[u8]) -> Option<([u8; 32], u64)> {
+        let page = offset / PAGE_BYTES as u64;
+        let header = Header::parse(bytes).ok();
+        self.salt = header.as_ref().map(|h| h.start.salt).or(self.salt);
+        self.salt.map(|salt| (salt, page + u64::from(header.is_some())))
+    }
+
     pub(crate) fn read_all(&self, key: &StreamKey) -> Vec<Stored> {
-        let Ok(log) = logs::open(&self.disk, self.config.name, self.key, &self.limits) else { return Vec::new() };
-        let streams = 0..self.limits.streams as u32;
-        let Some((n, e)) = streams.filter_map(|n| Some((n, log.recovered.stream(n)?))).find(|(_, e)| e.key == *key)
-        else {
-            return Vec::new();
-        };
-        let read = log.index.read(&self.disk, self.key, (n, key), (1, e.have), usize::MAX);
-        let bytes = read.map_or(Vec::new(), |(_, bytes)| bytes);
-        let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: &bytes };
-        all.iter().map(|e| Stored { hlc: e.hlc, flags: e.flags, payload: e.payload.to_vec() }).collect()
+        let Ok(log) = self.open_log() else { return Vec::new() };
+        let Some((n, entry)) = log.recovered.streams().find(|(_, e)| e.key == *key) else { return Vec::new() };
+        let mut all = Vec::new();
+        let each = |e: &LogEvent<'_>| all.push(Stored { hlc: e.hlc, flags: e.flags, payload: e.payload.to_vec() });
+        match read_stream(&mut self.reader(), &log, n, &entry, each) {
+            Ok(()) => all,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Highest seq of a stream that this host's disk has really synced.
@@ -274,16 +302,15 @@ impl Host {
     /// Reads the whole durable log again and holds it against the truth; the number of events.
     pub(crate) fn verify(&self, truth: &mut Truth) -> u64 {
         let who = self.config.name;
-        let log = match logs::open(&self.disk, who, self.key, &self.limits) {
+        let log = match self.open_log() {
             Ok(log) => log,
-            Err(code) => {
-                truth.fail(Check::LogOpens, format!("{who}: the log does not open: {code}"));
+            Err(e) => {
+                truth.fail(Check::LogOpens, format!("{who}: the log does not open: {e}"));
                 return 0;
             }
         };
-        let mut count = 0;
-        for n in 0..self.limits.streams as u32 {
-            let Some(entry) = log.recovered.stream(n).filter(|e| e.top > 0) else { continue };
+        let (mut count, mut reader) = (0, self.reader());
+        for (n, entry) in log.recovered.streams() {
             if entry.key.node.as_str() == HOSTILE {
                 continue;
             }
@@ -292,17 +319,17 @@ impl Host {
             if !whole {
                 continue;
             }
-            match log.index.read(&self.disk, self.key, (n, &entry.key), (1, entry.have), usize::MAX) {
-                Ok((_, bytes)) => {
-                    let events = fingerprints(&bytes);
-                    truth.hold(Check::NoHoles, events.len() as u64 == entry.have, || {
-                        format!("{who}: only {} events of {} can be read", events.len(), entry.key)
-                    });
-                    truth.compare(who.as_str(), &entry.key, 1, &events);
-                    count += entry.have;
-                }
-                Err(code) => truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {code}", entry.key)),
+            let mut events = Vec::new();
+            let each = |e: &LogEvent<'_>| events.push((fingerprint(e.kind, e.payload), e.hlc));
+            if let Err(e) = read_stream(&mut reader, &log, n, &entry, each) {
+                truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {e}", entry.key));
+                continue;
             }
+            truth.hold(Check::NoHoles, events.len() as u64 == entry.have, || {
+                format!("{who}: only {} events of {} can be read", events.len(), entry.key)
+            });
+            truth.compare(who.as_str(), &entry.key, 1, &events);
+            count += entry.have;
         }
         count
     }
@@ -319,8 +346,17 @@ pub struct Stored {
     pub payload: Vec<u8>,
 }
 
-/// What the events in a reader's buffer are recognised by.
-pub(crate) fn fingerprints(records: &[u8]) -> Vec<(u64, Hlc)> {
-    let all = Records { first_seq: 1, prev_chain: Chain([0; 32]), bytes: records };
-    all.iter().map(|e: LogEvent<'_>| (fingerprint(e.kind, e.payload), e.hlc)).collect()
+/// Hands out the events of a stream, from the first on to the first that is missing.
+fn read_stream(
+    reader: &mut Reader<Mount>,
+    log: &Opened,
+    number: u32,
+    entry: &FrontierEntry,
+    mut each: impl FnMut(&LogEvent<'_>),
+) -> ropeway_std::Result<()> {
+    let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { return Ok(()) };
+    reader.read(&log.index, &grant, number, 1, entry.have, |_, _, event| {
+        each(event);
+        Stop::No
+    })
 }

@@ -1,5 +1,6 @@
 //! A deterministic world for Ropeway: hubs, clinics, links, disks and crashes in virtual time, from
-//! one seed, in one thread. The same seed gives the same run, byte for byte.
+//! one seed, in one thread. The same seed gives the same run, byte for byte. Node and log are the real
+//! ones: the core, and the store of `ropeway-std` over a [`Disk`] in memory.
 //!
 //! [`run`] makes a whole deployment from [`Options`]; [`World`] is what scenarios are written
 //! against. Oracles look at every byte that a node sends and at every disk; the first check that
@@ -12,7 +13,6 @@ mod disk;
 mod fault;
 mod host;
 mod link;
-mod logs;
 mod mutant;
 mod options;
 mod oracle;
@@ -29,7 +29,7 @@ mod truth;
 mod world;
 
 pub use check::{Check, Failure};
-pub use disk::Disk;
+pub use disk::{Disk, Mount};
 pub use fault::{Fault, Faults};
 pub use host::{EPOCH_MS, Host, Stored};
 pub use mutant::Mutant;

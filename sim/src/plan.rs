@@ -23,6 +23,9 @@ impl World {
         if self.faults.has(Fault::SlowDisk) {
             self.sync_ms = [20, 400, 3_000][self.rng.below(3) as usize];
         }
+        if self.faults.has(Fault::Crash) && self.rng.one_in(2) {
+            self.hosts.iter_mut().for_each(|x| x.disk.leave_garbage(true));
+        }
         for fault in self.faults.iter() {
             for h in 0..self.hosts.len() {
                 match fault {
@@ -83,13 +86,19 @@ impl World {
             Fault::FullDisk => {
                 let host = &mut self.hosts[h];
                 host.was_full = true;
-                host.disk.segments_max = host.disk.segments().count();
+                host.disk.segments_max = host.disk.segments().len();
                 let ms = self.rng.between(1, 60_000);
                 self.at(ms * 1000, Due::Mend(fault, h));
                 true
             }
             Fault::FailedSync => {
-                self.hosts[h].fail_sync = true;
+                let host = &mut self.hosts[h];
+                match self.rng.below(4) {
+                    0 | 1 => host.fail_sync = true,
+                    2 => host.disk.fail_writes(1),
+                    _ => host.disk.make_read_only(true),
+                }
+                host.disk_failed = true;
                 let ms = self.rng.between(1, 60_000);
                 self.at(ms * 1000, Due::Crash(h));
                 true
@@ -139,7 +148,10 @@ impl World {
             Fault::Rot => host.disk.rot_somewhere(&mut self.rng),
             Fault::ReadError => host.disk.refuse_reads(&mut self.rng),
             Fault::Misdirect => host.disk.misdirect_next(&mut self.rng),
-            _ => host.disk.lie(),
+            _ => {
+                host.disk.lie(true);
+                true
+            }
         };
         host.damaged |= done;
         if done {
@@ -159,7 +171,7 @@ impl World {
         let again = self.rng.between(1, 20_000) * 1000;
         let Some(backup) = self.hosts[h].backup.clone().filter(|_| level) else {
             if self.hosts[h].backup.is_none() {
-                self.hosts[h].backup = Some(self.hosts[h].disk.durable_image());
+                self.hosts[h].backup = Some(self.hosts[h].disk.snapshot());
             }
             if !self.rng.is_over() {
                 self.at(again, Due::Strike(Fault::Restore, h));

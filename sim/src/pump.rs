@@ -1,7 +1,7 @@
 //! What a runtime does: serve one node until it has nothing more to say, in any order.
 
 use ropeway_core::event::Records;
-use ropeway_core::node::{Completion, Effect, Event, Flow, ReadFault, SessionId, Transmit, WriteFault};
+use ropeway_core::node::{Completion, Effect, Event, Flow, ReadFault, SessionId, Transmit};
 
 use crate::check::Check;
 use crate::fault::Fault;
@@ -85,11 +85,19 @@ impl World {
                 let runs = host.runs();
                 host.writing =
                     runs.iter().filter_map(|r| Some((host.node.as_ref()?.stream(r.stream)?.key, r.last_seq))).collect();
-                if !host.disk.write(at.segment, at.offset, &bytes) {
+                host.runs = runs;
+                if !host.disk.holds(at.segment, at.offset, bytes.len()) {
                     self.truth.fail(Check::LogOpens, format!("host {h} writes outside of segment {}", at.segment));
                 }
-                let (page, salt) = host.index.written(at.segment, at.offset, &bytes, &runs);
+                let Some((salt, page)) = host.frame_in(at.offset, &bytes) else {
+                    self.truth.fail(Check::LogOpens, format!("host {h} writes a frame without a header since it was started"));
+                    return false;
+                };
                 self.truth.sealed(salt, page);
+                let failed = host.store.as_mut().and_then(|s| s.append(at, &bytes));
+                if let (Some(failed), Some(node)) = (failed, &mut host.node) {
+                    node.complete(now, failed);
+                }
                 self.truth.note(format_args!("{us} write {h} group {group} {}:{page} {}", at.segment, bytes.len()));
             }
             Some(Effect::Sync { upto }) => {
@@ -112,12 +120,9 @@ impl World {
         if host.boot != boot || host.node.is_none() {
             return;
         }
-        if host.disk.has_room() {
-            host.disk.provision(segment, host.limits.segment_bytes);
-            self.tell(h, Completion::Provisioned { segment });
-        } else {
-            self.tell(h, Completion::WriteFailed { fault: WriteFault::Full, provisioning: true });
-        }
+        host.disk.measure_room();
+        let Some(done) = host.store.as_mut().map(|s| s.provision(segment)) else { return };
+        self.tell(h, done);
     }
 
     pub(crate) fn synced(&mut self, h: usize, boot: u32, upto: u64) {
@@ -127,9 +132,20 @@ impl World {
         }
         if std::mem::take(&mut host.fail_sync) {
             host.disk_failed = true;
-            return self.tell(h, Completion::WriteFailed { fault: WriteFault::Failed, provisioning: false });
+            host.disk.fail_sync(&mut self.rng);
         }
-        host.disk.sync(self.mutant == Mutant::SyncForgetsSector);
+        if self.mutant == Mutant::SyncForgetsSector {
+            host.disk.forget_sector();
+        }
+        let runs = std::mem::take(&mut host.runs);
+        let Some(mut done) = host.store.as_mut().map(|s| s.sync(upto, &runs)) else { return };
+        if self.mutant == Mutant::SyncRetried && !matches!(done, Completion::Durable { .. }) {
+            done = Completion::Durable { upto };
+        }
+        if !matches!(done, Completion::Durable { .. }) {
+            host.disk_failed = true;
+            return self.tell(h, done);
+        }
         for (key, seq) in std::mem::take(&mut host.writing) {
             host.synced.insert(key, seq.max(host.has_synced(&key)));
         }
@@ -328,22 +344,15 @@ impl World {
     pub(crate) fn answer(&mut self, h: usize, request: &ropeway_core::node::ReadRequest, buf: &mut [u8]) -> Transmit {
         let host = &mut self.hosts[h];
         let now = host.now(self.now_us);
-        let stream = (request.stream, request.grant.stream());
-        let range = (request.from_seq, request.upto_seq);
-        let mut read = host.index.read(&host.disk, host.key, stream, range, request.bytes);
-        if let (Ok((_, bytes)), Mutant::ReaderAltersPayload) = (&mut read, self.mutant)
-            && let Some(last) = bytes.last_mut()
-        {
+        let Some(store) = &mut host.store else { return Transmit::Idle };
+        let mut bytes = Vec::new();
+        let chain = store.read_records(request, &mut bytes).map_err(|e| ReadFault(e.code));
+        if let (Some(last), Mutant::ReaderAltersPayload) = (bytes.last_mut(), self.mutant) {
             *last ^= 1;
         }
         let Some(node) = &mut host.node else { return Transmit::Idle };
-        match &read {
-            Ok((prev_chain, bytes)) => {
-                let records = Records { first_seq: request.from_seq, prev_chain: *prev_chain, bytes };
-                node.complete_read(now, request, Ok(records), buf)
-            }
-            Err(code) => node.complete_read(now, request, Err(ReadFault(*code)), buf),
-        }
+        let records = chain.map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &bytes });
+        node.complete_read(now, request, records, buf)
     }
 
     /// Moves bytes into the link while it takes them.

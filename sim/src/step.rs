@@ -71,6 +71,7 @@ impl World {
             Due::Crash(h) => {
                 if self.hosts[h].node.is_some() {
                     self.crash(h);
+                    self.hosts[h].disk.heal();
                     let off = self.rng.between(1, 20_000) * 1000;
                     self.at(off, Due::Start(h));
                 }

@@ -1,6 +1,7 @@
 //! The log's files: segments are made, written, scanned and read here; what the bytes mean is the
 //! core's business (docs/LOG.md).
 
+mod files;
 mod index;
 mod reader;
 mod recover;
@@ -13,9 +14,10 @@ use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
+pub use files::{DirFiles, Files};
 pub use index::Index;
 pub use reader::{Reader, Stop};
-pub use recover::{Damage, Opened, recover};
+pub use recover::{Damage, Opened, recover, recover_files};
 pub use segment::Segments;
 
 use crate::dir::DataDir;
@@ -26,10 +28,10 @@ pub const KEY_ID: u32 = 1;
 
 /// The writing side of the log: does what the core's effects say.
 #[derive(Debug)]
-pub struct Store {
-    segments: Segments,
+pub struct Store<F = DirFiles> {
+    segments: Segments<F>,
     index: Index,
-    reader: Reader,
+    reader: Reader<F>,
     /// Segment and page of the group being written, and the page of its epoch header, if any.
     at: Option<(u64, u64, Option<u64>)>,
 }
@@ -40,8 +42,15 @@ impl Store {
     /// # Errors
     /// As [`DataDir::read_log_key`].
     pub fn new(dir: &DataDir, segments: Segments, index: Index) -> Result<Self> {
-        let reader = Reader::new(dir)?;
-        Ok(Self { segments, index, reader, at: None })
+        Ok(Self::over(segments, Reader::new(dir)?, index))
+    }
+}
+
+impl<F: Files> Store<F> {
+    /// A store over what was recovered from the same files that `segments` and `reader` see.
+    #[must_use]
+    pub fn over(segments: Segments<F>, reader: Reader<F>, index: Index) -> Self {
+        Self { segments, index, reader, at: None }
     }
 
     /// Does [`Effect::Provision`](ropeway_core::node::Effect::Provision).
@@ -76,7 +85,7 @@ impl Store {
     }
 
     /// The reading side, with the index it needs.
-    pub fn reader(&mut self) -> (&mut Reader, &Index) {
+    pub fn reader(&mut self) -> (&mut Reader<F>, &Index) {
         (&mut self.reader, &self.index)
     }
 }

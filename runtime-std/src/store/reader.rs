@@ -1,8 +1,5 @@
 //! Reading events back, by stream and sequence number.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::StreamKey;
@@ -11,10 +8,11 @@ use ropeway_core::log::{
 };
 use ropeway_core::policy::ReadGrant;
 
+use super::files::read_full;
 use super::index::{Entry, SPAN_PAGES};
-use super::{Index, keys, segment_path};
+use super::{DirFiles, Files, Index, keys};
 use crate::dir::DataDir;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 
 /// What the callback of [`Reader::read`] wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +43,9 @@ type Cursor = (StreamKey, u64, Chain, Spot);
 
 /// Reads events. Holds one frame at a time.
 #[derive(Debug)]
-pub struct Reader {
-    dir: DataDir,
-    keys: [(u32, DataKey); 1],
-    file: Option<(u64, File)>,
+pub struct Reader<F = DirFiles> {
+    files: F,
+    keys: Vec<(u32, DataKey)>,
     cipher: Option<(u64, u64, Cipher)>,
     buf: Vec<u8>,
     open: Option<Open>,
@@ -62,8 +59,15 @@ impl Reader {
     /// # Errors
     /// As [`DataDir::read_log_key`].
     pub fn new(dir: &DataDir) -> Result<Self> {
-        let keys = keys(dir)?;
-        Ok(Self { dir: dir.clone(), keys, file: None, cipher: None, buf: Vec::new(), open: None, cursor: None })
+        Ok(Self::over(DirFiles::new(dir), keys(dir)?.into()))
+    }
+}
+
+impl<F: Files> Reader<F> {
+    /// A reader of any [`Files`]. `keys`: the data keys with their numbers.
+    #[must_use]
+    pub fn over(files: F, keys: Vec<(u32, DataKey)>) -> Self {
+        Self { files, keys, cipher: None, buf: Vec::new(), open: None, cursor: None }
     }
 
     /// Calls `each` with the events `from_seq..=upto_seq` of the granted stream, in order, together
@@ -227,36 +231,20 @@ impl Reader {
     }
 
     fn use_header(&mut self, segment: u64, page: u64, got: usize) -> Result<()> {
-        let path = segment_path(&self.dir, segment);
-        let (header, _) =
-            Header::parse_repairing(&self.buf[..got]).map_err(|c| Error::at(c, &path, format!("page {page}")))?;
-        let key = self
-            .keys
-            .iter()
-            .find(|k| k.0 == header.start.key_id)
-            .ok_or_else(|| Error::at(Code::KeyMissing, &path, "data key"))?;
-        self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| Error::at(c, &path, "header"))?));
+        let about = |code, what: &str| Error::at(code, &self.files.describe(segment), what);
+        let (header, _) = Header::parse_repairing(&self.buf[..got]).map_err(|c| about(c, &format!("page {page}")))?;
+        let key = self.keys.iter().find(|k| k.0 == header.start.key_id);
+        let key = key.ok_or_else(|| about(Code::KeyMissing, "data key"))?;
+        self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| about(c, "header"))?));
         Ok(())
     }
 
     /// Reads up to `len` bytes from a page on into the buffer.
     fn load(&mut self, segment: u64, page: u64, len: usize) -> Result<usize> {
-        let path = segment_path(&self.dir, segment);
-        if self.file.as_ref().is_none_or(|f| f.0 != segment) {
-            self.file = Some((segment, File::open(&path).at("opening", &path)?));
-        }
-        let Some((_, file)) = &self.file else { return Ok(0) };
         if self.buf.len() < len {
             self.buf.resize(len, 0);
         }
-        let (mut done, offset) = (0, page * PAGE_BYTES as u64);
-        while done < len {
-            match file.read_at(&mut self.buf[done..len], offset + done as u64).at("reading", &path)? {
-                0 => break,
-                n => done += n,
-            }
-        }
-        Ok(done)
+        read_full(&mut self.files, segment, page * PAGE_BYTES as u64, &mut self.buf[..len], len)
     }
 }
 

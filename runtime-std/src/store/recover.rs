@@ -1,16 +1,14 @@
 //! Opening a log: every segment is scanned, in order, and nothing is written.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
-use ropeway_core::log::{Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
+use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
 use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 
-use super::{Index, keys, segment, segment_path};
+use super::files::read_full;
+use super::{DirFiles, Files, Index, keys};
 use crate::dir::DataDir;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,17 +54,36 @@ pub struct Opened {
 /// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
 /// all. Damage is no error here: it is listed.
 pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
+    recover_files(&mut DirFiles::new(dir), &keys(dir)?, name, streams, max_body)
+}
+
+/// As [`recover`], from any [`Files`]. `keys`: the data keys with their numbers.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_files<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    name: NodeName,
+    streams: usize,
+    max_body: usize,
+) -> Result<Opened> {
     let mut room = streams.max(16);
     loop {
-        match scan_all(dir, name, room, max_body) {
+        match scan_all(files, keys, name, room, max_body) {
             Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
             other => return other,
         }
     }
 }
 
-fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
-    let keys = keys(dir)?;
+fn scan_all<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    name: NodeName,
+    streams: usize,
+    max_body: usize,
+) -> Result<Opened> {
     let mut out = Opened {
         recovered: Recovered::new(name, StreamMemory::owned(streams)),
         index: Index::default(),
@@ -74,9 +91,9 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
         log_bytes: 0,
         groups: 0,
     };
-    let numbers = segment::list(dir)?;
+    let numbers = files.list()?;
     let mut tail = LogTail::default();
-    let mut input = Input::new(dir);
+    let mut input = Input::new(files);
     for (i, &number) in numbers.iter().enumerate() {
         let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
         for missing in expected..number {
@@ -85,13 +102,13 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
         }
         let len = input.open(number)?;
         out.log_bytes += len;
-        let mut scan = SegmentScan::new(&keys, number, len, max_body)?;
+        let mut scan = SegmentScan::new(keys, number, len, max_body)?;
         let end = loop {
             let Some(want) = scan.poll_want() else {
                 match scan.feed(&mut []) {
                     Step::End(end) => break end,
                     Step::Fault(code) => {
-                        return Err(Error::at(code, &segment_path(dir, number), "nothing was changed"));
+                        return Err(Error::at(code, &input.files.describe(number), "nothing was changed"));
                     }
                     _ => continue,
                 }
@@ -134,10 +151,10 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
                     out.damages.push(Damage { code, segment: number, from_page, to_page });
                 }
                 Step::End(end) => break end,
-                Step::Fault(code) => return Err(Error::at(code, &segment_path(dir, number), "nothing was changed")),
+                Step::Fault(code) => return Err(Error::at(code, &input.files.describe(number), "nothing was changed")),
             }
         };
-        let next = numbers.get(i + 1).map(|&n| (n, first_link(dir, n)));
+        let next = numbers.get(i + 1).map(|&n| (n, first_link(input.files, n)));
         let place = match next {
             None => Place::Last,
             Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
@@ -161,18 +178,18 @@ fn scan_all(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> R
 }
 
 /// What the first header of a segment links to, `None` if there is none to be read.
-fn first_link(dir: &DataDir, number: u64) -> Option<[u8; 16]> {
+fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
     let mut page = [0; PAGE_BYTES];
-    File::open(segment_path(dir, number)).ok()?.read_exact_at(&mut page, 0).ok()?;
-    Header::parse_repairing(&page).ok().map(|(h, _)| h.start.prev)
+    let got = read_full(files, number, 0, &mut page, PAGE_BYTES).ok()?;
+    Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev)
 }
 
 /// Reads a segment in large pieces and hands out small ones: the scanner decrypts in place, so
 /// each piece is a copy.
 #[derive(Debug)]
-struct Input<'d> {
-    dir: &'d DataDir,
-    file: Option<(u64, File)>,
+struct Input<'f, F> {
+    files: &'f mut F,
+    segment: u64,
     ahead: Vec<u8>,
     ahead_at: u64,
     piece: Vec<u8>,
@@ -181,40 +198,24 @@ struct Input<'d> {
 /// How much is read at once.
 const AHEAD_BYTES: usize = 128 << 10;
 
-impl<'d> Input<'d> {
-    fn new(dir: &'d DataDir) -> Self {
-        Self { dir, file: None, ahead: Vec::new(), ahead_at: 0, piece: Vec::new() }
+impl<'f, F: Files> Input<'f, F> {
+    fn new(files: &'f mut F) -> Self {
+        Self { files, segment: 0, ahead: Vec::new(), ahead_at: 0, piece: Vec::new() }
     }
 
-    fn open(&mut self, number: u64) -> Result<u64> {
-        let path = segment_path(self.dir, number);
-        let file = File::open(&path).at("opening", &path)?;
-        let len = file.metadata().at("reading", &path)?.len();
-        self.file = Some((number, file));
+    fn open(&mut self, segment: u64) -> Result<u64> {
+        self.segment = segment;
         self.ahead.clear();
-        Ok(len)
+        self.files.len(segment)
     }
 
     fn read(&mut self, offset: u64, len: usize) -> Result<&mut [u8]> {
         let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
         if !inside {
-            let Some((number, file)) = &self.file else { return Err(Code::Io.into()) };
-            let path = segment_path(self.dir, *number);
             self.ahead.resize(len.max(AHEAD_BYTES), 0);
-            let mut done = 0;
-            while done < self.ahead.len() {
-                match file.read_at(&mut self.ahead[done..], offset + done as u64).at("reading", &path) {
-                    Ok(0) => break,
-                    Ok(n) => done += n,
-                    // The pages that were wanted are there; what lies ahead is another read's worry.
-                    Err(_) if done >= len => break,
-                    Err(e) => {
-                        self.ahead.clear();
-                        return Err(e);
-                    }
-                }
-            }
-            self.ahead.truncate(done);
+            let read = read_full(self.files, self.segment, offset, &mut self.ahead, len);
+            self.ahead.truncate(*read.as_ref().unwrap_or(&0));
+            read?;
             self.ahead_at = offset;
         }
         let at = (offset - self.ahead_at) as usize;

@@ -1,0 +1,244 @@
+//! What lies under the store: numbered files of fixed size. On a computer they are files in the
+//! data directory; a simulator lends a disk of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use ropeway_core::code::Code;
+use ropeway_core::log::SegmentName;
+
+use super::segment_path;
+use crate::dir::DataDir;
+use crate::error::{Error, IoContext, Result};
+
+/// Segment files, by number. Offsets and lengths are in bytes.
+///
+/// The reading and the writing side of a store have one of these each; both see the same files.
+///
+/// # Errors
+/// Every call: [`Code::Io`], or [`Code::DiskFull`] and [`Code::ReadOnly`] where that is the cause.
+pub trait Files {
+    /// The numbers of the segments, ascending.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn list(&mut self) -> Result<Vec<u64>>;
+
+    /// Size of a segment.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn len(&mut self, segment: u64) -> Result<u64>;
+
+    /// Reads at least one byte and at most `buf.len()`; 0 at the end of the segment only. Fewer than
+    /// asked for where something behind them cannot be read: asking for that is the error.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn read_at(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<usize>;
+
+    /// Makes a segment of `bytes` zeros, durably: a crash leaves all of it or nothing.
+    ///
+    /// # Errors
+    /// See [`Files`]; [`Code::Storage`] if it exists.
+    fn provision(&mut self, segment: u64, bytes: u64) -> Result<()>;
+
+    /// Writes all of `bytes`, not durably yet.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn write_at(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Waits until everything written to the segment that was written to last is on stable storage.
+    ///
+    /// # Errors
+    /// See [`Files`]. What was written may be lost then, and the next call may succeed all the same.
+    fn sync(&mut self, segment: u64) -> Result<()>;
+
+    /// What messages call the segment.
+    fn describe(&self, segment: u64) -> PathBuf;
+}
+
+/// Reads until `buf` is full or the segment ends. Once `need` bytes are there, an error behind them
+/// is another read's worry.
+pub(super) fn read_full<F: Files>(
+    files: &mut F,
+    segment: u64,
+    offset: u64,
+    buf: &mut [u8],
+    need: usize,
+) -> Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match files.read_at(segment, offset + done as u64, &mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(_) if done >= need => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// The files in the `log` folder of a data directory. Keeps the one that was read last open, and the
+/// one that was written last.
+#[derive(Debug)]
+pub struct DirFiles {
+    dir: DataDir,
+    reading: Option<(u64, File)>,
+    writing: Option<(u64, File)>,
+}
+
+impl DirFiles {
+    /// The segments of `dir`. Opens nothing yet.
+    #[must_use]
+    pub fn new(dir: &DataDir) -> Self {
+        Self { dir: dir.clone(), reading: None, writing: None }
+    }
+
+    fn reading(&mut self, segment: u64) -> Result<&File> {
+        let path = segment_path(&self.dir, segment);
+        kept(&mut self.reading, segment, || File::open(&path).at("opening", &path))
+    }
+}
+
+impl Files for DirFiles {
+    /// Files of other names are left alone.
+    fn list(&mut self) -> Result<Vec<u64>> {
+        let path = self.dir.log();
+        let entries = match std::fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.at("listing", &path)?,
+        };
+        let mut numbers = Vec::new();
+        for entry in entries {
+            let name = entry.at("listing", &path)?.file_name();
+            if let Some(SegmentName(n)) = name.to_str().and_then(|n| n.parse().ok()) {
+                numbers.push(n);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn len(&mut self, segment: u64) -> Result<u64> {
+        let metadata = self.reading(segment)?.metadata();
+        Ok(metadata.at("reading", &self.describe(segment))?.len())
+    }
+
+    fn read_at(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let read = self.reading(segment)?.read_at(buf, offset);
+        read.at("reading", &self.describe(segment))
+    }
+
+    /// Under another name until it is complete and synced, so that a crash leaves no half-filled
+    /// segment.
+    fn provision(&mut self, segment: u64, bytes: u64) -> Result<()> {
+        let (path, dir) = (segment_path(&self.dir, segment), self.dir.log());
+        if path.exists() {
+            return Err(Error::at(Code::Storage, &path, "the next segment's file exists already"));
+        }
+        let fresh = dir.join("next.tmp");
+        let filled = fill(&fresh, bytes);
+        if filled.is_err() {
+            // Half a file would keep the space that is missing.
+            let _ = std::fs::remove_file(&fresh);
+        }
+        filled?;
+        std::fs::rename(&fresh, &path).at("renaming", &fresh)?;
+        File::open(&dir).and_then(|d| d.sync_all()).at("syncing", &dir)
+    }
+
+    fn write_at(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let path = segment_path(&self.dir, segment);
+        let open = || OpenOptions::new().write(true).open(&path).at("opening", &path);
+        let file = kept(&mut self.writing, segment, open)?;
+        file.write_all_at(bytes, offset).at("writing", &path)
+    }
+
+    /// Through the very file that was written to: another one might not hear of a lost page.
+    fn sync(&mut self, segment: u64) -> Result<()> {
+        let path = segment_path(&self.dir, segment);
+        let Some((_, file)) = self.writing.as_ref().filter(|w| w.0 == segment) else {
+            return Err(Error::at(Code::Storage, &path, "nothing was written"));
+        };
+        file.sync_data().at("syncing", &path)
+    }
+
+    fn describe(&self, segment: u64) -> PathBuf {
+        segment_path(&self.dir, segment)
+    }
+}
+
+/// The file that is kept open, if it is this one; otherwise it is opened and kept.
+fn kept(slot: &mut Option<(u64, File)>, segment: u64, open: impl FnOnce() -> Result<File>) -> Result<&File> {
+    if slot.as_ref().is_none_or(|f| f.0 != segment) {
+        *slot = Some((segment, open()?));
+    }
+    slot.as_ref().map(|f| &f.1).ok_or_else(|| Code::Io.into())
+}
+
+fn fill(path: &Path, len: u64) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path).at("making", path)?;
+    let zeros = [0u8; 64 << 10];
+    let mut left = len;
+    while left > 0 {
+        let n = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..n as usize]).at("filling", path)?;
+        left -= n;
+    }
+    file.sync_all().at("syncing", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One segment of 10 bytes, read three at a time; the byte at `bad` cannot be read.
+    struct Small {
+        bad: u64,
+    }
+
+    impl Files for Small {
+        fn list(&mut self) -> Result<Vec<u64>> {
+            Ok(vec![1])
+        }
+        fn len(&mut self, _: u64) -> Result<u64> {
+            Ok(10)
+        }
+        fn read_at(&mut self, _: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+            if offset == self.bad {
+                return Err(Code::Io.into());
+            }
+            let end = if offset < self.bad { self.bad.min(10) } else { 10 };
+            let n = (end - offset).min(3).min(buf.len() as u64) as usize;
+            buf[..n].fill(7);
+            Ok(n)
+        }
+        fn provision(&mut self, _: u64, _: u64) -> Result<()> {
+            Err(Code::ReadOnly.into())
+        }
+        fn write_at(&mut self, _: u64, _: u64, _: &[u8]) -> Result<()> {
+            Err(Code::ReadOnly.into())
+        }
+        fn sync(&mut self, _: u64) -> Result<()> {
+            Err(Code::Io.into())
+        }
+        fn describe(&self, _: u64) -> PathBuf {
+            PathBuf::new()
+        }
+    }
+
+    #[test]
+    fn a_read_ahead_ends_before_what_cannot_be_read() {
+        let mut buf = [0; 12];
+        let read = |bad, need, buf: &mut [u8]| read_full(&mut Small { bad }, 1, 0, buf, need).map_err(|e| e.code);
+        assert_eq!(read(99, 12, &mut buf), Ok(10));
+        assert_eq!(read(8, 4, &mut buf), Ok(8));
+        assert_eq!(read(8, 8, &mut buf), Ok(8));
+        assert_eq!(read(8, 9, &mut buf), Err(Code::Io));
+        assert_eq!(read(0, 1, &mut buf), Err(Code::Io));
+    }
+}

@@ -1,0 +1,240 @@
+//! The bytes of a simulated disk, cached and durable, and what goes wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::ops::Range;
+
+use ropeway_core::log::PAGE_BYTES;
+
+use crate::rng::Rng;
+
+/// What an I/O error is called that has no better name.
+const EIO: ErrorKind = ErrorKind::Other;
+
+#[derive(Clone, Debug)]
+pub(super) struct Platter {
+    pub(super) segments: BTreeMap<u64, Segment>,
+    pub(super) segments_max: usize,
+    pub(super) faults: Faults,
+    pub(super) sector_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    /// What programs see.
+    pub(super) cached: Vec<u8>,
+    /// What outlasts a crash.
+    durable: Vec<u8>,
+    /// Sectors that were written and not synced.
+    dirty: BTreeSet<usize>,
+    /// Sectors that count as clean although they are not: a failed sync has given them up.
+    dropped: BTreeSet<usize>,
+    /// A sync has lied since the last honest one.
+    lied: bool,
+}
+
+/// What is to go wrong. Everything is off at first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) garbage: bool,
+    pub(super) lying: bool,
+    pub(super) read_only: bool,
+    pub(super) forgets_sector: bool,
+    pub(super) failing_writes: u32,
+    /// Which sectors are dropped: those whose number, modulo 256, is the number of a bit that is set.
+    pub(super) failing_sync: Option<[u8; 32]>,
+    pub(super) misdirected: Option<(u64, u64)>,
+    bad_reads: Vec<BadRead>,
+}
+
+#[derive(Clone, Debug)]
+struct BadRead {
+    segment: u64,
+    bytes: Range<usize>,
+    /// How often still; `None` is for good.
+    times: Option<u32>,
+}
+
+/// The bytes of a page.
+pub(super) fn page_range(page: u64) -> Range<usize> {
+    let at = page as usize * PAGE_BYTES;
+    at..at + PAGE_BYTES
+}
+
+impl Platter {
+    pub(super) fn new(sector_bytes: usize) -> Self {
+        Self { segments: BTreeMap::new(), segments_max: usize::MAX, faults: Faults::default(), sector_bytes }
+    }
+
+    pub(super) fn durable_copy(&self) -> Self {
+        let sound = |s: &Segment| Segment::clean(s.durable.clone());
+        let segments = self.segments.iter().map(|(n, s)| (*n, sound(s))).collect();
+        Self { segments, ..Self::new(self.sector_bytes) }
+    }
+
+    pub(super) fn provision(&mut self, segment: u64, bytes: usize) -> Result<(), ErrorKind> {
+        if self.faults.read_only {
+            return Err(ErrorKind::ReadOnlyFilesystem);
+        }
+        if self.segments.len() >= self.segments_max {
+            return Err(ErrorKind::StorageFull);
+        }
+        self.segments.insert(segment, Segment::clean(vec![0; bytes]));
+        Ok(())
+    }
+
+    pub(super) fn write_at(&mut self, segment: u64, offset: usize, bytes: &[u8]) -> Result<(), ErrorKind> {
+        if self.faults.read_only {
+            return Err(ErrorKind::ReadOnlyFilesystem);
+        }
+        if self.faults.failing_writes > 0 {
+            self.faults.failing_writes -= 1;
+            return Err(EIO);
+        }
+        let s = self.segments.get_mut(&segment).ok_or(ErrorKind::NotFound)?;
+        let place = s.cached.get_mut(offset..offset + bytes.len()).ok_or(ErrorKind::InvalidInput)?;
+        if let Some((segment, page)) = self.faults.misdirected.take() {
+            let range = page_range(page).start..page_range(page).start + bytes.len();
+            self.alter(segment, range, |there| there.copy_from_slice(&bytes[..there.len()]));
+            return Ok(());
+        }
+        place.copy_from_slice(bytes);
+        for i in offset / self.sector_bytes..(offset + bytes.len()).div_ceil(self.sector_bytes) {
+            s.dirty.insert(i);
+            s.dropped.remove(&i);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self, segment: u64) -> Result<(), ErrorKind> {
+        let s = self.segments.get_mut(&segment).ok_or(ErrorKind::NotFound)?;
+        if let Some(drop) = self.faults.failing_sync.take() {
+            for i in std::mem::take(&mut s.dirty) {
+                if drop[i / 8 % drop.len()] >> (i % 8) & 1 == 1 {
+                    s.dropped.insert(i);
+                } else {
+                    s.keep(i * self.sector_bytes, self.sector_bytes);
+                }
+            }
+            return Err(EIO);
+        }
+        if self.faults.lying {
+            s.lied |= !s.dirty.is_empty();
+            return Ok(());
+        }
+        if std::mem::take(&mut self.faults.forgets_sector)
+            && let Some(i) = s.dirty.pop_first()
+        {
+            s.dropped.insert(i);
+        }
+        s.lied = false;
+        for i in std::mem::take(&mut s.dirty) {
+            s.keep(i * self.sector_bytes, self.sector_bytes);
+        }
+        Ok(())
+    }
+
+    pub(super) fn crash(&mut self, rng: &mut Rng) {
+        let (sector, outcomes) = (self.sector_bytes, if self.faults.garbage { 4 } else { 3 });
+        for s in self.segments.values_mut() {
+            let lied = std::mem::take(&mut s.lied);
+            for i in std::mem::take(&mut s.dirty) {
+                let at = i * sector;
+                match if lied { 0 } else { rng.below(outcomes) } {
+                    0 => {}
+                    1 => s.keep(at, sector),
+                    2 => s.keep(at, rng.below(sector as u64) as usize),
+                    _ => fill_randomly(s.durable_mut(at, sector), rng.seed()),
+                }
+                s.forget(at, sector);
+            }
+            for i in std::mem::take(&mut s.dropped) {
+                s.forget(i * sector, sector);
+            }
+        }
+    }
+
+    /// As a program reads: up to what cannot be read.
+    pub(super) fn read_at(&mut self, segment: u64, offset: usize, buf: &mut [u8]) -> Result<usize, ErrorKind> {
+        let s = self.segments.get(&segment).ok_or(ErrorKind::NotFound)?;
+        let at = offset.min(s.cached.len());
+        let mut end = (at + buf.len()).min(s.cached.len());
+        for bad in self.faults.bad_reads.iter_mut().filter(|b| b.segment == segment && b.times != Some(0)) {
+            if bad.bytes.contains(&at) && at < end {
+                bad.times = bad.times.map(|n| n - 1);
+                return Err(EIO);
+            }
+            if bad.bytes.start >= at {
+                end = end.min(bad.bytes.start);
+            }
+        }
+        buf[..end - at].copy_from_slice(&s.cached[at..end]);
+        Ok(end - at)
+    }
+
+    pub(super) fn fail_reads(&mut self, segment: u64, sectors: Range<u64>, times: Option<u32>) {
+        let at = |sector: u64| sector as usize * self.sector_bytes;
+        let bytes = at(sectors.start)..at(sectors.end);
+        self.faults.bad_reads.push(BadRead { segment, bytes, times });
+    }
+
+    /// Pages that hold something durable.
+    pub(super) fn used_pages(&self) -> Vec<(u64, u64)> {
+        let pages = |(n, s): (&u64, &Segment)| {
+            let used = s.durable.chunks(PAGE_BYTES).enumerate().filter(|(_, page)| page.iter().any(|b| *b != 0));
+            used.map(|(i, _)| (*n, i as u64)).collect::<Vec<_>>()
+        };
+        self.segments.iter().flat_map(pages).collect()
+    }
+
+    /// Ends what goes wrong with calls; what is on the disk stays as it is.
+    pub(super) fn heal(&mut self) {
+        self.faults = Faults { garbage: self.faults.garbage, failing_sync: None, ..Faults::default() };
+    }
+
+    /// Changes bytes behind everybody's back, cached and durable, as far as the segment goes.
+    pub(super) fn alter(&mut self, segment: u64, bytes: Range<usize>, change: impl Fn(&mut [u8])) {
+        let Some(s) = self.segments.get_mut(&segment) else { return };
+        let end = bytes.end.min(s.cached.len());
+        if bytes.start < end {
+            change(&mut s.cached[bytes.start..end]);
+            change(&mut s.durable[bytes.start..end]);
+        }
+    }
+}
+
+impl Segment {
+    fn clean(bytes: Vec<u8>) -> Self {
+        let (dirty, dropped) = (BTreeSet::new(), BTreeSet::new());
+        Self { cached: bytes.clone(), durable: bytes, dirty, dropped, lied: false }
+    }
+
+    /// The last sector may be cut short by the segment's end.
+    fn durable_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        let end = (at + len).min(self.durable.len());
+        &mut self.durable[at..end]
+    }
+
+    /// Makes cached bytes durable.
+    fn keep(&mut self, at: usize, len: usize) {
+        let end = (at + len).min(self.cached.len());
+        self.durable[at..end].copy_from_slice(&self.cached[at..end]);
+    }
+
+    /// Drops cached bytes.
+    fn forget(&mut self, at: usize, len: usize) {
+        let end = (at + len).min(self.cached.len());
+        self.cached[at..end].copy_from_slice(&self.durable[at..end]);
+    }
+}
+
+/// Fills a sector from one draw (splitmix64), since chance may be scarce.
+fn fill_randomly(bytes: &mut [u8], seed: [u8; 32]) {
+    let mut state = seed.chunks(8).fold(0u64, |s, c| c.iter().fold(s, |s, b| s.rotate_left(8) ^ u64::from(*b)));
+    for part in bytes.chunks_mut(8) {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        part.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..part.len()]);
+    }
+}
