@@ -128,8 +128,10 @@ impl Node<'_> {
     pub(super) fn recycle(&mut self, i: u32) {
         let s = self.s(i);
         if s.state == State::Closing && s.told && s.released {
-            *s = Session::new(s.generation.wrapping_add(1));
+            // Out of the queue first: a slot that is wiped in it takes those behind it along.
             self.ready.remove(&mut self.sessions, i, |s| &mut s.0.ready);
+            let s = self.s(i);
+            *s = Session::new(s.generation.wrapping_add(1));
         }
     }
 
