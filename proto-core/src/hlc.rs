@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use crate::planted::{Bug, has, mark};
+
 /// A stamp: 48 bits of milliseconds since 1970, 16 bits of counter. Orders like its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -51,6 +53,12 @@ impl Hlc {
     /// At the very end of the range it stays.
     #[must_use]
     pub fn next(self) -> Self {
+        if self.counter() == u16::MAX {
+            mark!("hlc.counter_carried");
+            if has(Bug::CounterWraps) {
+                return Hlc(self.ms() << 16);
+            }
+        }
         Self::from_u64(self.0 + 1).unwrap_or(self)
     }
 }
@@ -99,7 +107,10 @@ impl Clock {
     /// clock that boots in 1970 or steps back is carried by the counter.
     pub fn tick(&mut self, wall_ms: u64) -> Hlc {
         let physical = Hlc::new(wall_ms - wall_ms % self.tick_ms, 0);
-        self.last = if physical > self.last { physical } else { self.last.next() };
+        if wall_ms < self.last.ms() {
+            mark!("hlc.wall_behind");
+        }
+        self.last = if physical > self.last || has(Bug::StampRepeats) { physical } else { self.last.next() };
         self.last
     }
 
@@ -107,7 +118,8 @@ impl Clock {
     pub fn observe(&mut self, remote: Hlc, wall_ms: u64) -> Observed {
         // A wall clock behind our own last stamp (1970) must not turn honest peers into liars.
         let trusted = wall_ms.max(self.last.ms());
-        if remote.ms() > trusted.saturating_add(self.bound_ms) {
+        if remote.ms() > trusted.saturating_add(self.bound_ms) && !has(Bug::RemoteStampUnbounded) {
+            mark!("hlc.future_stamp");
             return Observed::Future;
         }
         self.last = self.last.max(remote);

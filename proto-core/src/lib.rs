@@ -40,7 +40,7 @@
 #![forbid(unsafe_code)]
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "planted"))]
 extern crate std;
 
 mod arena;
@@ -57,6 +57,10 @@ pub mod log;
 pub mod medium;
 pub mod mem;
 pub mod node;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 pub mod policy;
 pub mod recovery;
 mod session;

@@ -7,6 +7,7 @@ use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName};
 use crate::log::{Record, records};
 use crate::mem::Lent;
+use crate::planted::{Bug, has, mark};
 use crate::streams::{FrontierEntry, Mark, Position, StreamSlot, StreamTable};
 
 /// A run of events in the log, as the index of a log reader wants to know it.
@@ -120,6 +121,9 @@ impl<'m> Recovered<'m> {
                     let s = self.streams.at_mut(i).ok_or(Code::Corrupt)?;
                     let (mut at, mut hlc) = (first, Hlc::ZERO);
                     for e in run.events() {
+                        if has(Bug::RecoveryForgetsLastEvent) && run.count > 1 && at.seq + 1 == run.last_seq() {
+                            break;
+                        }
                         at = Position { seq: at.seq + 1, chain: at.chain.then(&e) };
                         hlc = e.hlc;
                         if e.flags & crate::event::flags::FUTURE == 0 || s.key.node == own {
@@ -154,6 +158,7 @@ impl<'m> Recovered<'m> {
     /// follows may have lost their end: their next numbers may have been given out before, so the
     /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2).
     pub fn damaged(&mut self) {
+        mark!("recovery.damaged");
         for slot in &mut *self.streams.slots {
             if let Some(s) = slot.stream.as_mut().filter(|s| s.own) {
                 s.end_at_risk = true;
@@ -221,6 +226,10 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
     if before.seq > top.seq {
         // What stood between was damaged. Several gaps count as one: what lies between them comes
         // again with the repair, and is the same.
+        mark!("recovery.gap");
+        if s.now.gap_end.is_some() {
+            mark!("recovery.gaps_merged");
+        }
         s.now.gap_end = Some(before);
         s.now.top = last;
         s.last_hlc = hlc;
@@ -229,9 +238,12 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
     // A repair: it continues below the gap.
     if let Some(gap) = s.now.gap_end
         && before.seq == s.now.have.seq
+        && !has(Bug::RecoveryForgetsRepair)
     {
+        mark!("recovery.repair");
         s.now.have = last;
         if last.seq >= gap.seq {
+            mark!("recovery.gap_closed");
             s.now = Mark::whole(s.now.top);
         }
     }

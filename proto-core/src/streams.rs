@@ -9,6 +9,7 @@ use crate::fifo::{Hook, NONE};
 use crate::hlc::Hlc;
 use crate::id::{NodeName, StreamKey};
 use crate::mem::Lent;
+use crate::planted::{Bug, has, mark};
 
 /// A place in a stream: everything up to `seq`, whose chain hash is `chain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// The last seq that can be read without a break from `from` on, durable only.
     pub(crate) fn readable_upto(&self, from: u64) -> u64 {
-        let d = &self.durable;
+        let d = if has(Bug::SendBeforeDurable) { &self.sealed } else { &self.durable };
         if from <= d.have.seq {
             return d.have.seq;
         }
@@ -94,6 +95,11 @@ impl Stream {
             Some(g) if from <= g.seq => 0,
             _ => d.top.seq,
         }
+    }
+
+    /// How far its writer may be told that it is here for good.
+    pub(crate) fn ackable(&self) -> u64 {
+        if has(Bug::AckBeforeDurable) { self.now.have.seq } else { self.durable.have.seq }
     }
 
     /// Moves `now` forward over an event that was just put into a group.
@@ -104,12 +110,14 @@ impl Stream {
                 self.last_hlc = hlc;
             }
             Some(_) if to.seq == self.now.top.seq + 1 => {
+                mark!("stream.grew_beyond_gap");
                 self.now.top = to;
                 self.last_hlc = hlc;
             }
             Some(gap) => {
                 self.now.have = to;
-                if to.seq == gap.seq {
+                if to.seq == gap.seq && !has(Bug::GapClosedShort) {
+                    mark!("stream.gap_closed");
                     self.now = Mark::whole(self.now.top);
                 }
             }
@@ -223,6 +231,7 @@ impl<'m> StreamTable<'m> {
         if s.own || s.now.top.seq > 0 || s.links != NONE {
             return;
         }
+        mark!("stream.forgotten");
         let (bucket, next) = (self.bucket(&s.key.node), s.next_in_bucket);
         let mut at = self.buckets[bucket];
         if at == i {

@@ -10,6 +10,7 @@ use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::{DataKey, Header, MAX_BODY_BYTES, PAGE_BYTES};
 use ropeway_core::node::{Ending, Event, Memory, Node, SessionId, Setup};
+use ropeway_core::planted::spared;
 use ropeway_core::policy::{PeerIdentity, Policy, Principal, Role, authorize};
 use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
@@ -301,6 +302,10 @@ impl Host {
 
     /// Reads the whole durable log again and holds it against the truth; the number of events.
     pub(crate) fn verify(&self, truth: &mut Truth) -> u64 {
+        spared(|| self.verify_soundly(truth))
+    }
+
+    fn verify_soundly(&self, truth: &mut Truth) -> u64 {
         let who = self.config.name;
         let log = match self.open_log() {
             Ok(log) => log,

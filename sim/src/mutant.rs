@@ -1,5 +1,9 @@
-//! Bugs planted in the simulator's own wiring: the mistakes that a runtime can make. If the oracles
-//! let one pass, they are blind.
+//! Planted bugs: the core's own ([`Bug`]) and mistakes that a runtime can make, in the simulator's
+//! wiring. If the oracles let one pass, they are blind.
+
+use std::fmt;
+
+use ropeway_core::planted::{Bug, plant};
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
@@ -7,6 +11,8 @@ pub enum Mutant {
     /// None.
     #[default]
     None,
+    /// A mistake in the core.
+    Core(Bug),
     /// The disk says "durable" before it has synced.
     DurableWithoutSync,
     /// A sync forgets a sector.
@@ -31,19 +37,93 @@ pub enum Mutant {
     StartsEmpty,
 }
 
+/// Name and description of the mistakes in the wiring.
+const WIRING: [(Mutant, &str, &str); 11] = [
+    (Mutant::DurableWithoutSync, "durable_without_sync", "The runtime says that a group is durable before the sync."),
+    (Mutant::SyncForgetsSector, "sync_forgets_sector", "A sync leaves a sector out."),
+    (Mutant::ReaderAltersPayload, "reader_alters_payload", "The log reader changes the last byte that it reads."),
+    (Mutant::PolicyIgnored, "policy_ignored", "The hub runs under `all` where `own` is demanded."),
+    (Mutant::SeedRepeats, "seed_repeats", "Every start of every node gets the same random seed."),
+    (Mutant::PieceLost, "piece_lost", "A piece of the byte stream is lost and the rest goes on."),
+    (Mutant::PieceTwice, "piece_twice", "A piece of the byte stream comes twice."),
+    (Mutant::ResumeForgotten, "resume_forgotten", "The runtime forgets that a paused session may go on."),
+    (Mutant::ProvisionedEarly, "provisioned_early", "The runtime says that a segment is there before it is."),
+    (Mutant::SyncRetried, "sync_retried", "The runtime takes a failed sync for a good one."),
+    (Mutant::StartsEmpty, "starts_empty", "A node that lost power starts from an empty disk."),
+];
+
 impl Mutant {
-    /// All that are none.
-    pub const WIRING: [Mutant; 11] = [
-        Mutant::DurableWithoutSync,
-        Mutant::SyncForgetsSector,
-        Mutant::ReaderAltersPayload,
-        Mutant::PolicyIgnored,
-        Mutant::SeedRepeats,
-        Mutant::PieceLost,
-        Mutant::PieceTwice,
-        Mutant::ResumeForgotten,
-        Mutant::ProvisionedEarly,
-        Mutant::SyncRetried,
-        Mutant::StartsEmpty,
-    ];
+    /// All of them, the core's first.
+    pub fn all() -> impl Iterator<Item = Mutant> {
+        Bug::ALL.iter().map(|b| Mutant::Core(*b)).chain(WIRING.iter().map(|w| w.0))
+    }
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mutant::None => "none",
+            Mutant::Core(bug) => bug.name(),
+            _ => WIRING.iter().find(|w| w.0 == self).map_or("", |w| w.1),
+        }
+    }
+
+    /// What goes wrong, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Mutant::None => "Nothing is wrong.",
+            Mutant::Core(bug) => bug.about(),
+            _ => WIRING.iter().find(|w| w.0 == self).map_or("", |w| w.2),
+        }
+    }
+
+    /// The mutant of this name.
+    ///
+    /// # Errors
+    /// A sentence that says where the names are listed.
+    pub fn by_name(name: &str) -> Result<Self, String> {
+        let all = [Mutant::None].into_iter().chain(Self::all());
+        all.into_iter()
+            .find(|m| m.name() == name)
+            .ok_or_else(|| format!("{name}: no such mutant; `mutants` lists them"))
+    }
+
+    /// Plants the bug in this thread for as long as the guard lives.
+    #[must_use]
+    pub(crate) fn planted(self) -> Planted {
+        if let Mutant::Core(bug) = self {
+            plant(Some(bug));
+        }
+        Planted
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Takes the bug away again.
+#[derive(Debug)]
+pub(crate) struct Planted;
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        plant(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mutant_is_found_by_its_name_and_says_what_is_wrong() {
+        for m in Mutant::all() {
+            assert_eq!(Mutant::by_name(m.name()), Ok(m));
+            assert!(m.about().ends_with('.'), "{m}");
+        }
+    }
 }

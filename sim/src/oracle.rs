@@ -3,6 +3,7 @@
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
 use ropeway_core::node::{Ending, SessionId};
+use ropeway_core::planted::spared;
 use ropeway_core::policy::{Policy, Role};
 
 use crate::check::Check;
@@ -25,7 +26,7 @@ impl World {
         if own_only {
             self.check_names(bytes, b.as_str());
         }
-        for said in self.conns[c].ends[e].tap.hear(bytes, &a, &b) {
+        for said in spared(|| self.conns[c].ends[e].tap.hear(bytes, &a, &b)) {
             let told = |key: &StreamKey, seq: u64, what: &str| {
                 let have = self.hosts[from].contiguous(key);
                 (seq > have).then(|| (Check::WireDurable, format!("{a} {what} {key} up to {seq}, synced is {have}")))

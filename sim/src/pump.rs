@@ -90,7 +90,10 @@ impl World {
                     self.truth.fail(Check::LogOpens, format!("host {h} writes outside of segment {}", at.segment));
                 }
                 let Some((salt, page)) = host.frame_in(at.offset, &bytes) else {
-                    self.truth.fail(Check::LogOpens, format!("host {h} writes a frame without a header since it was started"));
+                    self.truth.fail(
+                        Check::LogOpens,
+                        format!("host {h} writes a frame without a header since it was started"),
+                    );
                     return false;
                 };
                 self.truth.sealed(salt, page);

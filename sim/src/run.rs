@@ -7,7 +7,6 @@ use ropeway_core::policy::{Policy, Role};
 use crate::check::Check;
 use crate::fault::Fault;
 use crate::host::HOSTILE;
-use crate::mutant::Mutant;
 use crate::options::Options;
 use crate::report::Report;
 use crate::rng::Rng;
@@ -33,7 +32,7 @@ pub fn run_traced(options: &Options) -> Report {
 /// As [`run`], from a given tape. `keep_tail` keeps the last lines of the trace.
 #[must_use]
 pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
-    let _planted = options.mutant.plant();
+    let _planted = options.mutant.planted();
     let mut w = World::of_tape(tape);
     w.mutant = options.mutant;
     w.truth.blind = options.blind;
@@ -303,13 +302,3 @@ fn compare_all(w: &mut World) -> u64 {
     }
     counts[0]
 }
-
-impl Mutant {
-    /// Plants the bug for as long as the guard lives.
-    fn plant(self) -> Planted {
-        Planted
-    }
-}
-
-/// See [`Mutant::plant`].
-struct Planted;

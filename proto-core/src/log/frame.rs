@@ -9,6 +9,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Nonce, Tag};
 use super::header::CRC;
 use super::{DataKey, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES};
 use crate::code::Code;
+use crate::planted::{Bug, has, mark};
 
 const LEN_BITS: u32 = 24;
 const TYPE_BITS: u32 = 5;
@@ -174,7 +175,12 @@ impl Cipher {
         let word = ((frame_type as u32) << LEN_BITS | body_len as u32).to_le_bytes();
         let (head, rest) = frame.split_at_mut(FRAME_HEAD_BYTES);
         let (body, rest) = rest.split_at_mut(body_len);
-        let tag = self.aead.encrypt_in_place_detached(&nonce(page), &word, body).map_err(|_| Code::TooLarge)?;
+        let sealed = if has(Bug::PlaintextOnDisk) {
+            self.aead.encrypt_in_place_detached(&nonce(page), body, &mut [])
+        } else {
+            self.aead.encrypt_in_place_detached(&nonce(page), &word, body)
+        };
+        let tag = sealed.map_err(|_| Code::TooLarge)?;
         rest[..FRAME_TAG_BYTES].copy_from_slice(&tag);
         rest[FRAME_TAG_BYTES..].fill(0);
         head[..4].copy_from_slice(&word);
@@ -205,15 +211,32 @@ impl Cipher {
         let crc_good = self.crc(page, word, body, tag).to_le_bytes() == head[4..];
         let tag = *Tag::from_slice(tag);
         // The tag is checked before a byte is decrypted, so a refusal leaves the buffer alone.
-        match self.aead.decrypt_in_place_detached(&nonce(page), &word, body, &tag) {
-            Ok(()) => Ok(Opened {
-                frame_type,
-                body: FRAME_HEAD_BYTES..end,
-                pages: frame_pages(len),
-                crc_rotten: !crc_good,
-                tag: tag.into(),
-            }),
-            Err(_) if crc_good => Err(FrameFault::Tampered),
+        let mut opened = if has(Bug::PlaintextOnDisk) {
+            self.aead.decrypt_in_place_detached(&nonce(page), body, &mut [], &tag)
+        } else {
+            self.aead.decrypt_in_place_detached(&nonce(page), &word, body, &tag)
+        };
+        if opened.is_err() && (has(Bug::FrameUnchecked) || crc_good && has(Bug::TamperAccepted)) {
+            // The cipher is a stream: to seal the sealed bytes is to open them.
+            opened = self.aead.encrypt_in_place_detached(&nonce(page), &word, body).map(|_| ());
+        }
+        match opened {
+            Ok(()) => {
+                if !crc_good {
+                    mark!("log.crc_rotten");
+                }
+                Ok(Opened {
+                    frame_type,
+                    body: FRAME_HEAD_BYTES..end,
+                    pages: frame_pages(len),
+                    crc_rotten: !crc_good,
+                    tag: tag.into(),
+                })
+            }
+            Err(_) if crc_good => {
+                mark!("hostile.tampered_frame");
+                Err(FrameFault::Tampered)
+            }
             Err(_) => Err(FrameFault::Damaged),
         }
     }
@@ -231,6 +254,9 @@ impl Cipher {
 
 fn nonce(page: u64) -> Nonce {
     let mut n = [0; 12];
+    if has(Bug::NonceRepeats) {
+        return n.into();
+    }
     n[..8].copy_from_slice(&page.to_le_bytes());
     n.into()
 }

@@ -7,6 +7,7 @@ use super::{
     decide, frame_pages, link_digest, padded_len,
 };
 use crate::code::Code;
+use crate::planted::{Bug, has, mark};
 
 /// The bytes that the scanner wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ impl End {
     /// The decision for this end (docs/LOG.md#recovery-3).
     #[must_use]
     pub fn verdict(&self, place: Place, covered: bool) -> Verdict {
-        decide(&Evidence { tail: self.tail, later_valid: false, long: self.long, covered, place })
+        let verdict = decide(&Evidence { tail: self.tail, later_valid: false, long: self.long, covered, place });
+        if verdict == Verdict::TornTail {
+            mark!("log.torn_tail");
+        }
+        verdict
     }
 }
 
@@ -181,8 +186,16 @@ impl<'k> SegmentScan<'k> {
                 Step::Fault(code)
             }
             Look::Bad(tail) => self.pass_bad(tail, used),
-            Look::Epoch(..) | Look::Group { .. } if self.search.is_some() => self.leave_search(),
+            Look::Epoch(..) | Look::Group { .. } if self.search.is_some() => {
+                if has(Bug::ScanStopsAtDamage) {
+                    return self.pass_bad(Tail::BadCrc, true);
+                }
+                self.leave_search()
+            }
             Look::Epoch(header, cipher, repaired) => {
+                if repaired {
+                    mark!("log.header_repaired");
+                }
                 let linked = (self.page > 0).then(|| header.start.prev == self.link());
                 self.epoch = Some(Epoch { header, cipher, last_tag: [0; FRAME_TAG_BYTES] });
                 self.go_to(self.page + 1);
@@ -202,6 +215,7 @@ impl<'k> SegmentScan<'k> {
     /// To call instead of [`SegmentScan::feed`] when the disk cannot read the wanted bytes: the
     /// page counts as damaged.
     pub fn unreadable(&mut self) -> Step<'static> {
+        mark!("log.unreadable_page");
         self.poll_over().unwrap_or_else(|| self.pass_bad(Tail::BadCrc, true))
     }
 
@@ -284,6 +298,7 @@ impl<'k> SegmentScan<'k> {
     /// The page is valid, but its bytes are decrypted by now: report the damage and have it read
     /// again.
     fn leave_search(&mut self) -> Step<'static> {
+        mark!("log.damage_inside");
         let to_page = self.page;
         self.want_len = PAGE_BYTES;
         let Some(search) = self.search.take() else { return Step::NeedMore };

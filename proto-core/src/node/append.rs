@@ -7,6 +7,7 @@ use crate::event::{Event, flags};
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, StreamKey};
 use crate::log::{Parent, event_bytes_max};
+use crate::planted::{Bug, has, mark};
 use crate::session::{SessionId, SessionStats};
 use crate::streams::FrontierEntry;
 use crate::time::Now;
@@ -81,9 +82,13 @@ impl Node<'_> {
         self.reserve(event_bytes_max(payload.len()))?;
         let n = self.own_stream(lane)?;
         let hlc = self.clock.tick(self.now.wall_ms);
-        let unsynced = self.now.wall_ms < self.config.wall_floor_ms;
+        let unsynced = self.now.wall_ms < self.config.wall_floor_ms && !has(Bug::UnsyncedUnflagged);
+        if unsynced {
+            mark!("append.unsynced");
+        }
         let event = Event { hlc, kind, flags: if unsynced { flags::UNSYNCED } else { 0 }, payload };
-        let top = self.streams.at(n).ok_or(AppendError::Limit)?.now.top;
+        let stream = self.streams.at(n).ok_or(AppendError::Limit)?;
+        let top = if has(Bug::NumberFromDurable) { stream.durable.top } else { stream.now.top };
         let seq = top.seq + 1;
         self.put_event(n, seq, &top.chain, &event)?;
         Ok(Ticket { group: self.commit.group(), seq, hlc })
@@ -112,7 +117,8 @@ impl Node<'_> {
     pub(super) fn notice_lost_tail(&mut self, n: u32, seq: u64) {
         let Some(s) = self.streams.at(n) else { return };
         let (key, top) = (s.key, s.now.top.seq);
-        if seq > top && self.leave_incarnation(key, top, LEFT_AFTER_ROLLBACK) {
+        if seq > top && !has(Bug::LostTailIgnored) && self.leave_incarnation(key, top, LEFT_AFTER_ROLLBACK) {
+            mark!("node.left_after_rollback");
             self.tail_lost = Some(key);
         }
     }
@@ -127,7 +133,8 @@ impl Node<'_> {
         self.own = [None; Lane::ALL.len()];
         // Declared at once: a node that crashes before its next event must not go back. If there
         // is no room now, the first event declares it.
-        if self.reserve(0).is_ok()
+        if !has(Bug::NewNameUndeclared)
+            && self.reserve(0).is_ok()
             && let Ok(new) = self.own_stream(key.lane)
         {
             let _ = self.declare(new);

@@ -5,6 +5,7 @@ use crate::code::Code;
 use crate::event::Records;
 use crate::fifo::NONE;
 use crate::limits::{BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
+use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
 use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
 use crate::streams::Stream;
@@ -55,6 +56,12 @@ impl Node<'_> {
         let hello = s.hello.filter(|_| s.peer_vector_done && s.vector_done && !s.goodbye_sent)?;
         let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
         let alone = s.in_flight == 0;
+        if s.credit < CREDIT_MIN_BYTES {
+            mark!("batch.out_of_credit");
+        }
+        if s.flights.is_full() || (s.in_flight >= window && !alone) {
+            mark!("batch.window_full");
+        }
         if s.read.is_some()
             || s.needs_credit > 0
             || s.credit < CREDIT_MIN_BYTES
@@ -65,8 +72,18 @@ impl Node<'_> {
         }
         s.turns = s.turns.wrapping_add(1);
         let l = loop {
-            let order: [usize; 3] = if s.turns.is_multiple_of(TURNS) { [1, 2, 0] } else { [0, 1, 2] };
+            let order: [usize; 3] = match s.turns.is_multiple_of(TURNS) {
+                _ if has(Bug::UrgentWaits) => [2, 1, 0],
+                true => [1, 2, 0],
+                false => [0, 1, 2],
+            };
             let lane = order.into_iter().find(|&lane| !s.lanes[lane].is_empty())?;
+            if lane == 0 && !s.lanes[2].is_empty() {
+                mark!("batch.urgent_overtook_bulk");
+            }
+            if lane > 0 && !s.lanes[0].is_empty() {
+                mark!("batch.urgent_gave_way");
+            }
             let l = s.lanes[lane].pop(&mut self.links, |l| &mut l.0.turn)?;
             let link = &self.links[l as usize].0;
             let upto = self.streams.at(link.stream).map_or(0, |s| s.readable_upto(link.sent + 1));
@@ -100,7 +117,10 @@ impl Node<'_> {
         out: &mut [u8],
     ) -> Transmit {
         self.at(now);
-        let Ok(i) = self.session(request.session) else { return Transmit::Idle };
+        let Ok(i) = self.session(request.session) else {
+            mark!("batch.read_too_late");
+            return Transmit::Idle;
+        };
         let Some((token, l)) = self.s(i).read else { return Transmit::Idle };
         if token != request.token {
             return Transmit::Idle;
@@ -109,6 +129,7 @@ impl Node<'_> {
         let records = match records {
             Ok(r) if r.first_seq == request.from_seq => r,
             _ => {
+                mark!("batch.unreadable");
                 self.links[l as usize].0.blocked = true;
                 self.s(i).stats.blocked += 1;
                 self.mark_ready(i);
@@ -120,7 +141,9 @@ impl Node<'_> {
         let link = &mut self.links[l as usize].0;
         if records.first_seq == link.peer_have + 1
             && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
+            && !has(Bug::ForkUnnoticed)
         {
+            mark!("fork.at_batch");
             self.fork_of_link(l);
             return Transmit::Idle;
         }
@@ -136,12 +159,14 @@ impl Node<'_> {
             || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
         {
             // The peer does not take events of this size.
+            mark!("batch.blocked_by_size");
             self.links[l as usize].0.blocked = true;
             self.s(i).stats.blocked += 1;
             self.mark_ready(i);
             return Transmit::Idle;
         }
         if need > self.s(i).credit {
+            mark!("credit.blocked");
             let s = self.s(i);
             s.needs_credit = need;
             s.blocked_due = Some(need);
@@ -161,6 +186,12 @@ impl Node<'_> {
             return Transmit::Idle;
         };
         self.links[l as usize].0.sent = made.last_seq;
+        if request.grant.stream().node != self.config.name {
+            mark!("batch.passed_on");
+        }
+        if has(Bug::ReceiptAtSending) {
+            self.note_receipt(i, l, made.last_seq);
+        }
         let (at, share) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
         let flight = Flight { link: l, last_seq: made.last_seq, bytes: n, at, delivered: s.pace.delivered };

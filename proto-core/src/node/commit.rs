@@ -14,6 +14,7 @@ use crate::log::{
     PAGE_BYTES, Parent, Receipt, StreamDecl, frame_pages, link_digest,
 };
 use crate::mem::Lent;
+use crate::planted::{Bug, has, mark};
 use crate::recovery::LogTail;
 use crate::streams::{Position, StreamSlot};
 use crate::time::Now;
@@ -148,6 +149,9 @@ pub(super) struct Commit<'m> {
 
 impl<'m> Commit<'m> {
     pub(super) fn new(bufs: [Lent<'m, u8>; 2], limits: &Limits, key: (u32, DataKey), tail: LogTail) -> Self {
+        if !tail.clean && tail.segment > 0 {
+            mark!("commit.segment_left");
+        }
         Self {
             bufs,
             key_id: key.0,
@@ -164,10 +168,10 @@ impl<'m> Commit<'m> {
             durable: 0,
             flush_receipts: false,
             segment: tail.segment,
-            next_page: tail.next_page,
+            next_page: tail.next_page.saturating_sub(u64::from(has(Bug::NextPageOffByOne))),
             epoch: None,
             link: tail.link,
-            spent: !tail.clean || tail.segment == 0,
+            spent: !tail.clean && !has(Bug::TornTailContinued) || tail.segment == 0,
             provisioned: tail.segment,
             provisioning: false,
             provision_fault: None,
@@ -184,7 +188,7 @@ impl<'m> Commit<'m> {
     }
 
     pub(super) fn durable(&self) -> u64 {
-        self.durable
+        if has(Bug::TicketTooEarly) { self.group - 1 } else { self.durable }
     }
 
     /// The newest group that has anything in it.
@@ -198,7 +202,7 @@ impl<'m> Commit<'m> {
 
     /// Pages that the segment still has for frames of a new epoch or the running one.
     fn pages_left(&self) -> u64 {
-        let header = u64::from(self.epoch.is_none());
+        let header = u64::from(self.epoch.is_none() && !has(Bug::SegmentOverrun));
         if self.spent { 0 } else { self.segment_pages.saturating_sub(self.next_page + header) }
     }
 
@@ -208,15 +212,27 @@ impl<'m> Commit<'m> {
             return Err(NoRoom::Failed(code));
         }
         if !self.builder.is_empty() {
-            return if self.room - self.builder.len() >= need { Ok(()) } else { Err(NoRoom::Busy) };
+            if self.room - self.builder.len() >= need {
+                return Ok(());
+            }
+            mark!("commit.group_full");
+            return Err(NoRoom::Busy);
         }
         let frame = |pages: u64| (pages as usize * PAGE_BYTES).saturating_sub(FRAME_HEAD_BYTES + FRAME_TAG_BYTES);
         if frame(self.pages_left()) < need {
-            if self.provisioned <= self.segment {
+            if self.provisioned <= self.segment && !has(Bug::UnprovisionedUsed) {
+                mark!("commit.segment_awaited");
                 // A disk that was full may have room again by now.
                 let full = self.provision_fault.take();
+                if full.is_some() {
+                    mark!("commit.disk_full");
+                    if has(Bug::FullDiskForGood) {
+                        self.provision_fault = full;
+                    }
+                }
                 return Err(full.map_or(NoRoom::Busy, |_| NoRoom::DiskFull));
             }
+            mark!("commit.next_segment");
             self.segment += 1;
             self.next_page = 0;
             self.epoch = None;
@@ -260,12 +276,15 @@ impl<'m> Commit<'m> {
                 EpochStart {
                     segment: self.segment,
                     page: self.next_page,
-                    salt: rng.draw(&mix),
+                    salt: if has(Bug::SaltFromPlace) { *blake3::hash(&mix[..16]).as_bytes() } else { rng.draw(&mix) },
                     key_id: self.key_id,
                     base_hlc: self.base_hlc,
-                    prev: self.link,
+                    prev: if has(Bug::EpochUnlinked) { [0; 16] } else { self.link },
                 },
             );
+            if self.next_page > 0 {
+                mark!("commit.epoch_within_segment");
+            }
             let page = &mut self.bufs[parity][..PAGE_BYTES];
             page.fill(0);
             page[..HEADER_BYTES].copy_from_slice(&header.emit());
@@ -330,7 +349,11 @@ impl Node<'_> {
         let parent: Option<Parent> = if s.own && s.now.top.seq == 0 { self.parent } else { None };
         // A machine stands only at the streams that it writes now: the last one that a log declares
         // so is where it goes on.
-        let own_machine = (s.own && s.key.incarnation == incarnation).then_some(fingerprint);
+        let present = s.key.incarnation == incarnation || has(Bug::OldNameDeclared);
+        if parent.is_some() {
+            mark!("commit.parent_declared");
+        }
+        let own_machine = (s.own && present).then_some(fingerprint);
         let decl = StreamDecl { index, key: s.key, own_machine, parent };
         let (builder, body) = self.commit.body();
         builder.stream(body, &decl).map_err(|_| NoRoom::Busy)?;
@@ -351,6 +374,9 @@ impl Node<'_> {
             let receipt = Receipt { peer, index: s.dict_index, seq: s.acked, tag: [0; 8] };
             let (builder, body) = self.commit.body();
             let _ = builder.receipt(body, &receipt);
+        }
+        if !self.receipts.is_empty() {
+            mark!("commit.receipts_wait");
         }
     }
 

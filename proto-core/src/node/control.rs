@@ -4,6 +4,7 @@ use super::Node;
 use crate::code::Code;
 use crate::codec::CodecId;
 use crate::fifo::NONE;
+use crate::planted::{Bug, has, mark};
 use crate::policy::{PeerIdentity, Principal, Role, authorize};
 use crate::session::EndedBy;
 use crate::varint::Reader;
@@ -13,7 +14,8 @@ use crate::wire::vector::Entry;
 impl Node<'_> {
     pub(super) fn take_hello(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
         let mut hello = Hello::parse(body)?;
-        if hello.deployment != self.config.deployment {
+        if hello.deployment != self.config.deployment && !has(Bug::DeploymentUnchecked) {
+            mark!("hostile.deployment");
             return Err(Code::Deployment);
         }
         hello.codecs |= CodecId::STORED.bit();
@@ -62,6 +64,7 @@ impl Node<'_> {
             (Some(n), _) if grants.read.is_some() || grants.write.is_some() => n,
             (None, Some(_)) => {
                 if self.streams.of_node(entry.key.node).count() >= self.limits.streams_per_node {
+                    mark!("hostile.too_many_streams");
                     return Err(Code::Quota);
                 }
                 self.streams.add(entry.key)?
@@ -77,16 +80,23 @@ impl Node<'_> {
         let link = &mut self.links[l as usize].0;
         link.peer_handle = handle;
         link.peer_have = entry.seq;
-        link.sent = link.sent.max(entry.seq);
+        if !has(Bug::ResumeFromZero) {
+            link.sent = link.sent.max(entry.seq);
+        }
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
         self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };
         if stream.own {
+            if (1..stream.durable.top.seq).contains(&entry.seq) {
+                mark!("vector.resumed_below_top");
+            }
             let stats = &mut self.sessions[i as usize].0.stats;
             stats.resumed_at = stats.resumed_at.saturating_add(entry.seq.min(stream.durable.top.seq));
         }
         let durable = stream.durable.have;
-        if entry.seq > 0 && entry.seq == durable.seq && entry.tag != durable.chain.tag() {
+        let differs = entry.seq == durable.seq && entry.tag != durable.chain.tag();
+        if entry.seq > 0 && differs && !has(Bug::ForkUnnoticed) {
+            mark!("fork.at_vector");
             self.fork_of_link(l);
             return Ok(());
         }
@@ -140,14 +150,16 @@ impl Node<'_> {
     }
 
     /// A hub holds an own stream durably up to `seq`: remembered in the log with the next group.
-    fn note_receipt(&mut self, i: u32, l: u32, seq: u64) {
+    pub(super) fn note_receipt(&mut self, i: u32, l: u32, seq: u64) {
         let peer = self.sessions[i as usize].0.peer;
         let stream = self.links[l as usize].0.stream;
         let Some((s, peer)) = self.streams.at_mut(stream).zip(peer) else { return };
         if s.own && seq > s.acked {
             s.acked = seq;
             s.acked_by = Some(peer.name);
-            self.receipts.push(&mut self.streams.slots, stream, |s| &mut s.receipt);
+            if !has(Bug::ReceiptUnwritten) {
+                self.receipts.push(&mut self.streams.slots, stream, |s| &mut s.receipt);
+            }
         }
     }
 
@@ -186,6 +198,7 @@ impl Node<'_> {
             }
             let extra = s.wants_extra.saturating_sub(s.rx_credit + s.credit_owed);
             if extra > 0 && holder.is_some_and(|h| h != i) {
+                mark!("credit.loan_waits");
                 continue;
             }
             s.wants_extra = 0;
@@ -195,6 +208,7 @@ impl Node<'_> {
             s.credit_soon = true;
             self.mark_ready(i);
             if extra > 0 {
+                mark!("credit.loan_granted");
                 self.extra_holder = Some(i);
                 self.set_timer(i);
                 return;
@@ -204,7 +218,8 @@ impl Node<'_> {
 
     /// Session `i` no longer needs more than its share.
     pub(super) fn return_extra(&mut self, i: u32) {
-        if self.extra_holder == Some(i) {
+        if self.extra_holder == Some(i) && !has(Bug::LoanNeverReturned) {
+            mark!("credit.loan_returned");
             self.extra_holder = None;
             self.s(i).rx_extra = 0;
             self.grant_extra();
@@ -245,7 +260,8 @@ impl Node<'_> {
             let Some(stream) = self.streams.at(link.stream) else { return true };
             // What is damaged here cannot be sent; the session must end all the same.
             let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
-            let sent = !self.sends(link, stream) || link.peer_have >= link.sent && !more;
+            let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
+            let sent = !self.sends(link, stream) || acked && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
             let got = link.write.is_none() || link.forked || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got

@@ -9,6 +9,7 @@ use crate::event::{Event, flags};
 use crate::fifo::NONE;
 use crate::hlc::{Hlc, Observed};
 use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_after};
+use crate::planted::{Bug, has, mark};
 use crate::session::Link;
 use crate::streams::Mark;
 use crate::varint::Reader;
@@ -28,7 +29,8 @@ impl Node<'_> {
         let l = self.link_of(i, batch.handle)?;
         let n = self.links[l as usize].0.stream;
         let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
-        if batch.first_seq > next {
+        if batch.first_seq > next && !has(Bug::GapAccepted) {
+            mark!("hostile.gap");
             return Err(Code::Gap.into());
         }
         let mut scratch = core::mem::replace(&mut self.scratch, crate::mem::Lent::Borrowed(&mut []));
@@ -44,7 +46,7 @@ impl Node<'_> {
         let len = head.head_bytes + head.body_bytes;
         let back = len.min(s.rx_extra);
         s.rx_extra -= back;
-        s.credit_owed += len - back;
+        s.credit_owed += if has(Bug::CreditNeverReturned) { 0 } else { len - back };
         if s.rx_extra == 0 {
             self.return_extra(i);
         }
@@ -63,6 +65,7 @@ impl Node<'_> {
             |l: &u32| self.links.get(*l as usize).is_some_and(|k| k.0.session == i && k.0.peer_handle == handle);
         let l = Some(s.rx_link).filter(named).or_else(|| self.links_of(i).find(named)).ok_or(Code::Origin)?;
         if self.links[l as usize].0.write.is_none() {
+            mark!("hostile.origin");
             return Err(Code::Origin);
         }
         self.s(i).rx_link = l;
@@ -78,10 +81,12 @@ impl Node<'_> {
         let stream = self.streams.at(n).ok_or(Code::State)?;
         let (now, last_hlc) = (stream.now, stream.last_hlc);
         let have = now.have;
-        let known = (have.seq + 1 - batch.first_seq).min(batch.count);
+        let known = (have.seq + 1).saturating_sub(batch.first_seq).min(batch.count);
         let fresh = || columns.iter().zip(batch.first_seq..).skip(known as usize);
         if known == batch.count {
+            mark!("batch.all_duplicates");
             if batch.last_seq() == have.seq && batch.tag != have.chain.tag() {
+                mark!("fork.at_duplicates");
                 return Err(self.fork_at(n).into());
             }
             self.s(i).stats.duplicates += known;
@@ -89,11 +94,22 @@ impl Node<'_> {
             let link = &mut self.links[l as usize].0;
             link.acked = link.acked.min(batch.first_seq - 1);
             link.peer_have = link.peer_have.max(batch.last_seq());
-            self.queue_ack(l);
+            if !has(Bug::DuplicateUnacked) {
+                self.queue_ack(l);
+            }
             return Ok(());
         }
+        if known > 0 {
+            mark!("batch.some_duplicates");
+        }
+        if now.gap_end.is_some() {
+            mark!("batch.repairs_gap");
+        }
         match check_events(&now, last_hlc, fresh(), batch) {
-            Err(Code::Fork) => return Err(self.fork_at(n).into()),
+            Err(Code::Fork) => {
+                mark!("fork.in_gap");
+                return Err(self.fork_at(n).into());
+            }
             other => other?,
         }
         // Between a gap and the end our log has the events already.
@@ -106,12 +122,16 @@ impl Node<'_> {
         }
         match self.reserve(cost) {
             Ok(()) => {}
-            Err(NoRoom::Busy) => return Err(Refused::NoRoom),
+            Err(NoRoom::Busy) => {
+                mark!("batch.waits_for_room");
+                return Err(Refused::NoRoom);
+            }
             Err(NoRoom::DiskFull) => return Err(Code::DiskFull.into()),
             Err(NoRoom::Failed(code)) => return Err(code.into()),
         }
         let (mut chain, mut stored) = (have.chain, 0);
-        for (mut e, seq) in fresh() {
+        let dropped = usize::from(known > 0 && has(Bug::DuplicateDropsNext));
+        for (mut e, seq) in fresh().skip(dropped) {
             if !here(seq) {
                 if self.clock.observe(e.hlc, self.now.wall_ms) == Observed::Future {
                     e.flags |= flags::FUTURE;
@@ -129,6 +149,9 @@ impl Node<'_> {
         link.sent = link.sent.max(batch.last_seq());
         // The chain has come out right: what the peer said of an earlier place is of no use now.
         link.peer_tag = None;
+        if has(Bug::AckBeforeDurable) {
+            self.queue_ack(l);
+        }
         Ok(())
     }
 
@@ -144,19 +167,27 @@ impl Node<'_> {
         if !told || !news || s.state != crate::session::State::Live {
             return;
         }
+        if !s.acks.is_empty() {
+            mark!("ack.joined_another");
+            if has(Bug::AckDropped) {
+                return;
+            }
+        }
         s.acks.push(&mut self.links, l, |l| &mut l.0.ack);
         let wait = if s.ack_soon { 0 } else { self.config.timing.ack_delay_ms };
         s.ack_at = s.ack_at.min(self.now.at.after_ms(wait));
         if core::mem::take(&mut s.ack_soon) {
             s.ack_at = self.now.at;
         }
-        self.set_timer(i);
+        if !has(Bug::AckTimerForgotten) {
+            self.set_timer(i);
+        }
         self.mark_ready(i);
     }
 
     /// How far a link's stream is durable here as far as the peer holds it.
     pub(super) fn ackable(&self, link: &Link) -> u64 {
-        self.streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have)
+        self.streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_have)
     }
 
     /// Two histories of a stream: noted; the code to end the session with. If it is one that this
@@ -165,7 +196,9 @@ impl Node<'_> {
         if let Some(s) = self.streams.at(n) {
             let (key, have) = (s.key, s.now.have.seq);
             self.fork = Some(key);
-            self.leave_incarnation(key, have, LEFT_AFTER_FORK);
+            if self.leave_incarnation(key, have, LEFT_AFTER_FORK) {
+                mark!("node.left_after_fork");
+            }
         }
         Code::Fork
     }
@@ -207,5 +240,6 @@ fn check_events<'a>(
             return Err(Code::Fork);
         }
     }
-    if chain.tag() == batch.tag { Ok(()) } else { Err(Code::BadBatch) }
+    let unchecked = has(Bug::ChainUnchecked) || has(Bug::GapAccepted);
+    if chain.tag() == batch.tag || unchecked { Ok(()) } else { Err(Code::BadBatch) }
 }

@@ -37,6 +37,7 @@ use crate::id::{Incarnation, Lane, StreamKey};
 use crate::limits::{Config, Limits};
 use crate::log::DataKey;
 use crate::mem::Lent;
+use crate::planted::{Bug, has, mark};
 use crate::policy::ReadGrant;
 use crate::recovery::Recovered;
 use crate::session::{LinkSlot, Session, SessionSlot};
@@ -158,12 +159,20 @@ impl<'m> Node<'m> {
         limits.check()?;
         memory.check(&limits)?;
         let mut rng = Rng { seed, drawn: 0 };
-        let clock = Clock::new(recovered.clock, config.hlc_bound_ms, config.hlc_tick_ms);
+        let newest = if has(Bug::ClockNotRestored) { crate::hlc::Hlc::ZERO } else { recovered.clock };
+        let clock = Clock::new(newest, config.hlc_bound_ms, config.hlc_tick_ms);
         // A log that was written on another machine is a copy, and one whose end is damaged may have
         // given out its next numbers already: neither may go on in the same name
         // (docs/PROTOCOL.md#incarnation-2).
-        let at_risk = recovered.own_at_risk();
-        let kept = recovered.own.filter(|(_, machine)| *machine == config.fingerprint && !at_risk);
+        let at_risk = recovered.own_at_risk() && !has(Bug::DamagedEndContinued);
+        if at_risk {
+            mark!("node.end_at_risk");
+        }
+        let same_machine = |machine: u64| machine == config.fingerprint || has(Bug::FingerprintIgnored);
+        if recovered.own.is_some_and(|(_, machine)| !same_machine(machine)) {
+            mark!("node.copied");
+        }
+        let kept = recovered.own.filter(|(_, machine)| same_machine(*machine) && !at_risk);
         let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
         let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, groups } = memory;
         let count = links.len();
@@ -271,7 +280,10 @@ impl<'m> Node<'m> {
             let stats = s.stats;
             match s.ended {
                 Some(ending) => {
-                    self.s(i).told = true;
+                    if !core::mem::replace(&mut self.s(i).told, true) && has(Bug::ClosedTwice) {
+                        self.mark_event(i);
+                        return Some(Event::Closed { session, ending, stats });
+                    }
                     self.recycle(i);
                     return Some(Event::Closed { session, ending, stats });
                 }

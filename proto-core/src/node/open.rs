@@ -3,6 +3,7 @@
 use super::Node;
 use crate::code::Code;
 use crate::fifo::NONE;
+use crate::planted::{Bug, has, mark};
 use crate::policy::{Grants, PeerIdentity, Principal, authorize, reads_everything};
 use crate::session::{EndedBy, Ending, LastFrame, Link, Session, SessionId, State};
 use crate::time::{Instant, Now};
@@ -41,10 +42,16 @@ impl Node<'_> {
             return Err(OpenError::Myself);
         }
         let live = |s: &Session| s.state == State::Live && s.peer.is_some_and(|p| p.name == peer.name);
-        if let Some(old) = (0..self.sessions.len()).find(|&i| live(&self.sessions[i].0)) {
+        if let Some(old) = (0..self.sessions.len()).find(|&i| live(&self.sessions[i].0))
+            && !has(Bug::NotSuperseded)
+        {
+            mark!("session.superseded");
             self.end(old as u32, Code::Superseded, EndedBy::Us);
         }
         let free = (0..self.sessions.len()).find(|&i| self.sessions[i].0.state == State::Free);
+        if free.is_none() {
+            mark!("session.no_slot");
+        }
         let i = free.ok_or(OpenError::Full)? as u32;
         let (at, credit) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
@@ -111,7 +118,12 @@ impl Node<'_> {
         let mut rx = core::mem::replace(&mut s.rx, crate::arena::Chain::EMPTY);
         s.read = None;
         s.paused = false;
-        self.arena.clear(&mut rx);
+        if rx.len() > 0 {
+            mark!("session.ended_within_frame");
+        }
+        if !has(Bug::ArenaLeaks) {
+            self.arena.clear(&mut rx);
+        }
         self.waiting.remove(&mut self.sessions, i, |s| &mut s.0.waiting);
         self.resumed.remove(&mut self.sessions, i, |s| &mut s.0.resumed);
         self.wake_starved();
@@ -120,7 +132,9 @@ impl Node<'_> {
         self.timers.set(i, Instant::FAR);
         self.commit.flush_receipts |= !self.receipts.is_empty();
         self.mark_ready(i);
-        self.mark_event(i);
+        if !(has(Bug::ClosedUntold) && ending.by == EndedBy::Transport) {
+            self.mark_event(i);
+        }
     }
 
     /// Gives a slot back when both have happened: the runtime has heard `Closed`, and it has heard
@@ -205,7 +219,9 @@ impl Node<'_> {
             let link = core::mem::replace(&mut self.links[l as usize].0, Link::FREE);
             self.unlink_stream(link.stream, l, link.next_of_stream);
             self.streams.forget_if_empty(link.stream);
-            self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);
+            if !has(Bug::LinksLeak) {
+                self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);
+            }
             l = link.next;
         }
     }
@@ -242,6 +258,7 @@ impl Node<'_> {
             }
             match self.add_link(i, stream, grants) {
                 Ok(l) => {
+                    mark!("session.birth_announced");
                     self.queue_link(l);
                     self.mark_ready(i);
                 }

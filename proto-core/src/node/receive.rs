@@ -2,6 +2,7 @@
 
 use super::{Node, UnknownSession};
 use crate::code::Code;
+use crate::planted::{Bug, has, mark};
 use crate::session::{EndedBy, SessionId, State};
 use crate::time::Now;
 use crate::wire::frame::{FRAME_HEAD_MAX_BYTES, FrameHead, FrameType};
@@ -71,6 +72,7 @@ impl Node<'_> {
                         self.s(i).stats.bytes_in += frame.len() as u64;
                         match outcome {
                             Ok(()) => {}
+                            Err(Refused::NoRoom) if has(Bug::StalledBatchForgotten) => {}
                             Err(Refused::NoRoom) => {
                                 let mut rx = self.s(i).rx;
                                 let kept = self.arena.push(&mut rx, frame);
@@ -114,7 +116,10 @@ impl Node<'_> {
     fn pause(&mut self, i: u32) -> Flow {
         let s = self.s(i);
         s.paused = true;
-        if !s.stalled {
+        if s.stalled {
+            mark!("receive.paused_by_log");
+        } else {
+            mark!("receive.paused_by_arena");
             // Out of blocks: whoever frees some wakes all that wait.
             self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
         }
@@ -161,13 +166,13 @@ impl Node<'_> {
         let outcome = self.take_frame(i, &head, body);
         self.frame = frame;
         match outcome {
-            Err(Refused::NoRoom) => {
+            Err(Refused::NoRoom) if !has(Bug::StalledBatchForgotten) => {
                 self.s(i).stalled = true;
                 self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
                 return Ok(());
             }
             Err(Refused::Bad(code)) => return Err(code),
-            Ok(()) => {}
+            Err(Refused::NoRoom) | Ok(()) => {}
         }
         let s = &mut self.sessions[i as usize].0;
         (s.rx_head, s.stalled) = (None, false);
@@ -182,11 +187,19 @@ impl Node<'_> {
         while let Some(i) = self.waiting.pop(&mut self.sessions, |s| &mut s.0.waiting) {
             if self.s(i).stalled {
                 stalled.push(&mut self.sessions, i, |s| &mut s.0.waiting);
-            } else if core::mem::take(&mut self.s(i).paused) {
-                self.resumed.push(&mut self.sessions, i, |s| &mut s.0.resumed);
+            } else {
+                self.resume(i);
             }
         }
         self.waiting = stalled;
+    }
+
+    /// Session `i` can take bytes: if it was told to pause, it is told so.
+    fn resume(&mut self, i: u32) {
+        if core::mem::take(&mut self.s(i).paused) && !has(Bug::PausedNeverResumed) {
+            mark!("receive.resumed");
+            self.resumed.push(&mut self.sessions, i, |s| &mut s.0.resumed);
+        }
     }
 
     /// The log or the arena has room again: takes frames that waited, wakes those who were paused.
@@ -201,12 +214,11 @@ impl Node<'_> {
                 }
                 if self.s(i).stalled {
                     // Still no room; it stands at the end of the queue, and so would the rest.
+                    mark!("receive.still_no_room");
                     return;
                 }
             }
-            if core::mem::take(&mut self.s(i).paused) {
-                self.resumed.push(&mut self.sessions, i, |s| &mut s.0.resumed);
-            }
+            self.resume(i);
         }
     }
 
@@ -222,7 +234,9 @@ impl Node<'_> {
                 s.rx_credit = left;
                 true
             }
+            None if has(Bug::CreditUnchecked) => true,
             None => {
+                mark!("hostile.beyond_credit");
                 self.end(i, Code::Credit, EndedBy::Us);
                 false
             }
@@ -238,6 +252,7 @@ impl Node<'_> {
             FrameType::Error => {
                 let code = crate::wire::control::ErrorBody::parse(body)?.code;
                 let code = Code::from_u16(code).unwrap_or(Code::State);
+                mark!("session.error_came");
                 self.end(i, code, EndedBy::Peer);
                 Ok(())
             }

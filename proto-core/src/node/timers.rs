@@ -1,6 +1,7 @@
 //! Deadlines.
 
 use super::Node;
+use crate::planted::{Bug, has, mark};
 use crate::session::State;
 use crate::time::{Instant, Now};
 
@@ -38,6 +39,7 @@ impl Node<'_> {
             }
             let now = self.now.at;
             if self.s(i).ack_at <= now {
+                mark!("timer.ack");
                 // From here on only the socket's readiness matters.
                 self.s(i).ack_at = Instant(0);
                 self.mark_ready(i);
@@ -45,16 +47,38 @@ impl Node<'_> {
             let (at, reason) = self.talk(i);
             if at <= now {
                 match reason {
+                    Reason::Ping if has(Bug::PingUnsent) => self.s(i).last_rx = now,
                     Reason::Ping => {
+                        mark!("timer.ping");
                         let s = self.s(i);
                         (s.ping_due, s.pinged) = (true, Some(now));
                         self.mark_ready(i);
                     }
                     // It is we who do not read: nothing can be said of the peer.
-                    Reason::Silence if self.s(i).paused => self.s(i).last_rx = now,
-                    Reason::Loan if self.s(i).paused || self.s(i).stalled => self.s(i).loan_used = now,
-                    _ => self.give_up(i),
+                    Reason::Silence if self.s(i).paused => {
+                        mark!("timer.silence_while_paused");
+                        self.s(i).last_rx = now;
+                    }
+                    Reason::Loan if self.s(i).paused || self.s(i).stalled => {
+                        mark!("timer.loan_while_paused");
+                        self.s(i).loan_used = now;
+                    }
+                    Reason::Hello => {
+                        mark!("timer.hello");
+                        self.give_up(i);
+                    }
+                    Reason::Loan => {
+                        mark!("timer.loan");
+                        self.give_up(i);
+                    }
+                    Reason::Silence | Reason::Ack => {
+                        mark!("timer.silence");
+                        self.give_up(i);
+                    }
                 }
+            }
+            if has(Bug::TimerNotRearmed) {
+                return;
             }
             self.set_timer(i);
         }
@@ -73,7 +97,7 @@ impl Node<'_> {
     /// When the peer must have been heard, or asked, or have used what it was lent.
     fn talk(&self, i: u32) -> (Instant, Reason) {
         let talk = self.silence(i);
-        if self.extra_holder != Some(i) {
+        if self.extra_holder != Some(i) || has(Bug::LoanNeverExpires) {
             return talk;
         }
         // Others wait for what it holds: a peer that asks for credit has a batch to send.

@@ -5,6 +5,7 @@ use crate::code::Code;
 use crate::event::ChainTag;
 use crate::fifo::NONE;
 use crate::limits::CREDIT_MIN_BYTES;
+use crate::planted::{Bug, has, mark};
 use crate::policy::ReadGrant;
 use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
 use crate::time::{Instant, Now};
@@ -79,11 +80,14 @@ impl Node<'_> {
         self.check_caught_up(i);
         let s = self.s(i);
         if s.forked && s.caught_up_told {
+            mark!("fork.told");
             self.end(i, Code::Fork, EndedBy::Us);
             return Ok(self.put_last(i, out));
         }
-        if s.finishing && s.caught_up_told && !s.goodbye_sent {
+        let done = s.caught_up_told || has(Bug::GoodbyeTooEarly) && s.vector_done && s.peer_vector_done;
+        if s.finishing && done && !s.goodbye_sent {
             if s.peer_goodbye {
+                mark!("goodbye.answered");
                 self.end_with(i, Ending { code: None, by: EndedBy::Peer });
                 return Ok(self.put_last(i, out));
             }
@@ -199,7 +203,14 @@ impl Node<'_> {
                     if w.room() < ENTRY_MAX_BYTES {
                         break;
                     }
-                    let have = s.durable.have;
+                    if s.durable.gap_end.is_some() {
+                        mark!("vector.below_gap");
+                    }
+                    let have = match () {
+                        () if has(Bug::VectorOverHole) => s.durable.top,
+                        () if has(Bug::VectorBeforeDurable) => s.now.have,
+                        () => s.durable.have,
+                    };
                     let tag: ChainTag = if have.seq > 0 { have.chain.tag() } else { [0; 8] };
                     let entry = Entry { key: *grant.stream(), seq: have.seq, tag };
                     entry.emit(&mut w, &me, &peer.name).ok()?;
@@ -212,6 +223,9 @@ impl Node<'_> {
             Some(w.len())
         })?;
         let last = l == NONE;
+        if !last {
+            mark!("vector.several_frames");
+        }
         let s = self.s(i);
         if entries == 0 && !last {
             return None;
@@ -243,7 +257,7 @@ impl Node<'_> {
             while w.room() >= 2 * crate::varint::VARINT_MAX_BYTES {
                 let Some(l) = s.acks.pop(links, |l| &mut l.0.ack) else { break };
                 let link = &mut links[l as usize].0;
-                let durable = streams.at(link.stream).map_or(0, |s| s.durable.have.seq).min(link.peer_have);
+                let durable = streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_have);
                 link.acked = durable;
                 w.varint(u64::from(link.peer_handle)).ok()?;
                 w.varint(durable).ok()?;
@@ -252,6 +266,8 @@ impl Node<'_> {
         });
         if s.acks.is_empty() {
             s.ack_at = Instant::FAR;
+        } else {
+            mark!("ack.several_frames");
         }
         self.set_timer(i);
         self.check_caught_up(i);
@@ -262,6 +278,7 @@ impl Node<'_> {
     /// more events, and hears GOODBYE when it has all of ours.
     pub(super) fn goodbye(&mut self, i: u32) {
         if self.s(i).goodbye_sent {
+            mark!("goodbye.came_back");
             return self.end_with(i, Ending { code: None, by: EndedBy::Us });
         }
         let kept_back = self.links_of(i).any(|l| {
@@ -270,6 +287,7 @@ impl Node<'_> {
         });
         if kept_back || !self.s(i).peer_vector_done {
             // It told of events that it did not send.
+            mark!("goodbye.kept_back");
             return self.end(i, Code::Cut, EndedBy::Peer);
         }
         let s = self.s(i);

@@ -1,6 +1,7 @@
 //! The frame: one byte of type and flags, a varint length, the body (docs/PROTOCOL.md#frame-1).
 
 use crate::code::Code;
+use crate::planted::{Bug, has, mark};
 use crate::varint::{Reader, varint_len};
 
 /// Longest frame header: the type byte and a length below 2^28.
@@ -103,7 +104,8 @@ impl FrameHead {
             Err(e) => return Err(e),
         };
         let max = if kind == Some(FrameType::Batch) { batch_max_bytes } else { CONTROL_BODY_MAX_BYTES };
-        if len > max as u64 {
+        if len > max as u64 && !has(Bug::FrameBoundUnchecked) {
+            mark!("hostile.frame_too_large");
             return Err(Code::FrameTooLarge);
         }
         let head_bytes = 1 + varint_len(len);

@@ -4,6 +4,7 @@ use super::{Completion, Flight, WriteFault};
 use crate::code::Code;
 use crate::fifo::Fifo;
 use crate::node::Node;
+use crate::planted::{Bug, has, mark};
 use crate::recovery::RunAt;
 use crate::session::EndedBy;
 use crate::streams::{StreamSlot, StreamTable};
@@ -18,7 +19,7 @@ impl Node<'_> {
             Flight::Written(g) | Flight::Syncing(g) => Some(g),
         };
         self.streams.all().filter_map(move |(n, s)| {
-            let parity = (group? % 2) as usize;
+            let parity = ((group? + u64::from(has(Bug::WrongParity))) % 2) as usize;
             let member = self.streams.slots[n as usize].group[parity].is_queued();
             member.then(|| RunAt { stream: n, first_seq: s.group_first[parity], last_seq: s.sealed.top.seq })
         })
@@ -30,13 +31,17 @@ impl Node<'_> {
         self.at(now);
         match completion {
             Completion::Durable { upto } => match self.commit.flight {
-                Flight::Written(group) | Flight::Syncing(group) if group <= upto && self.commit.failed.is_none() => {
+                Flight::Written(group) | Flight::Syncing(group)
+                    if (group <= upto || has(Bug::LateWordBelieved)) && self.commit.failed.is_none() =>
+                {
                     self.commit.flight = Flight::None;
                     self.commit.durable = group;
                     self.made_durable((group % 2) as usize);
                     self.retry_waiting();
                 }
-                _ => {}
+                _ => {
+                    mark!("commit.late_word");
+                }
             },
             Completion::Provisioned { segment } => {
                 if self.commit.provisioning && segment == self.commit.segment + 1 {
@@ -49,10 +54,18 @@ impl Node<'_> {
                 fault: fault @ (WriteFault::Full | WriteFault::ReadOnly),
                 provisioning: true,
             } => {
+                mark!("commit.provision_failed");
                 self.commit.provisioning = false;
                 self.commit.provision_fault = Some(fault);
                 self.retry_waiting();
             }
+            Completion::WriteFailed { .. } if has(Bug::FailedSyncRetried) => {
+                self.commit.flight = match self.commit.flight {
+                    Flight::Syncing(group) => Flight::Written(group),
+                    other => other,
+                };
+            }
+            Completion::WriteFailed { .. } if has(Bug::FailedSyncForgotten) => self.commit.flight = Flight::None,
             Completion::WriteFailed { fault, .. } => self.fail(match fault {
                 WriteFault::Full => Code::DiskFull,
                 WriteFault::ReadOnly => Code::ReadOnly,
@@ -62,6 +75,7 @@ impl Node<'_> {
     }
 
     pub(super) fn fail(&mut self, code: Code) {
+        mark!("commit.failed");
         self.commit.failed.get_or_insert(code);
         self.commit.flight = Flight::None;
         // Whoever waits for room, or for an acknowledgement, waits in vain.
@@ -83,7 +97,10 @@ impl Node<'_> {
         while let Some(n) = self.commit.members[parity].pop(&mut self.streams.slots, hook) {
             let Some(s) = self.streams.at_mut(n) else { continue };
             let born = s.durable.top.seq == 0;
-            s.durable = s.sealed;
+            if s.now.top != s.sealed.top {
+                mark!("commit.grew_during_sync");
+            }
+            s.durable = if has(Bug::DurableFromNow) { s.now } else { s.sealed };
             let mut l = s.links;
             while let Some(link) = self.links.get(l as usize) {
                 let next = link.0.next_of_stream;
@@ -91,7 +108,7 @@ impl Node<'_> {
                 self.queue_link(l);
                 l = next;
             }
-            if born {
+            if born && !has(Bug::BirthUnannounced) {
                 self.announce_birth(n);
             }
         }
