@@ -7,6 +7,7 @@
 
 mod ask;
 mod disk;
+mod full;
 mod host;
 mod link;
 mod logs;
