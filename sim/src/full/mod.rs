@@ -179,7 +179,7 @@ impl Pipe {
 
     /// Sets the wall clock of `end`, in seconds since 1970.
     pub(crate) fn set_wall(&mut self, end: usize, wall_s: u64) {
-        self.hosts[end].tls.source.wall_ahead_us = wall_s.saturating_mul(1_000_000).saturating_sub(self.now_us);
+        self.hosts[end].tls.source.set_wall(self.now_us, wall_s);
     }
 
     /// How the connection ended for `end`, if it did and `end` did not do it itself.

@@ -42,8 +42,8 @@ pub(super) struct Source {
     draws: Draws,
     /// Virtual time.
     now_us: u64,
-    /// How far its wall clock is ahead of virtual time, in microseconds since 1970.
-    pub(super) wall_ahead_us: u64,
+    /// How far its wall clock, in microseconds since 1970, is ahead of virtual time.
+    wall_ahead_us: i64,
 }
 
 thread_local! {
@@ -60,7 +60,14 @@ fn at_work<T>(ask: impl FnOnce(&mut Source) -> T) -> Option<T> {
 
 impl Source {
     pub(super) fn new(draws: Draws, now_us: u64, wall_s: u64) -> Self {
-        Self { draws, now_us, wall_ahead_us: wall_s.saturating_mul(1_000_000).saturating_sub(now_us) }
+        let mut source = Self { draws, now_us, wall_ahead_us: 0 };
+        source.set_wall(now_us, wall_s);
+        source
+    }
+
+    /// Sets the wall clock.
+    pub(super) fn set_wall(&mut self, now_us: u64, wall_s: u64) {
+        self.wall_ahead_us = (wall_s.saturating_mul(1_000_000) as i64).saturating_sub(now_us as i64);
     }
 
     /// Runs `work`, whose TLS asks this source.
@@ -88,7 +95,7 @@ fn steady() -> Duration {
 }
 
 fn wall_s() -> u64 {
-    at_work(|s| s.now_us.saturating_add(s.wall_ahead_us) / 1_000_000).unwrap_or(0)
+    at_work(|s| s.now_us.saturating_add_signed(s.wall_ahead_us) / 1_000_000).unwrap_or(0)
 }
 
 #[derive(Debug)]
