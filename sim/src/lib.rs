@@ -11,6 +11,7 @@ mod attack;
 mod check;
 mod disk;
 mod fault;
+mod full;
 mod host;
 mod link;
 mod mutant;

@@ -7,7 +7,7 @@
 //!   hub's certificate that ran out later than that is still taken. The price of needing no clock
 //!   is that dates do not protect clinics from a stolen hub key: a new CA does.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::time_provider::TimeProvider;
@@ -41,13 +41,15 @@ const fn parse(digits: &[u8]) -> u64 {
 }
 
 /// Where the time of day comes from. Tests fix it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Clock {
     /// The machine's wall clock.
     #[default]
     System,
     /// A wall clock that shows this, in seconds since 1970.
     Fixed(u64),
+    /// A wall clock that is asked by this function: seconds since 1970.
+    Custom(fn() -> u64),
 }
 
 impl Clock {
@@ -56,6 +58,7 @@ impl Clock {
     pub fn now_s(self) -> u64 {
         let wall_s = match self {
             Clock::Fixed(s) => s,
+            Clock::Custom(ask) => ask(),
             Clock::System => SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
         };
         wall_s.max(TIME_FLOOR_S)
@@ -78,20 +81,26 @@ impl TimeProvider for HubTime {
 /// The clinic's time for ages of tickets only: it advances evenly, whatever the wall clock does.
 #[derive(Debug)]
 pub(super) struct SteadyTime {
-    start: Instant,
+    steady: fn() -> Duration,
     floor_s: u64,
 }
 
 impl SteadyTime {
-    pub(super) fn new(floor_s: u64) -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), floor_s })
+    pub(super) fn new(steady: fn() -> Duration, floor_s: u64) -> Arc<Self> {
+        Arc::new(Self { steady, floor_s })
     }
 }
 
 impl TimeProvider for SteadyTime {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.floor_s) + self.start.elapsed()))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.floor_s) + (self.steady)()))
     }
+}
+
+/// The machine's steady clock, since it was first asked.
+pub(super) fn since_start() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
 }
 
 pub(super) fn unix(s: u64) -> UnixTime {

@@ -11,7 +11,7 @@ use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 use rustls_pki_types::ServerName;
 
 use super::clock::Clock;
-use super::{TlsOptions, client_config, server_config, tls_error, verify};
+use super::{Inputs, TlsOptions, client_config_with, server_config_with, tls_error, verify};
 use crate::error::{Error, Result};
 use crate::identity::{CertIdentity, DeploymentId, NodeIdentity};
 
@@ -27,9 +27,17 @@ impl Server {
     /// A server with this identity.
     ///
     /// # Errors
-    /// As [`server_config`].
+    /// As [`server_config`](super::server_config).
     pub fn new(id: &NodeIdentity, options: &TlsOptions) -> Result<Self> {
-        let config = server_config(id, options)?;
+        Self::with_inputs(id, options, &Inputs::default())
+    }
+
+    /// A server with this identity that takes nothing from the system. See [`Inputs`].
+    ///
+    /// # Errors
+    /// As [`server_config`](super::server_config).
+    pub fn with_inputs(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Self> {
+        let config = server_config_with(id, options, inputs)?;
         Ok(Self { config, deployment: id.deployment(), clock: options.clock })
     }
 
@@ -59,9 +67,17 @@ impl Client {
     /// A client with this identity.
     ///
     /// # Errors
-    /// As [`client_config`].
+    /// As [`client_config`](super::client_config).
     pub fn new(id: &NodeIdentity, options: &TlsOptions) -> Result<Self> {
-        Ok(Self { config: client_config(id, options)?, deployment: id.deployment() })
+        Self::with_inputs(id, options, &Inputs::default())
+    }
+
+    /// A client with this identity that takes nothing from the system. See [`Inputs`].
+    ///
+    /// # Errors
+    /// As [`client_config`](super::client_config).
+    pub fn with_inputs(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Self> {
+        Ok(Self { config: client_config_with(id, options, inputs)?, deployment: id.deployment() })
     }
 
     #[cfg(test)]

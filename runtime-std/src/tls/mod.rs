@@ -6,6 +6,7 @@ mod clock;
 mod conn;
 mod counted;
 mod error;
+mod inputs;
 mod verify;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use clock::{Clock, TIME_FLOOR_S};
 pub use conn::{Client, Conn, Server};
 pub use counted::Counted;
 pub use error::{error_code, tls_error};
+pub use inputs::Inputs;
 pub use verify::peer_identity;
 
 /// Tickets that a client keeps: rustls counts eight per hub, and a node knows few hubs.
@@ -54,10 +56,15 @@ impl Default for TlsOptions {
 /// ring with everything left out that two Ropeway nodes do not use. No process-wide default is
 /// installed or needed.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
+    provider_with(&Inputs::default())
+}
+
+fn provider_with(inputs: &Inputs) -> Arc<CryptoProvider> {
     let all = ring::default_provider();
     Arc::new(CryptoProvider {
         cipher_suites: vec![ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
-        kx_groups: vec![ring::kx_group::X25519],
+        kx_groups: vec![inputs.x25519],
+        secure_random: inputs.secure_random,
         signature_verification_algorithms: only_ed25519(all.signature_verification_algorithms),
         ..all
     })
@@ -76,16 +83,20 @@ fn only_ed25519(all: WebPkiSupportedAlgorithms) -> WebPkiSupportedAlgorithms {
 /// [`Code::NotAHub`] if its own certificate is not for serving; [`Code::UntrustedCertificate`] if
 /// the CA's certificate cannot be used; [`Code::Tls`].
 pub fn server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ServerConfig>> {
+    server_config_with(id, options, &Inputs::default())
+}
+
+fn server_config_with(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Arc<ServerConfig>> {
     if id.role() != Role::Hub {
         let what = format!("{} has a clinic's certificate and cannot serve", id.name());
         return Err(Error::new(Code::NotAHub, what));
     }
-    unchecked_server_config(id, options)
+    unchecked_server_config(id, options, inputs)
 }
 
-fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ServerConfig>> {
+fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Arc<ServerConfig>> {
     let time = Arc::new(clock::HubTime { clock: options.clock, floor_s: floor_s(id) });
-    let mut config = ServerConfig::builder_with_details(provider(), time)
+    let mut config = ServerConfig::builder_with_details(provider_with(inputs), time)
         .with_protocol_versions(&[&TLS13])
         .map_err(tls_error)?
         .with_client_cert_verifier(verify::NodeVerifier::new(id)?)
@@ -107,14 +118,18 @@ fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Ar
 /// # Errors
 /// [`Code::UntrustedCertificate`] if the CA's certificate cannot be used; [`Code::Tls`].
 pub fn client_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ClientConfig>> {
-    let provider = provider();
+    client_config_with(id, options, &Inputs::default())
+}
+
+fn client_config_with(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Arc<ClientConfig>> {
+    let provider = provider_with(inputs);
     let verifier = verify::HubVerifier {
         roots: verify::roots(id)?,
         algorithms: provider.signature_verification_algorithms,
         deployment: id.deployment(),
         floor_s: floor_s(id),
     };
-    let mut config = ClientConfig::builder_with_details(provider, clock::SteadyTime::new(floor_s(id)))
+    let mut config = ClientConfig::builder_with_details(provider, clock::SteadyTime::new(inputs.steady, floor_s(id)))
         .with_protocol_versions(&[&TLS13])
         .map_err(tls_error)?
         .dangerous()
