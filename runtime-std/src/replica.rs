@@ -243,7 +243,8 @@ pub fn prepare(
         key: (KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes())),
         seed,
     };
-    let segments = Segments::new(dir, limits.segment_bytes as u64);
+    let mut segments = Segments::new(dir, limits.segment_bytes as u64);
+    segments.settle(&opened)?;
     let store = Store::new(dir, segments, opened.index)?;
     Ok((setup, opened.recovered, opened.damages, store))
 }

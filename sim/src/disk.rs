@@ -111,6 +111,13 @@ impl Disk {
         self.platter.borrow_mut().fail_reads(segment, sectors, times);
     }
 
+    /// The sectors of a page, for [`Disk::fail_reads`].
+    #[must_use]
+    pub fn sectors_of_page(&self, page: u64) -> Range<u64> {
+        let per_page = 4096 / self.sector_bytes() as u64;
+        page * per_page..(page + 1) * per_page
+    }
+
     /// The next so many writes fail and change nothing.
     pub fn fail_writes(&mut self, times: u32) {
         self.platter.borrow_mut().faults.failing_writes = times;
@@ -146,9 +153,8 @@ impl Disk {
     /// Some sectors that are in use cannot be read for a while.
     pub(crate) fn refuse_reads(&mut self, rng: &mut Rng) -> bool {
         let Some((segment, page)) = self.used_page(rng) else { return false };
-        let per_page = 4096 / self.sector_bytes() as u64;
         let times = if rng.one_in(2) { None } else { Some(rng.between(1, 5) as u32) };
-        self.fail_reads(segment, page * per_page..(page + 1) * per_page, times);
+        self.fail_reads(segment, self.sectors_of_page(page), times);
         true
     }
 
@@ -231,6 +237,10 @@ impl Files for Mount {
     fn sync(&mut self, segment: u64) -> Result<()> {
         let synced = self.0.borrow_mut().sync(segment);
         synced.map_err(|e| self.error("syncing", segment, e))
+    }
+
+    fn sync_list(&mut self) -> Result<()> {
+        Ok(())
     }
 
     fn describe(&self, segment: u64) -> PathBuf {

@@ -17,6 +17,8 @@ pub enum Fault {
     Duplicate,
     /// Power off, anywhere; on again later.
     Crash,
+    /// A process is killed and started again; what it wrote is still in the page cache.
+    Kill,
     /// A process stops for a while and goes on.
     Freeze,
     /// A wall clock that starts in 1970 or 2099.
@@ -55,13 +57,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Cut,
         Fault::Blackout,
         Fault::Stall,
         Fault::IdleKill,
         Fault::Duplicate,
         Fault::Crash,
+        Fault::Kill,
         Fault::Freeze,
         Fault::WrongClock,
         Fault::ClockStep,
@@ -91,6 +94,7 @@ impl Fault {
             Fault::IdleKill => "idle-kill",
             Fault::Duplicate => "duplicate",
             Fault::Crash => "crash",
+            Fault::Kill => "kill",
             Fault::Freeze => "freeze",
             Fault::WrongClock => "wrong-clock",
             Fault::ClockStep => "clock-step",

@@ -82,6 +82,10 @@ pub struct Host {
     pub(crate) drift_ppm: i64,
     /// Its process is stopped.
     pub(crate) frozen: bool,
+    /// Sessions in a row that did not end well.
+    pub(crate) failures: u32,
+    /// When its application appends next.
+    pub(crate) append_at_us: u64,
     /// Its link is dead until then.
     pub(crate) dark_us: u64,
     /// Its application waits for the first whole sync: the disk is an old backup.
@@ -94,6 +98,8 @@ pub struct Host {
     pub(crate) backup: Option<Disk>,
     /// Events of it that were durable at the hub when that was noted last.
     pub(crate) at_hub: u64,
+    /// A planted bug: what opening found is not made durable.
+    pub(crate) opens_unsynced: bool,
     /// The host whose card was copied.
     pub(crate) clone_of: Option<usize>,
 }
@@ -141,12 +147,15 @@ impl Host {
             wall_seen_ms: 0,
             drift_ppm: 0,
             frozen: false,
+            failures: 0,
+            append_at_us: 0,
             dark_us: 0,
             hold: false,
             was_full: false,
             disk_failed: false,
             backup: None,
             at_hub: 0,
+            opens_unsynced: false,
             clone_of: None,
         }
     }
@@ -204,6 +213,14 @@ impl Host {
                 return truth.fail(Check::LogOpens, format!("{}: the log does not open: {e}", self.config.name));
             }
         };
+        let mut segments = Segments::over(self.disk.mount(), self.limits.segment_bytes as u64);
+        if !self.opens_unsynced
+            && let Err(e) = segments.settle(&log)
+        {
+            // As a daemon does that cannot start: somebody tries again later.
+            truth.note(format_args!("{us} {} does not start: {e}", self.config.name));
+            return;
+        }
         let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
         let held = |key: &StreamKey| top.get(key).copied().unwrap_or(0);
         if crashed {
@@ -220,7 +237,6 @@ impl Host {
             self.settle_truth(truth);
         }
         self.findings = log.damages;
-        let segments = Segments::over(self.disk.mount(), self.limits.segment_bytes as u64);
         self.store = Some(Store::over(segments, self.reader(), log.index));
         let setup = Setup {
             config: self.config,

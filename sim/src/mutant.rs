@@ -35,10 +35,12 @@ pub enum Mutant {
     SyncRetried,
     /// A node that lost power starts from an empty disk.
     StartsEmpty,
+    /// What opening a log found is believed to be durable.
+    OpensUnsynced,
 }
 
 /// Name and description of the mistakes in the wiring.
-const WIRING: [(Mutant, &str, &str); 11] = [
+const WIRING: [(Mutant, &str, &str); 12] = [
     (Mutant::DurableWithoutSync, "durable_without_sync", "The runtime says that a group is durable before the sync."),
     (Mutant::SyncForgetsSector, "sync_forgets_sector", "A sync leaves a sector out."),
     (Mutant::ReaderAltersPayload, "reader_alters_payload", "The log reader changes the last byte that it reads."),
@@ -50,6 +52,7 @@ const WIRING: [(Mutant, &str, &str); 11] = [
     (Mutant::ProvisionedEarly, "provisioned_early", "The runtime says that a segment is there before it is."),
     (Mutant::SyncRetried, "sync_retried", "The runtime takes a failed sync for a good one."),
     (Mutant::StartsEmpty, "starts_empty", "A node that lost power starts from an empty disk."),
+    (Mutant::OpensUnsynced, "opens_unsynced", "What opening a log found is believed to be durable without a sync."),
 ];
 
 impl Mutant {

@@ -63,6 +63,15 @@ impl World {
                 self.at(0, Due::Crash(h));
                 true
             }
+            Fault::Kill => {
+                let runs = self.hosts[h].node.is_some();
+                if runs {
+                    self.stop(h);
+                    let off = self.rng.between(1, 20_000) * 1000;
+                    self.at(off, Due::Start(h));
+                }
+                runs
+            }
             Fault::Blackout => {
                 let most_ms = if self.rng.one_in(5) { 3 * 86_400_000 } else { 120_000 };
                 let ms = self.rng.between(1, most_ms);

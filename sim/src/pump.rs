@@ -212,6 +212,7 @@ impl World {
             match event {
                 Event::CaughtUp { .. } => {
                     host.caught_up += 1;
+                    host.failures = 0;
                     self.check_acked(h);
                     if std::mem::take(&mut self.hosts[h].hold) {
                         self.at(1000, Due::Append(h));
@@ -221,6 +222,7 @@ impl World {
                     self.truth.note(format_args!("{us} closed {h} {ending:?}"));
                     self.counts.sent += stats.sent;
                     host.endings.push(ending);
+                    host.failures = if ending.code.is_some() { host.failures + 1 } else { 0 };
                     let times = host.opened.get_mut(&session).map_or(0, |times| {
                         *times += 1;
                         *times

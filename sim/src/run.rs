@@ -160,6 +160,7 @@ fn settle(w: &mut World) {
         host.fail_sync = false;
         host.dark_us = host.dark_us.min(w.now_us);
         host.frozen = false;
+        host.failures = 0;
         let failed = host.node().is_some_and(|n| n.storage_failed().is_some());
         if failed || host.damaged {
             w.crash(h);
@@ -169,6 +170,7 @@ fn settle(w: &mut World) {
         }
         w.at(1000, Due::Dial(h));
         w.at(2000, Due::Append(h));
+        w.at(60_000_000, Due::Tick(h));
         w.wake(h, 0);
     }
 }
@@ -176,6 +178,7 @@ fn settle(w: &mut World) {
 fn is_done(w: &World, h: usize) -> bool {
     let host = &w.hosts[h];
     host.backlog.is_empty()
+        && !host.hold
         && host.node().is_some_and(|n| n.durable_group() == n.last_group())
         && w.hosts[0].node().is_some_and(|n| n.durable_group() == n.last_group())
         && w.is_level_with_hub(h)

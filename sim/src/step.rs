@@ -26,6 +26,7 @@ pub(crate) enum Due {
     Crash(usize),
     Start(usize),
     Thaw(usize),
+    Tick(usize),
     Strike(Fault, usize),
     Mend(Fault, usize),
 }
@@ -86,6 +87,7 @@ impl World {
                 self.hosts[h].frozen = false;
                 self.pump(h);
             }
+            Due::Tick(h) => self.tick(h),
             Due::Strike(fault, h) => self.strike(fault, h),
             Due::Mend(fault, h) => self.mend(fault, h),
         }
@@ -126,7 +128,21 @@ impl World {
         self.due_at(until + 1000, Due::Dial(h));
     }
 
+    /// What a timer does on a real machine: nothing waits for ever because a moment was missed.
+    fn tick(&mut self, h: usize) {
+        if !self.auto_dial {
+            return;
+        }
+        if self.hosts[h].append_at_us < self.now_us {
+            self.append_next(h);
+        }
+        self.dial(h);
+        let again_ms = if self.profile.dark_ms > 3_600_000 { 3_600_000 } else { 60_000 };
+        self.at(again_ms * 1000, Due::Tick(h));
+    }
+
     fn append_next(&mut self, h: usize) {
+        self.hosts[h].append_at_us = 0;
         let host = &self.hosts[h];
         if host.node.is_none() || host.frozen || host.hold {
             return;
@@ -151,6 +167,7 @@ impl World {
         if !self.hosts[h].backlog.is_empty() {
             let pause = if self.rng.one_in(20) { 2_000_000 } else { 20_000 };
             let after = self.rng.below(pause) + 100;
+            self.hosts[h].append_at_us = self.now_us + after;
             self.at(after, Due::Append(h));
         }
         self.at(1000, Due::Dial(h));
@@ -161,8 +178,11 @@ impl World {
         if host.dark_us > self.now_us {
             return;
         }
-        let wanted =
-            self.auto_dial && h > 0 && host.node.is_some() && host.sessions.is_empty() && !self.is_level_with_hub(h);
+        let wanted = self.auto_dial
+            && h > 0
+            && host.node.is_some()
+            && host.sessions.is_empty()
+            && (host.hold || !self.is_level_with_hub(h));
         if wanted && self.connect(h, 0).is_none() {
             self.at(5_000_000, Due::Dial(h));
         }

@@ -187,7 +187,11 @@ impl World {
             let sector = self.hosts[h].disk.sector_bytes();
             self.hosts[h].disk = Disk::new(sector);
         }
+        self.hosts[h].opens_unsynced = self.mutant == Mutant::OpensUnsynced;
         self.hosts[h].start(self.now_us, seed, &mut self.truth, crashed);
+        if self.hosts[h].node.is_none() {
+            self.at(10_000_000, Due::Start(h));
+        }
         self.moment(h, Moment::Start);
         self.wake(h, 0);
         if !self.hosts[h].backlog.is_empty() {
@@ -312,7 +316,8 @@ impl World {
         }
         // Who was pushed out by another machine of its name leaves that one some time.
         let pushed = self.hosts[h].endings.last().is_some_and(|e| e.code == Some(Code::Superseded));
-        let most_ms = if pushed { 600_000 } else { 5_000 };
+        // The others wait longer from time to time, as the daemon does.
+        let most_ms = if pushed { 600_000 } else { 5_000 << (self.hosts[h].failures / 4).min(6) };
         let again = self.rng.between(1, most_ms) * 1000;
         self.at(again, Due::Dial(h));
         self.wake(h, 0);

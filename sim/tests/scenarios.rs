@@ -327,6 +327,98 @@ fn a_damaged_frame_leaves_a_gap_that_a_sync_repairs() {
 }
 
 #[test]
+fn pages_that_could_not_be_read_for_a_while_leave_two_copies_that_read_as_one() {
+    let mut w = pair(19);
+    for _ in 0..3 {
+        write(&mut w, CLINIC, 4, 300);
+        sync(&mut w);
+    }
+    // The hub opens its log while the first group cannot be read, and fetches it again.
+    w.stop(HUB);
+    w.hosts[HUB].damaged = true;
+    let sectors = w.hosts[HUB].disk.sectors_of_page(1);
+    w.hosts[HUB].disk.fail_reads(1, sectors, Some(1));
+    w.start(HUB, true);
+    assert!(w.hosts[HUB].node().unwrap().frontier().any(|e| e.gap.is_some()));
+    write(&mut w, CLINIC, 4, 300);
+    sync(&mut w);
+    // Now both copies are there, the second behind what follows the first.
+    w.crash(HUB);
+    w.start(HUB, true);
+    assert_eq!((w.verify(HUB), w.stored(HUB, &own_key(&w, CLINIC, Lane::Normal)).len()), (16, 16));
+    assert_holds(&w);
+}
+
+#[test]
+fn a_process_that_is_killed_promises_nothing_that_only_the_page_cache_holds() {
+    for seed in 0..20 {
+        let mut w = pair(300 + seed);
+        w.sync_ms = 400;
+        for n in 0..6u8 {
+            let _ = w.append(CLINIC, Lane::Normal, 0, &[n; 50]);
+            w.run_for(1 + seed);
+        }
+        w.stop(CLINIC);
+        w.start(CLINIC, true);
+        w.run_for(2000);
+        w.crash(CLINIC);
+        w.start(CLINIC, true);
+        assert_holds(&w);
+    }
+}
+
+#[test]
+fn a_session_that_ends_does_not_take_those_behind_it_out_of_the_queue() {
+    for seed in 0..20 {
+        let mut w = World::new(400 + seed);
+        w.listen();
+        w.profile = Profile::EDGE;
+        w.add("hub", Role::Hub, small_limits());
+        for c in 1..4 {
+            w.add(&format!("clinic_{c}"), Role::Clinic, small_limits());
+            write(&mut w, c, 2, 100);
+        }
+        w.connect(1, HUB);
+        w.run_for(50);
+        w.cut(1, true);
+        w.connect(2, HUB);
+        w.connect(3, HUB);
+        w.run_for(20_000);
+        assert_eq!((w.durable_events(HUB, 2), w.durable_events(HUB, 3)), (2, 2), "{seed}");
+        assert_holds(&w);
+    }
+}
+
+#[test]
+fn a_stream_that_begins_after_the_goodbye_does_not_keep_the_session_open() {
+    let mut w = pair(20);
+    w.profile = Profile::EDGE;
+    write(&mut w, CLINIC, 3, 100);
+    w.finish = true;
+    w.connect(CLINIC, HUB);
+    let said_goodbye = |w: &World| w.said.iter().any(|s| s.0 == CLINIC && s.2 == Said::Control(FrameType::Goodbye));
+    assert!(w.run_until(60_000, said_goodbye));
+    w.append(CLINIC, Lane::Urgent, 0, b"later").unwrap();
+    w.run_for(60_000);
+    assert_eq!((w.sessions(CLINIC), w.sessions(HUB)), (0, 0));
+    sync(&mut w);
+    assert_eq!(w.verify(HUB), 4);
+    assert_holds(&w);
+}
+
+#[test]
+fn a_card_that_turns_read_only_is_told_as_read_only() {
+    let mut w = pair(21);
+    w.hosts[CLINIC].disk.make_read_only(true);
+    let refused = (0..400).find_map(|_| {
+        w.run_for(50);
+        w.append(CLINIC, Lane::Normal, 0, &[7; 2000]).err().filter(|e| *e != AppendError::Busy)
+    });
+    assert_eq!(refused, Some(AppendError::Storage(Code::ReadOnly)));
+    assert_holds(&w);
+}
+
+#[test]
 fn a_restored_backup_fetches_what_it_lost_and_goes_on_in_a_new_incarnation() {
     let mut w = pair(12);
     write(&mut w, CLINIC, 10, 100);

@@ -57,6 +57,12 @@ pub trait Files {
     /// See [`Files`]. What was written may be lost then, and the next call may succeed all the same.
     fn sync(&mut self, segment: u64) -> Result<()>;
 
+    /// Waits until the list of the segments is on stable storage.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn sync_list(&mut self) -> Result<()>;
+
     /// What messages call the segment.
     fn describe(&self, segment: u64) -> PathBuf;
 }
@@ -148,7 +154,7 @@ impl Files for DirFiles {
         }
         filled?;
         std::fs::rename(&fresh, &path).at("renaming", &fresh)?;
-        File::open(&dir).and_then(|d| d.sync_all()).at("syncing", &dir)
+        self.sync_list()
     }
 
     fn write_at(&mut self, segment: u64, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -165,6 +171,11 @@ impl Files for DirFiles {
             return Err(Error::at(Code::Storage, &path, "nothing was written"));
         };
         file.sync_data().at("syncing", &path)
+    }
+
+    fn sync_list(&mut self) -> Result<()> {
+        let dir = self.dir.log();
+        File::open(&dir).and_then(|d| d.sync_all()).at("syncing", &dir)
     }
 
     fn describe(&self, segment: u64) -> PathBuf {
@@ -225,6 +236,9 @@ mod tests {
         }
         fn sync(&mut self, _: u64) -> Result<()> {
             Err(Code::Io.into())
+        }
+        fn sync_list(&mut self) -> Result<()> {
+            Ok(())
         }
         fn describe(&self, _: u64) -> PathBuf {
             PathBuf::new()

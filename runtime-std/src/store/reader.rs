@@ -38,8 +38,17 @@ struct Open {
 /// Segment and page of a frame, and the page of its epoch's header.
 type Spot = (u64, u64, u64);
 
-/// A stream, an event of it, its chain hash, and where its frame is.
-type Cursor = (StreamKey, u64, Chain, Spot);
+/// After which event of which stream a read ended.
+#[derive(Debug)]
+struct Cursor {
+    stream: StreamKey,
+    seq: u64,
+    chain: Chain,
+    /// The frame that it is in.
+    spot: Spot,
+    /// The index entry that led there: its page and first event.
+    entry: (u64, u64),
+}
 
 /// Reads events. Holds one frame at a time.
 #[derive(Debug)]
@@ -49,7 +58,6 @@ pub struct Reader<F = DirFiles> {
     cipher: Option<(u64, u64, Cipher)>,
     buf: Vec<u8>,
     open: Option<Open>,
-    /// After which event of which stream the last read ended, its chain, and the frame it is in.
     cursor: Option<Cursor>,
 }
 
@@ -112,12 +120,13 @@ impl<F: Files> Reader<F> {
         upto_seq: u64,
         each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
     ) -> Result<bool> {
-        // Within an entry the frames follow one another; a cursor saves the walk to the place. One at
-        // the end of another entry may stand in a repair, behind the place.
-        let here = |c: &&Cursor| c.0 == *grant.stream() && c.1 + 1 == *next && c.1 >= entry.first_seq;
-        let resume = self.cursor.as_ref().filter(here).map(|c| c.3);
-        let covers = |(segment, page, _): Spot| segment == entry.segment && page >= entry.page;
-        let (mut page, mut epoch) = match resume.filter(|r| covers(*r)) {
+        // Within an entry the frames follow one another; a cursor saves the walk to the place. One that
+        // another entry led to may stand in a repair, behind the place.
+        let id = (entry.page, entry.first_seq);
+        let here = |c: &&Cursor| {
+            c.stream == *grant.stream() && c.seq + 1 == *next && c.entry == id && c.spot.0 == entry.segment
+        };
+        let (mut page, mut epoch) = match self.cursor.as_ref().filter(here).map(|c| c.spot) {
             Some((_, page, epoch)) => (page, epoch),
             None => (entry.page, entry.epoch),
         };
@@ -126,7 +135,7 @@ impl<F: Files> Reader<F> {
                 // Damage of others' frames lies between ours: look behind it.
                 Found::Header | Found::Nothing => page += 1,
                 Found::Frame(pages) => {
-                    if self.deliver(grant, (entry.segment, page, epoch), next, upto_seq, each)? {
+                    if self.deliver(grant, (entry.segment, page, epoch), id, next, upto_seq, each)? {
                         return Ok(true);
                     }
                     page += pages;
@@ -140,7 +149,8 @@ impl<F: Files> Reader<F> {
     fn deliver(
         &mut self,
         grant: &ReadGrant,
-        place: Spot,
+        spot: Spot,
+        entry: (u64, u64),
         next: &mut u64,
         upto_seq: u64,
         each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
@@ -162,10 +172,9 @@ impl<F: Files> Reader<F> {
             if run.last_seq() < *next || run.base_seq > *next {
                 continue;
             }
-            let known =
-                self.cursor.as_ref().filter(|c| c.0 == *grant.stream() && c.1 + 1 == *next && c.1 >= run.base_seq);
-            let (skip, mut chain) = match known {
-                Some(c) => (*next - run.base_seq, c.2),
+            let here = |c: &&Cursor| c.stream == *grant.stream() && c.seq + 1 == *next && c.seq >= run.base_seq;
+            let (skip, mut chain) = match self.cursor.as_ref().filter(here) {
+                Some(c) => (*next - run.base_seq, c.chain),
                 None => (0, run.prev_chain),
             };
             for (event, seq) in run.events().zip(run.base_seq..).skip(skip as usize) {
@@ -179,7 +188,7 @@ impl<F: Files> Reader<F> {
                     }
                     *next += 1;
                     let after = chain.then(&event);
-                    self.cursor = Some((*grant.stream(), seq, after, place));
+                    self.cursor = Some(Cursor { stream: *grant.stream(), seq, chain: after, spot, entry });
                     if stop == Stop::After {
                         return Ok(true);
                     }

@@ -45,6 +45,9 @@ pub struct Opened {
     pub log_bytes: u64,
     /// Groups that were read.
     pub groups: u64,
+    /// Segment, first page and page after the last of the newest group, its epoch's header included
+    /// if it began one: what may not have been synced when the last process ended.
+    pub newest: Option<(u64, u64, u64)>,
 }
 
 /// Reads the whole log of `dir`, checks every tag and chain, and writes nothing.
@@ -90,6 +93,7 @@ fn scan_all<F: Files>(
         damages: Vec::new(),
         log_bytes: 0,
         groups: 0,
+        newest: None,
     };
     let numbers = files.list()?;
     let mut tail = LogTail::default();
@@ -103,6 +107,7 @@ fn scan_all<F: Files>(
         let len = input.open(number)?;
         out.log_bytes += len;
         let mut scan = SegmentScan::new(keys, number, len, max_body)?;
+        let mut began_epoch = None;
         let end = loop {
             let Some(want) = scan.poll_want() else {
                 match scan.feed(&mut []) {
@@ -124,6 +129,7 @@ fn scan_all<F: Files>(
                 Step::NeedMore => {}
                 Step::Epoch { header, repaired, .. } => {
                     out.index.begin_epoch(header.start.page);
+                    began_epoch = Some(header.start.page + 1);
                     if repaired {
                         let from_page = header.start.page;
                         let (code, to_page) = (Code::Rotten, from_page + 1);
@@ -132,6 +138,8 @@ fn scan_all<F: Files>(
                 }
                 Step::Group { page, pages, body, crc_rotten } => {
                     out.groups += 1;
+                    let headed = began_epoch == Some(page);
+                    out.newest = Some((number, page - u64::from(headed), page + pages));
                     let index = &mut out.index;
                     match out.recovered.group(body, |run| index.add(&run, number, page)) {
                         Ok(()) => {}

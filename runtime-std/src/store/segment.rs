@@ -5,7 +5,10 @@
 
 use ropeway_core::code::Code;
 
-use super::{DirFiles, Files};
+use ropeway_core::log::PAGE_BYTES;
+
+use super::files::read_full;
+use super::{DirFiles, Files, Opened};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 
@@ -37,6 +40,40 @@ impl<F: Files> Segments<F> {
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
         Self { files, segment_bytes, current: None, poisoned: false }
+    }
+
+    /// Makes durable what opening has found. A process that was killed between write and sync leaves
+    /// its last group in the page cache, and one whose sync failed leaves it there marked clean: it
+    /// can be read, and would be told of and acknowledged, until the power goes. Writing it once
+    /// more is the only way to be sure (Rebello et al., "Can Applications Recover from fsync
+    /// Failures?", USENIX ATC 2020). Before that, nothing may be promised.
+    ///
+    /// A file system that is read-only is left as it is.
+    ///
+    /// # Errors
+    /// [`Code::Storage`], [`Code::Io`].
+    pub fn settle(&mut self, opened: &Opened) -> Result<()> {
+        let settled = self.rewrite_newest(opened);
+        match settled {
+            Err(e) if e.code == Code::ReadOnly => {
+                log::warn!("{e}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn rewrite_newest(&mut self, opened: &Opened) -> Result<()> {
+        let Some((segment, from_page, to_page)) = opened.newest else { return Ok(()) };
+        self.files.sync_list()?;
+        let mut bytes = vec![0; (to_page - from_page) as usize * PAGE_BYTES];
+        let offset = from_page * PAGE_BYTES as u64;
+        let (len, n) = (bytes.len(), read_full(&mut self.files, segment, offset, &mut bytes, 1)?);
+        if n < len {
+            return Err(Error::at(Code::Storage, &self.files.describe(segment), "it has shrunk since it was read"));
+        }
+        self.write(segment, offset, &bytes)?;
+        self.sync()
     }
 
     /// Makes segment `number`: durably, and whole or not at all.
