@@ -113,9 +113,13 @@ fn make_key(path: &Path) -> Result<KeyPair> {
 
 /// Reads a private key that signs certificates or requests.
 pub(crate) fn read_key(path: &Path) -> Result<KeyPair> {
-    let pem = read_secret(path, PEM_MAX_BYTES)?;
-    let bad = || Error::at(Code::KeyBad, path, "not an Ed25519 private key in PEM form");
-    let key = std::str::from_utf8(&pem).ok().and_then(|text| KeyPair::from_pem(text).ok()).ok_or_else(bad)?;
+    parse_key(&read_secret(path, PEM_MAX_BYTES)?).map_err(|e| e.in_file(path))
+}
+
+/// Reads a private key that signs certificates or requests from a PEM text.
+pub(crate) fn parse_key(pem: &[u8]) -> Result<KeyPair> {
+    let bad = || Error::new(Code::KeyBad, "not an Ed25519 private key in PEM form");
+    let key = std::str::from_utf8(pem).ok().and_then(|text| KeyPair::from_pem(text).ok()).ok_or_else(bad)?;
     if key.is_compatible(&rcgen::PKCS_ED25519) { Ok(key) } else { Err(bad()) }
 }
 
