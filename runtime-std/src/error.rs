@@ -34,6 +34,11 @@ impl Error {
         Self::new(code, format!("{}: {what}", path.display()))
     }
 
+    /// The same error, about the file in which it was found.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        Self { context: format!("{}: {}", path.display(), self.context), ..self }
+    }
+
     /// The same error with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

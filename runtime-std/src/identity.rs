@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::policy::{PeerIdentity, Role};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -218,11 +218,15 @@ pub(crate) fn not_found(e: &Error) -> bool {
 
 /// Reads the one certificate of a PEM file.
 pub(crate) fn read_cert(path: &Path) -> Result<CertificateDer<'static>> {
-    let pem = read_bounded(path, PEM_MAX_BYTES)?;
-    let mut certs = CertificateDer::pem_slice_iter(&pem);
+    parse_cert(&read_bounded(path, PEM_MAX_BYTES)?).map_err(|e| e.in_file(path))
+}
+
+/// The one certificate (DER) of a PEM text. What is in it is not looked at.
+pub(crate) fn parse_cert(pem: &[u8]) -> Result<CertificateDer<'static>> {
+    let mut certs = CertificateDer::pem_slice_iter(pem);
     match (certs.next(), certs.next()) {
         (Some(Ok(cert)), None) => Ok(cert),
-        _ => Err(Error::at(Code::BadCertificate, path, "not one certificate in PEM form")),
+        _ => Err(Error::new(Code::BadCertificate, "not one certificate in PEM form")),
     }
 }
 
@@ -243,17 +247,21 @@ fn verify_signed_by(leaf: &[u8], ca: &[u8]) -> std::result::Result<(), &'static 
 }
 
 fn certified_key(cert: CertificateDer<'static>, key_file: &Path, crt: &Path) -> Result<Arc<CertifiedKey>> {
-    let pem = read_secret(key_file, PEM_MAX_BYTES)?;
-    let der = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|e| Error::at(Code::KeyBad, key_file, "not a private key in PEM form").with_source(e))?;
-    // The provider wipes the DER when it has made its own form of it.
-    let key = crate::tls::provider()
-        .key_provider
-        .load_private_key(der)
-        .map_err(|e| Error::at(Code::KeyBad, key_file, "not a private key").with_source(e))?;
+    let key = parse_tls_key(&read_secret(key_file, PEM_MAX_BYTES)?).map_err(|e| e.in_file(key_file))?;
     let certified = CertifiedKey::new(vec![cert], key);
     certified.keys_match().map_err(|_| Error::at(Code::BadCertificate, crt, "it does not fit tls/node.key"))?;
     Ok(Arc::new(certified))
+}
+
+/// The private key of a PEM text, as TLS uses it.
+pub(crate) fn parse_tls_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>> {
+    let der = PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|e| Error::new(Code::KeyBad, "not a private key in PEM form").with_source(e))?;
+    // The provider wipes the DER when it has made its own form of it.
+    crate::tls::provider()
+        .key_provider
+        .load_private_key(der)
+        .map_err(|e| Error::new(Code::KeyBad, "not a private key").with_source(e))
 }
 
 #[cfg(test)]

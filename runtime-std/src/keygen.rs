@@ -6,10 +6,12 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair, PKCS_ED25519};
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::policy::Role;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::cert::{self, Request};
 use crate::dir::{Access, DataDir, DirLock, LogKey, NodeFile, exists, read_secret, write_atomic};
@@ -113,10 +115,17 @@ fn make_key(path: &Path) -> Result<KeyPair> {
 
 /// Reads a private key that signs certificates or requests.
 pub(crate) fn read_key(path: &Path) -> Result<KeyPair> {
-    let pem = read_secret(path, PEM_MAX_BYTES)?;
-    let bad = || Error::at(Code::KeyBad, path, "not an Ed25519 private key in PEM form");
-    let key = std::str::from_utf8(&pem).ok().and_then(|text| KeyPair::from_pem(text).ok()).ok_or_else(bad)?;
-    if key.is_compatible(&rcgen::PKCS_ED25519) { Ok(key) } else { Err(bad()) }
+    parse_key(&read_secret(path, PEM_MAX_BYTES)?).map_err(|e| e.in_file(path))
+}
+
+/// Reads a private key that signs certificates or requests from a PEM text.
+pub(crate) fn parse_key(pem: &[u8]) -> Result<KeyPair> {
+    // The same reader as that of TLS, so that a key which keygen keeps is one that a node can use.
+    let key = match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(PrivateKeyDer::Pkcs8(der)) => KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519).ok(),
+        _ => None,
+    };
+    key.ok_or_else(|| Error::new(Code::KeyBad, "not an Ed25519 private key in PEM form"))
 }
 
 #[cfg(test)]
@@ -205,6 +214,25 @@ mod tests {
         fs::remove_file(clinic.node_json()).unwrap();
         init_node(&clinic, name("c")).unwrap();
         assert_eq!(fs::read(clinic.node_key()).unwrap(), key);
+    }
+
+    #[test]
+    fn keygen_and_tls_read_the_same_keys() {
+        let good = cert::key_pem(&cert::new_key().unwrap());
+        let p256 = cert::key_pem(&KeyPair::generate().unwrap());
+        let cases = [
+            (good.to_string(), true),
+            (format!("a note\n{}", *good), true),
+            (format!("A{}", *good), false),
+            (good.replace("PRIVATE KEY", "CERTIFICATE"), false),
+            (good.replacen("PRIVATE KEY", "EC PRIVATE KEY", 2) + &good, false),
+            (String::new(), false),
+        ];
+        for (text, ok) in cases {
+            assert_eq!(parse_key(text.as_bytes()).is_ok(), ok, "{text}");
+            assert_eq!(crate::identity::parse_tls_key(text.as_bytes()).is_ok(), ok, "{text}");
+        }
+        assert_eq!(parse_key(p256.as_bytes()).unwrap_err().code, Code::KeyBad, "TLS takes it, a node does not");
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn read_csr(path: &Path) -> Result<(NodeName, rcgen::PublicKey)> {
         Err(e) if e.code == Code::Config => return Err(Error::new(Code::BadCsr, e.context)),
         other => other?,
     };
-    parse_csr(&pem).map_err(|e| Error { context: Error::at(Code::BadCsr, path, e.context).context, ..e })
+    parse_csr(&pem).map_err(|e| e.in_file(path))
 }
 
 /// Reads a request in PEM form.
@@ -197,20 +197,20 @@ impl Issued {
     pub fn read(path: &Path) -> Result<Vec<Issued>> {
         match read_bounded(path, ISSUED_MAX_BYTES) {
             Err(e) if not_found(&e) => Ok(Vec::new()),
-            other => parse_list(path, &other?).map(|(records, _)| records),
+            other => parse_list(&other?).map(|(records, _)| records).map_err(|e| e.in_file(path)),
         }
     }
 }
 
 /// The records, and how many bytes they take: less than there are if the last write was torn.
-fn parse_list(path: &Path, bytes: &[u8]) -> Result<(Vec<Issued>, usize)> {
+pub(crate) fn parse_list(bytes: &[u8]) -> Result<(Vec<Issued>, usize)> {
     let mut records = Vec::new();
     let mut whole = 0;
     for (i, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         // A line without its end was not durable, so no certificate was written for it.
         let Some(line_json) = line.strip_suffix(b"\n") else { break };
         let record = serde_json::from_slice(line_json)
-            .map_err(|e| Error::at(Code::Config, path, format!("line {}", i + 1)).with_source(e))?;
+            .map_err(|e| Error::new(Code::Config, format!("line {}", i + 1)).with_source(e))?;
         records.push(record);
         whole += line.len();
     }
@@ -231,7 +231,7 @@ impl IssuedFile {
         // Signing takes milliseconds: waiting is kinder than refusing.
         flock(&file, FlockOperation::LockExclusive).map_err(io::Error::from).at("locking", &path)?;
         let bytes = read_open(&file, &path, ISSUED_MAX_BYTES)?;
-        let (records, whole) = parse_list(&path, &bytes)?;
+        let (records, whole) = parse_list(&bytes).map_err(|e| e.in_file(&path))?;
         if whole < bytes.len() {
             file.set_len(whole as u64).at("writing", &path)?;
         }

@@ -2,12 +2,12 @@
 
 use ropeway_core::code::Code;
 use ropeway_core::codec::{Codec, CodecId, CodecRef, Codecs};
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, DParameter};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::{CParameter, DCtx, find_frame_compressed_size};
 
 /// Level: beyond 3 the time grows faster than the bytes shrink on batches of this size.
 const LEVEL: i32 = 3;
-/// A window of 256 KiB holds every batch and bounds the decoder's memory.
+/// A window of 256 KiB holds every batch and bounds the memory of a peer that decodes piece by piece.
 const WINDOW_LOG: u32 = 18;
 
 /// Entries of each of the encoder's tables: 128 KiB.
@@ -16,7 +16,7 @@ const TABLE_LOG: u32 = 15;
 /// See the [module](self).
 pub struct Zstd {
     compressor: Compressor<'static>,
-    decompressor: Decompressor<'static>,
+    decoder: DCtx<'static>,
 }
 
 impl std::fmt::Debug for Zstd {
@@ -37,9 +37,15 @@ impl Zstd {
         // Smaller tables than the level's own: on a Pi a megabyte is more than the last per cent.
         compressor.set_parameter(CParameter::HashLog(TABLE_LOG)).ok()?;
         compressor.set_parameter(CParameter::ChainLog(TABLE_LOG)).ok()?;
-        let mut decompressor = Decompressor::new().ok()?;
-        decompressor.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
-        Some(Self { compressor, decompressor })
+        // It decodes a batch at once into the room for it, so it never needs memory for a window,
+        // whatever window a frame claims.
+        Some(Self { compressor, decoder: DCtx::try_create()? })
+    }
+
+    /// Memory that the decoder holds, in bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn decoder_bytes(&self) -> usize {
+        self.decoder.sizeof()
     }
 }
 
@@ -53,7 +59,11 @@ impl Codec for Zstd {
     }
 
     fn decompress(&mut self, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
-        match self.decompressor.decompress_to_buffer(data, out) {
+        // zstd itself would also read several frames, or none (docs/PROTOCOL.md#codec-1).
+        if find_frame_compressed_size(data) != Ok(data.len()) {
+            return Err(Code::BadBatch);
+        }
+        match self.decoder.decompress(out, data) {
             Ok(n) if n == out.len() => Ok(()),
             _ => Err(Code::BadBatch),
         }
@@ -87,5 +97,37 @@ mod tests {
             assert_eq!(zstd.decompress(&packed[..n], &mut vec![0; len]), Err(Code::BadBatch));
         }
         assert_eq!(zstd.decompress(b"garbage", &mut out), Err(Code::BadBatch));
+    }
+
+    #[test]
+    fn only_one_whole_frame_is_a_batch() {
+        let mut zstd = Zstd::new().unwrap();
+        let raw = b"registration ".repeat(20);
+        let mut frame = vec![0; raw.len()];
+        let n = zstd.compress(&raw, &mut frame).unwrap();
+        frame.truncate(n);
+        let empty = zstd::bulk::compress(b"", 3).unwrap();
+        let skippable = b"\x50\x2a\x4d\x18\x02\0\0\0ab".to_vec();
+        let mut out = vec![0; raw.len()];
+        for (first, second) in [(&frame, &empty), (&empty, &frame), (&frame, &skippable), (&skippable, &frame)] {
+            assert_eq!(zstd.decompress(&[&first[..], second].concat(), &mut out), Err(Code::BadBatch));
+        }
+        assert_eq!(zstd.decompress(&[&frame, &frame[..]].concat(), &mut vec![0; 2 * raw.len()]), Err(Code::BadBatch));
+        assert_eq!(zstd.decompress(&[], &mut []), Err(Code::BadBatch));
+        assert_eq!(zstd.decompress(&frame, &mut out), Ok(()));
+    }
+
+    #[test]
+    fn no_claimed_window_makes_the_decoder_take_memory() {
+        let mut zstd = Zstd::new().unwrap();
+        let before = zstd.decoder_bytes();
+        // Windows of 1 KiB, 256 KiB, 128 MiB and 3.75 TiB; one block: the byte `x`, 5 times.
+        for window in [0x00, 0x40, 0x88, 0xff] {
+            let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, window, 0x2b, 0x00, 0x00, b'x'];
+            let mut out = [0; 5];
+            let outcome = zstd.decompress(&frame, &mut out);
+            assert!(outcome == Err(Code::BadBatch) || out == *b"xxxxx");
+            assert_eq!(zstd.decoder_bytes(), before, "window {window:#x}");
+        }
     }
 }

@@ -3,10 +3,14 @@
 //! They live here because they check what is not public, and so that plain tests replay the seeds.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a finding")]
 
+mod batch;
+mod control;
 mod frame;
 mod segment;
 mod session;
 
+pub use batch::{batch, batch_of_events};
+pub use control::control;
 pub use frame::frame;
 pub use segment::segment;
 pub use session::session;
@@ -25,6 +29,15 @@ impl<'a> Tape<'a> {
 
     fn u16(&mut self) -> u16 {
         u16::from(self.byte()) | u16::from(self.byte()) << 8
+    }
+
+    /// Of any size, small ones as likely as large ones.
+    fn number(&mut self) -> u64 {
+        let shift = self.byte() % 64;
+        let mut bytes = [0; 8];
+        let drawn = self.take(8 - usize::from(shift / 8));
+        bytes[..drawn.len()].copy_from_slice(drawn);
+        u64::from_le_bytes(bytes) & u64::MAX >> shift
     }
 
     /// The next `n` bytes, or as many as there are.
@@ -47,6 +60,11 @@ mod tests {
             seeds += 1;
         }
         assert!(seeds > 0, "no seeds in {}", dir.display());
+    }
+
+    #[test]
+    fn the_control_seeds_hold() {
+        replay("control", super::control);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Hello {
     pub wall_ms: u64,
 }
 
+/// Most bytes of the fields of HELLO: five numbers of 32 bits and two of 64.
+const FIELDS_MAX_BYTES: usize = 5 * 5 + 2 * 10;
+
 impl Hello {
     pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
         let (versions, rest) = out.split_first_chunk_mut::<2>()?;
@@ -43,7 +46,7 @@ impl Hello {
         if min > VERSION_MAX || max < VERSION_MIN {
             return Err(Code::Version);
         }
-        postcard::take_from_bytes(rest).map(|(h, _)| h).map_err(|_| Code::Malformed)
+        parse_fields(rest)
     }
 }
 
@@ -62,8 +65,17 @@ impl ErrorBody {
     }
 
     pub(crate) fn parse(body: &[u8]) -> Result<ErrorBody, Code> {
-        postcard::take_from_bytes(body).map(|(e, _)| e).map_err(|_| Code::Malformed)
+        parse_fields(body)
     }
+}
+
+/// The fields at the start of `bytes`; what follows them is ignored. postcard alone would also read
+/// numbers that are longer than need be (docs/PROTOCOL.md#num-1).
+fn parse_fields<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Code> {
+    let (fields, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| Code::Malformed)?;
+    let mut shortest = [0; FIELDS_MAX_BYTES];
+    let shortest = postcard::to_slice(&fields, &mut shortest).map_err(|_| Code::Malformed)?;
+    if bytes.len() - rest.len() == shortest.len() { Ok(fields) } else { Err(Code::Malformed) }
 }
 
 /// CREDIT, BLOCKED, PING and PONG carry one varint.
@@ -139,6 +151,40 @@ mod tests {
         for cut in 0..n {
             assert_eq!(Hello::parse(&out[..cut]), Err(Code::Malformed));
         }
+    }
+
+    #[test]
+    fn a_number_that_is_longer_than_need_be_is_refused_in_every_field() {
+        let mut out = [0; 64];
+        let longer = |body: &[u8], end: usize| [&body[..end], &[body[end] | 0x80, 0], &body[end + 1..]].concat();
+        let n = HELLO.emit(&mut out).unwrap();
+        let ends: alloc::vec::Vec<_> = (2..n).filter(|i| out[*i] & 0x80 == 0).collect();
+        assert_eq!(ends.len(), 7);
+        for end in ends {
+            assert_eq!(Hello::parse(&longer(&out[..n], end)), Err(Code::Malformed), "at {end}");
+        }
+        let error = ErrorBody { code: 404, retry_after_s: 30 };
+        let n = error.emit(&mut out).unwrap();
+        assert_eq!(ErrorBody::parse(&out[..n]), Ok(error));
+        for end in [1, 2] {
+            assert_eq!(ErrorBody::parse(&longer(&out[..n], end)), Err(Code::Malformed), "at {end}");
+        }
+    }
+
+    #[test]
+    fn the_largest_hello_is_read() {
+        let most = Hello {
+            features: u32::MAX,
+            codecs: u32::MAX,
+            frame_bytes: u32::MAX,
+            batch_bytes: u32::MAX,
+            credit_bytes: u32::MAX,
+            deployment: u64::MAX,
+            wall_ms: u64::MAX,
+        };
+        let mut out = [0; 2 + FIELDS_MAX_BYTES];
+        assert_eq!(most.emit(&mut out), Some(out.len()));
+        assert_eq!(Hello::parse(&out), Ok(most));
     }
 
     #[test]

@@ -45,14 +45,21 @@ impl NodeFile {
             }
             Err(e) => return Err(e).at("reading", &path),
         };
-        let bytes = file::read_open(&file, &path, LIMIT_BYTES)?;
-        let bad = |what: &str| Error::at(Code::Config, &path, what);
+        Self::parse(&file::read_open(&file, &path, LIMIT_BYTES)?).map_err(|e| e.in_file(&path))
+    }
+
+    /// Reads the content of the file.
+    ///
+    /// # Errors
+    /// [`Code::FormatNewer`] if a newer program wrote it, else [`Code::Config`].
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let bad = |what: &str| Error::new(Code::Config, what);
         // The version first: a newer file may have other fields.
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad("not JSON").with_source(e))?;
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| bad("not JSON").with_source(e))?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(v) if v == u64::from(VERSION) => {}
             Some(v) if v > u64::from(VERSION) => {
-                return Err(Error::at(Code::FormatNewer, &path, format!("version {v}")));
+                return Err(Error::new(Code::FormatNewer, format!("version {v}")));
             }
             _ => return Err(bad("no version that this program knows")),
         }
@@ -67,17 +74,23 @@ impl NodeFile {
         })
     }
 
-    pub(crate) fn write(&self, dir: &DataDir) -> Result<()> {
+    /// As it stands in the file.
+    pub(crate) fn to_file(self) -> Result<Vec<u8>> {
         let json = Json {
             version: VERSION,
             name: self.name.to_string(),
             role: role_str(self.role).to_owned(),
             deployment: self.deployment.map(|d| d.to_string()),
         };
-        let path = dir.node_json();
         let mut bytes = serde_json::to_vec_pretty(&json)
-            .map_err(|e| Error::at(Code::Config, &path, "cannot be written").with_source(e))?;
+            .map_err(|e| Error::new(Code::Config, "cannot be written").with_source(e))?;
         bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    pub(crate) fn write(&self, dir: &DataDir) -> Result<()> {
+        let path = dir.node_json();
+        let bytes = self.to_file().map_err(|e| e.in_file(&path))?;
         write_atomic(&path, &bytes, Access::Public)
     }
 }

@@ -33,6 +33,18 @@ impl LogKey {
         &self.0
     }
 
+    /// Reads the content of the file; white space around the digits is left out.
+    ///
+    /// # Errors
+    /// [`Code::KeyBad`].
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        if !unhex(text.trim_ascii(), &mut *key) {
+            return Err(Error::new(Code::KeyBad, "not 64 hexadecimal digits"));
+        }
+        Ok(Self(key))
+    }
+
     /// As it stands in the file: 64 hexadecimal digits and a line end.
     pub(crate) fn to_file(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(65));
@@ -49,12 +61,7 @@ impl fmt::Debug for LogKey {
 }
 
 pub(super) fn read_log_key(path: &Path) -> Result<LogKey> {
-    let bytes = read_secret(path, 128)?;
-    let mut key = Zeroizing::new([0; 32]);
-    if !unhex(bytes.trim_ascii(), &mut *key) {
-        return Err(Error::at(Code::KeyBad, path, "not 64 hexadecimal digits"));
-    }
-    Ok(LogKey(key))
+    LogKey::parse(&read_secret(path, 128)?).map_err(|e| e.in_file(path))
 }
 
 /// Reads a file of at most `limit` bytes that nobody but its owner may be able to read.

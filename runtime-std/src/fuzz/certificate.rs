@@ -1,5 +1,4 @@
-//! Body of the fuzz target `certificate` (`fuzz/`): what strangers may hand to a node or its CA.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a finding")]
+//! Certificates and requests: what strangers may hand to a node or its CA.
 
 use rcgen::CertificateSigningRequestParams;
 use ropeway_core::id::NodeName;
@@ -48,18 +47,4 @@ fn check_certificate(der: &[u8]) {
 
 fn check_name(name: &NodeName) {
     assert_eq!(NodeName::new(name.as_str()).as_ref(), Ok(name));
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_certificate_seeds_hold() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/certificate");
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            super::certificate(&std::fs::read(entry.unwrap().path()).unwrap());
-            seeds += 1;
-        }
-        assert!(seeds > 0, "no seeds in {}", dir.display());
-    }
 }

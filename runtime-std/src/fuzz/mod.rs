@@ -1,0 +1,41 @@
+//! Bodies of the fuzz targets (`fuzz/`) that need more than the core: each takes any bytes and panics
+//! if a promise is broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a finding")]
+
+mod certificate;
+mod decompress;
+mod keyfile;
+
+pub use certificate::certificate;
+pub use decompress::decompress;
+pub use keyfile::keyfile;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn replay(target: &str, run: impl Fn(&[u8])) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            run(&std::fs::read(entry.unwrap().path()).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds > 0, "no seeds in {}", dir.display());
+    }
+
+    #[test]
+    fn the_certificate_seeds_hold() {
+        replay("certificate", super::certificate);
+    }
+
+    #[test]
+    fn the_decompress_seeds_hold() {
+        replay("decompress", super::decompress);
+    }
+
+    #[test]
+    fn the_keyfile_seeds_hold() {
+        replay("keyfile", super::keyfile);
+    }
+}
