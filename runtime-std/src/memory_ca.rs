@@ -26,6 +26,12 @@ pub struct MemoryCa {
     serial: u64,
 }
 
+impl std::fmt::Debug for MemoryCa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryCa")
+    }
+}
+
 impl MemoryCa {
     /// A CA with this private key, at this time (seconds since 1970).
     ///

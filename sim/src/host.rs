@@ -15,6 +15,8 @@ use ropeway_core::policy::{PeerIdentity, Policy, Principal, Role, authorize};
 use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
+use ropeway_std::NodeIdentity;
+use ropeway_std::tls::{Client, Server};
 use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files};
 
 use crate::check::Check;
@@ -82,6 +84,12 @@ pub struct Host {
     pub(crate) drift_ppm: i64,
     /// Its process is stopped.
     pub(crate) frozen: bool,
+    /// A connection whose handshake is under way.
+    pub(crate) dialling: Option<usize>,
+    /// Its certificate, for the full stack.
+    pub(crate) identity_tls: Option<NodeIdentity>,
+    /// What its process knows of TLS sessions, as a dialler and as a hub.
+    pub(crate) tls: (Option<Client>, Option<Server>),
     /// Sessions in a row that did not end well.
     pub(crate) failures: u32,
     /// When its application appends next.
@@ -147,6 +155,9 @@ impl Host {
             wall_seen_ms: 0,
             drift_ppm: 0,
             frozen: false,
+            dialling: None,
+            identity_tls: None,
+            tls: (None, None),
             failures: 0,
             append_at_us: 0,
             dark_us: 0,
@@ -170,6 +181,7 @@ impl Host {
         copy.damaged = self.damaged;
         copy.wall_ahead_ms = self.wall_ahead_ms;
         copy.wall_seen_ms = self.wall_seen_ms;
+        copy.identity_tls.clone_from(&self.identity_tls);
         copy
     }
 

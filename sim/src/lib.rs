@@ -8,6 +8,7 @@
 
 mod ask;
 mod attack;
+mod carrier;
 mod check;
 mod disk;
 mod fault;
@@ -29,6 +30,7 @@ mod timeline;
 mod truth;
 mod world;
 
+pub use carrier::AirTotals;
 pub use check::{Check, Failure};
 pub use disk::{Disk, Mount};
 pub use fault::{Fault, Faults};

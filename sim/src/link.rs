@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ropeway_core::node::{ReadRequest, SessionId};
 
 use crate::fault::{Fault, Faults};
+use crate::full::Pipe;
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::tap::Tap;
@@ -18,6 +19,9 @@ pub(crate) struct Conn {
     pub(crate) profile: Profile,
     /// When something was put on it last.
     pub(crate) last_us: u64,
+    /// The full stack, if that carries it, and when it is to be polled.
+    pub(crate) pipe: Option<Box<Pipe>>,
+    pub(crate) pipe_at_us: u64,
 }
 
 /// What a runtime keeps of a connection, and the direction away from it.
@@ -47,15 +51,15 @@ pub(crate) struct End {
 }
 
 /// What a socket and the link take before they block.
-const PIPE_BYTES: usize = 16 << 10;
+pub(crate) const PIPE_BYTES: usize = 16 << 10;
 /// A piece is a packet.
 const PIECE_BYTES: usize = 1400;
 
 impl End {
-    pub(crate) fn new(host: usize, session: SessionId) -> Self {
+    pub(crate) fn new(host: usize, session: Option<SessionId>) -> Self {
         Self {
             host,
-            session: Some(session),
+            session,
             out: Vec::new(),
             out_at: 0,
             ready: false,

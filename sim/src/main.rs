@@ -32,6 +32,9 @@ enum Verb {
         /// What may go wrong: all, none, or names parted by commas.
         #[arg(long, value_parser = Faults::parse, default_value = "cut,chunks,late-word")]
         faults: Faults,
+        /// What carries the frames: stream, or full (TLS over TCP over packets).
+        #[arg(long)]
+        full: bool,
         /// Let the seed choose everything else.
         #[arg(long)]
         swarm: bool,
@@ -59,9 +62,12 @@ fn profile(name: &str) -> Result<Profile, String> {
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
-        Verb::Run { seed, clinics, events, profile, faults, swarm, trace, json } => {
+        Verb::Run { seed, clinics, events, profile, faults, full, swarm, trace, json } => {
             let chosen = Options { seed, clinics, events, profile, faults, ..Options::default() };
-            let options = if swarm { Options::swarm(seed) } else { chosen };
+            let mut options = if swarm { Options::swarm(seed) } else { chosen };
+            if full {
+                options.stack = ropeway_sim::Stack::Full;
+            }
             let report = if trace { run_traced(&options) } else { run(&options) };
             if json {
                 println!("{}", report.to_json());

@@ -106,6 +106,7 @@ impl Options {
             small: !tape.one_in(4),
             all: tape.one_in(4),
             relay: tape.one_in(6),
+            stack: if tape.one_in(6) { Stack::Full } else { Stack::Stream },
             ..Self::default()
         }
     }

@@ -9,6 +9,7 @@ use ropeway_core::policy::Role;
 
 use crate::fault::Fault;
 use crate::host::EPOCH_MS;
+use crate::options::Stack;
 use crate::step::Due;
 use crate::timeline::Moment;
 use crate::world::World;
@@ -30,6 +31,8 @@ impl World {
             for h in 0..self.hosts.len() {
                 match fault {
                     Fault::Drift => self.hosts[h].drift_ppm = self.rng.below(400) as i64 - 200,
+                    // A hub judges certificates by its clock: with a wrong one nobody gets in.
+                    Fault::WrongClock if self.stack == Stack::Full && h == 0 => {}
                     Fault::WrongClock => {
                         self.hosts[h].wall_ahead_ms = match self.rng.below(4) {
                             1 => -(EPOCH_MS as i64),
@@ -78,13 +81,14 @@ impl World {
                 self.darken(h, ms);
                 true
             }
-            Fault::Duplicate => h > 0 && self.hosts[h].node.is_some() && self.connect(h, 0).is_some(),
+            Fault::Duplicate => h > 0 && self.hosts[h].node.is_some() && self.dial_hub(h),
             Fault::Freeze => {
                 self.hosts[h].frozen = true;
                 let ms = self.rng.between(1, 120_000);
                 self.at(ms * 1000, Due::Thaw(h));
                 true
             }
+            Fault::ClockStep if self.stack == Stack::Full && h == 0 => false,
             Fault::ClockStep => {
                 let step_ms = [1_000, 3_600_000, 2 * 86_400_000, 10 * 365 * 86_400_000][self.rng.below(4) as usize];
                 let back = self.rng.one_in(2);

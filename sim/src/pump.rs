@@ -258,6 +258,11 @@ impl World {
             if end.paused {
                 continue;
             }
+            if end.rx.len() < crate::link::PIPE_BYTES && self.conns[c].pipe.is_some() {
+                self.take_plain(c, e);
+            }
+            let host = &mut self.hosts[h];
+            let end = &mut self.conns[c].ends[e];
             if end.rx.is_empty() {
                 if end.eof {
                     self.drop_end(c, e);
@@ -368,6 +373,19 @@ impl World {
             let conn = &mut self.conns[c];
             if conn.ends[e].refuses_until_us > us {
                 return moved;
+            }
+            if let Some(pipe) = &mut conn.pipe {
+                let end = &mut conn.ends[e];
+                let n = pipe.write(e, &end.out[end.out_at..]);
+                end.out_at += n;
+                if n == 0 {
+                    return moved;
+                }
+                let clinic = conn.ends[0].host;
+                self.timeline.sent(us, clinic, n);
+                self.at_pipe(c, us);
+                moved = true;
+                continue;
             }
             let peer_rx = conn.ends[1 - e].rx.len();
             let profile = conn.profile;

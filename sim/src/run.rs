@@ -42,6 +42,7 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     w.profile = options.profile;
     w.faults = options.faults;
     w.hostile_disk = options.hostile_disk;
+    w.stack = options.stack;
     w.policy = if options.all { Policy::All } else { Policy::Own };
     w.auto_dial = true;
     w.finish = !w.rng.one_in(4);
@@ -168,6 +169,7 @@ fn settle(w: &mut World) {
         if w.hosts[h].node().is_none() {
             w.start(h, true);
         }
+        w.at(0, Due::Bright(h));
         w.at(1000, Due::Dial(h));
         w.at(2000, Due::Append(h));
         w.at(60_000_000, Due::Tick(h));
@@ -221,12 +223,13 @@ fn say_goodbye(w: &mut World) {
     for h in 0..w.hosts.len() {
         w.cut(h, true);
         w.hosts[h].dark_us = 0;
+        w.at(0, Due::Bright(h));
     }
     w.run_for(1000);
     let before = w.counts.sent;
     for h in 1..w.hosts.len() {
         let (mine, theirs) = (w.hosts[h].endings.len(), w.hosts[0].endings.len());
-        if w.connect(h, 0).is_none() {
+        if !w.dial_hub(h) {
             let (here, there) = (w.hosts[h].opened.len(), w.hosts[0].opened.len());
             let live = |x: &crate::host::Host| x.opened.values().filter(|n| **n == 0).count();
             let (a, b) = (live(&w.hosts[h]), live(&w.hosts[0]));
@@ -252,6 +255,7 @@ fn close_all(w: &mut World) {
         w.cut(h, true);
     }
     w.run_for(1000);
+    (0..w.conns.len()).for_each(|c| w.add_up(c));
     for h in 0..w.hosts.len() {
         let open = w.hosts[h].opened.values().filter(|n| **n != 1).count();
         let closed = open == 0 || w.hosts[h].node().is_none();

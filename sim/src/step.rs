@@ -25,6 +25,9 @@ pub(crate) enum Due {
     Cut(usize),
     Crash(usize),
     Start(usize),
+    Pipe(usize),
+    Bury(usize),
+    Bright(usize),
     Thaw(usize),
     Tick(usize),
     Strike(Fault, usize),
@@ -85,8 +88,16 @@ impl World {
             }
             Due::Thaw(h) => {
                 self.hosts[h].frozen = false;
+                for c in 0..self.conns.len() {
+                    if self.conns[c].ends.iter().any(|e| e.host == h) {
+                        self.at_pipe(c, self.now_us);
+                    }
+                }
                 self.pump(h);
             }
+            Due::Pipe(c) => self.serve_pipe(c),
+            Due::Bury(c) => self.bury(c),
+            Due::Bright(h) => self.brighten(h),
             Due::Tick(h) => self.tick(h),
             Due::Strike(fault, h) => self.strike(fault, h),
             Due::Mend(fault, h) => self.mend(fault, h),
@@ -121,11 +132,32 @@ impl World {
         self.moment(h, Moment::Dark(until / 1000));
         self.truth.note(format_args!("{} dark {h} {ms}", self.now_us));
         for c in 0..self.conns.len() {
-            if self.conns[c].ends[0].host == h && !self.conns[c].cut {
-                self.cut_conn(c, false);
+            let conn = &mut self.conns[c];
+            if conn.ends[0].host != h || conn.cut {
+                continue;
+            }
+            match &mut conn.pipe {
+                // TCP notices by itself, or outlasts it.
+                Some(pipe) => pipe.cut(),
+                None => self.cut_conn(c, false),
             }
         }
-        self.due_at(until + 1000, Due::Dial(h));
+        self.due_at(until, Due::Bright(h));
+    }
+
+    /// A dead link lives again.
+    fn brighten(&mut self, h: usize) {
+        if self.hosts[h].dark_us > self.now_us {
+            return;
+        }
+        for c in 0..self.conns.len() {
+            let conn = &mut self.conns[c];
+            if let Some(pipe) = conn.pipe.as_mut().filter(|_| conn.ends[0].host == h && !conn.cut) {
+                pipe.heal();
+                self.at_pipe(c, self.now_us);
+            }
+        }
+        self.at(1000, Due::Dial(h));
     }
 
     /// What a timer does on a real machine: nothing waits for ever because a moment was missed.
@@ -182,8 +214,9 @@ impl World {
             && h > 0
             && host.node.is_some()
             && host.sessions.is_empty()
+            && host.dialling.is_none()
             && (host.hold || !self.is_level_with_hub(h));
-        if wanted && self.connect(h, 0).is_none() {
+        if wanted && !self.dial_hub(h) {
             self.at(5_000_000, Due::Dial(h));
         }
     }

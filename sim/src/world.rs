@@ -8,13 +8,16 @@ use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::Limits;
 use ropeway_core::node::{AppendError, SessionId};
 use ropeway_core::policy::{Policy, Role};
+use ropeway_std::MemoryCa;
 
+use crate::carrier::AirTotals;
 use crate::check::Check;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
 use crate::host::Host;
 use crate::link::{Conn, End};
 use crate::mutant::Mutant;
+use crate::options::Stack;
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::step::Due;
@@ -67,6 +70,11 @@ pub struct World {
     pub(crate) mutant: Mutant,
     /// Disks do things after which events may be gone for good.
     pub(crate) hostile_disk: bool,
+    /// What carries the frames.
+    pub(crate) stack: Stack,
+    /// What has gone over the air with the full stack.
+    pub(crate) air: AirTotals,
+    pub(crate) ca: Option<MemoryCa>,
     /// What an honest clinic has said, for an attacker to use.
     pub(crate) overheard: Vec<u8>,
     /// The policy of new hosts.
@@ -124,6 +132,9 @@ impl World {
             timeline: Timeline::default(),
             mutant: Mutant::None,
             hostile_disk: false,
+            stack: Stack::Stream,
+            air: AirTotals::default(),
+            ca: None,
             overheard: Vec::new(),
             policy: Policy::Own,
             hub_suffers: false,
@@ -139,7 +150,7 @@ impl World {
     }
 
     /// Random bytes for a node: never the same twice, and the same in each run of a tape.
-    fn fresh_seed(&mut self) -> [u8; 32] {
+    pub(crate) fn fresh_seed(&mut self) -> [u8; 32] {
         let mut out = [0; 32];
         for part in out.chunks_mut(8) {
             self.entropy.1 += 1;
@@ -193,6 +204,16 @@ impl World {
             self.at(10_000_000, Due::Start(h));
         }
         self.moment(h, Moment::Start);
+        for c in 0..self.conns.len() {
+            let conn = &mut self.conns[c];
+            for e in 0..2 {
+                // Its machine answers again, and knows nothing of the connection.
+                if let Some(pipe) = conn.pipe.as_mut().filter(|_| conn.ends[e].host == h && conn.ends[e].closed) {
+                    pipe.reboot(e);
+                }
+            }
+            self.at_pipe(c, self.now_us);
+        }
         self.wake(h, 0);
         if !self.hosts[h].backlog.is_empty() {
             self.at(1000, Due::Append(h));
@@ -205,19 +226,31 @@ impl World {
         self.counts.crashes += 1;
         self.truth.note(format_args!("{} crash {h}", self.now_us));
         self.moment(h, Moment::Crash);
-        self.stop(h);
+        self.leave(h, true);
         self.hosts[h].disk.crash(&mut self.rng);
     }
 
-    /// The process ends without a word; the disk's cache is written as it stands.
+    /// The process is killed; what it has written stands in the disk's cache.
     pub fn stop(&mut self, h: usize) {
+        self.leave(h, false);
+    }
+
+    /// Without power nobody answers; a kernel that lost a process resets its connections.
+    fn leave(&mut self, h: usize, power_lost: bool) {
         self.hosts[h].node = None;
         self.hosts[h].opened.clear();
         self.hosts[h].frozen = false;
-        for (c, e) in std::mem::take(&mut self.hosts[h].sessions).into_values() {
+        let dialling = self.hosts[h].dialling.take().map(|c| (c, 0));
+        for (c, e) in std::mem::take(&mut self.hosts[h].sessions).into_values().chain(dialling) {
             self.conns[c].ends[e].closed = true;
-            self.conns[c].cut = true;
+            match &mut self.conns[c].pipe {
+                Some(pipe) if power_lost => pipe.die(e),
+                Some(pipe) => pipe.abort(e),
+                None => self.conns[c].cut = true,
+            }
+            self.at_pipe(c, self.now_us);
         }
+        self.hosts[h].tls = (None, None);
     }
 
     /// Puts another disk (a backup, a copied card) into a stopped host.
@@ -225,6 +258,17 @@ impl World {
         self.stop(h);
         self.hosts[h].disk = disk;
         self.hosts[h].promised.clear();
+    }
+
+    /// Connects two nodes by what carries the frames; false if there is no way now.
+    pub(crate) fn dial_hub(&mut self, from: usize) -> bool {
+        if self.hosts[from].dark_us > self.now_us || self.hosts[0].frozen {
+            return false;
+        }
+        match self.stack {
+            Stack::Stream => self.connect(from, 0).is_some(),
+            Stack::Full => self.connect_full(from, 0),
+        }
     }
 
     /// Connects two nodes: the session of the first. Both ends begin at once.
@@ -251,10 +295,12 @@ impl World {
         }
         let c = self.conns.len();
         self.conns.push(Conn {
-            ends: [End::new(from, a), End::new(to, b)],
+            ends: [End::new(from, Some(a)), End::new(to, Some(b))],
             cut: false,
             profile: self.profile,
             last_us: us,
+            pipe: None,
+            pipe_at_us: u64::MAX,
         });
         for (h, id, e) in [(from, a, 0), (to, b, 1)] {
             if self.hosts[h].opened.insert(id, 0).is_some() {
@@ -265,11 +311,15 @@ impl World {
         }
         self.counts.sessions += 1;
         self.truth.note(format_args!("{us} connect {from} {to}"));
+        self.plan_cut(c);
+        Some(a)
+    }
+
+    pub(crate) fn plan_cut(&mut self, c: usize) {
         if self.profile.cut_every_ms > 0 && self.faults.has(Fault::Cut) && !self.rng.is_over() {
             let after = self.rng.between(1, 2 * self.profile.cut_every_ms) * 1000;
             self.at(after, Due::Cut(c));
         }
-        Some(a)
     }
 
     /// Cuts every connection of a host. `noticed`: both sides learn of it at once.
@@ -289,6 +339,9 @@ impl World {
             self.moment(h, Moment::Cut);
         }
         self.conns[c].cut = true;
+        if let Some(pipe) = &mut self.conns[c].pipe {
+            pipe.cut();
+        }
         for e in 0..2 {
             // Often only one side hears of it.
             if !self.conns[c].ends[e].closed && (noticed || self.rng.one_in(3)) {
@@ -310,7 +363,9 @@ impl World {
                 n.close(now, id);
             }
         }
-        if !self.conns[c].cut {
+        if self.conns[c].pipe.is_some() {
+            self.leave_pipe(c, e);
+        } else if !self.conns[c].cut {
             let at = self.conns[c].ends[e].end_us(self.now_us, &self.conns[c].profile);
             self.due_at(at, Due::Eof(c, e));
         }

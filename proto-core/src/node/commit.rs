@@ -230,7 +230,11 @@ impl<'m> Commit<'m> {
                         self.provision_fault = full;
                     }
                 }
-                return Err(full.map_or(NoRoom::Busy, |_| NoRoom::DiskFull));
+                return Err(match full {
+                    None => NoRoom::Busy,
+                    Some(WriteFault::ReadOnly) => NoRoom::Failed(Code::ReadOnly),
+                    Some(_) => NoRoom::DiskFull,
+                });
             }
             mark!("commit.next_segment");
             self.segment += 1;
