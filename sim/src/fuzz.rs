@@ -1,0 +1,39 @@
+//! Body of the fuzz target `tape`: the fuzzer writes the tape.
+
+use crate::options::Options;
+use crate::rng::Rng;
+use crate::run::run_tape;
+
+/// Most bytes of a tape. What the fuzzer can make sense of is shorter.
+const TAPE_MAX_BYTES: usize = 16 << 10;
+
+/// Draws the knobs from the head of the tape, runs the deployment from the rest.
+///
+/// # Panics
+/// If a check fails: that is a finding.
+pub fn tape(data: &[u8]) {
+    let mut tape = Rng::from_bytes(&data[..data.len().min(TAPE_MAX_BYTES)]);
+    let drawn = Options::draw(&mut tape);
+    let options = Options { events: drawn.events.min(40), seed: 0, tape_bytes: data.len() as u64, ..drawn };
+    let report = run_tape(&options, tape, false);
+    assert!(report.failed.is_none(), "{report}");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tape_seeds_hold() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/tape");
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            super::tape(&std::fs::read(entry.unwrap().path()).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds > 0, "no seeds in {}", dir.display());
+    }
+
+    #[test]
+    fn an_empty_tape_is_a_quiet_run() {
+        super::tape(&[]);
+    }
+}
