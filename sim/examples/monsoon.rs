@@ -26,8 +26,9 @@ fn main() {
             w.run_for(12 * MINUTE_MS);
         }
         w.write(post, Lane::Bulk, &vec![b'x'; 60_000]);
+        w.run_for(MINUTE_MS);
         w.crash(post);
-        w.run_for(10 * MINUTE_MS);
+        w.run_for(9 * MINUTE_MS);
         w.start(post, true);
         w.run_for(day * DAY_MS - w.now_ms());
         let (there, written) = (w.durable_events(hub, post), w.durable_events(post, post));
