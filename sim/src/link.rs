@@ -114,6 +114,11 @@ impl End {
         Some((self.last_us, n))
     }
 
+    /// When the link will have carried all that was put into it.
+    pub(crate) fn sent_us(&self) -> u64 {
+        self.free_us
+    }
+
     /// When the end of the stream arrives.
     pub(crate) fn end_us(&self, now_us: u64, profile: &Profile) -> u64 {
         self.last_us.max(now_us + profile.latency_ms * 1000)

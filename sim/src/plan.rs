@@ -10,7 +10,7 @@ use ropeway_core::policy::Role;
 use crate::fault::Fault;
 use crate::host::EPOCH_MS;
 use crate::step::Due;
-use crate::timeline::Moment;
+use crate::timeline::{COPY, Moment};
 use crate::world::World;
 
 /// Most copied cards in a run.
@@ -206,7 +206,7 @@ impl World {
             return false;
         }
         let copy = self.hosts[h].copy_into_another_machine(h);
-        self.timeline.names.push(format!("{} (copy)", copy.config.name));
+        self.timeline.names.push(format!("{}{COPY}", copy.config.name));
         self.hosts.push(copy);
         let h = self.hosts.len() - 1;
         self.start(h, false);

@@ -384,7 +384,7 @@ impl World {
             };
             conn.last_us = us;
             let clinic = conn.ends[0].host;
-            self.timeline.sent(at, clinic, n);
+            self.timeline.sent(conn.ends[e].sent_us(), clinic, e, n);
             moved = true;
             self.due_at(at, Due::Land(c, e));
             if faults.has(Fault::Refusal) && self.rng.one_in(200) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::check::{Check, Failure};
+use crate::figures::{many, span};
 use crate::options::Options;
 use crate::timeline::Timeline;
 use crate::world::{Counts, World};
@@ -37,6 +38,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(options: &Options, w: &mut World, events: u64, virtual_ms: u64, payload_bytes: u64) -> Self {
+        w.timeline.end_at(virtual_ms);
         Self {
             options: *options,
             failed: w.failed().cloned(),
@@ -76,6 +78,24 @@ impl Report {
             "steps": c.steps,
             "trace": format!("{:016x}", self.trace),
         })
+    }
+
+    /// Title and second line of a plot.
+    #[must_use]
+    pub fn titles(&self) -> (String, String) {
+        let o = &self.options;
+        let title = format!(
+            "{}, seed {}: {}, {}",
+            o.profile.name,
+            o.seed,
+            many(o.clinics as u64, "clinic"),
+            many(self.timeline.events, "event")
+        );
+        let end = match &self.failed {
+            None => format!("every check held after {}", span(self.virtual_ms)),
+            Some(why) => format!("FAILED the check {} after {}", why.check, span(self.virtual_ms)),
+        };
+        (title, format!("{end}; faults: {}", o.faults))
     }
 
     /// How to see the run again.

@@ -153,6 +153,7 @@ fn settle(w: &mut World) {
     w.profile.idle_kill_ms = 0;
     w.sync_ms = w.sync_ms.min(400);
     w.truth.note(format_args!("{} settle", w.now_us));
+    w.timeline.settled_ms = w.now_ms();
     for h in 0..w.hosts.len() {
         let host = &mut w.hosts[h];
         host.disk.segments_max = usize::MAX;
