@@ -6,7 +6,7 @@ pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -38,7 +38,11 @@ pub(crate) fn span(ms: u64) -> String {
 #[must_use]
 pub(crate) fn percent(part: f64, whole: f64) -> String {
     let p = if whole > 0.0 { part * 100.0 / whole } else { 0.0 };
-    if p > 0.0 && p < 9.95 { format!("{p:.1} %") } else { format!("{p:.0} %") }
+    match p {
+        p if p > 0.0 && p < 0.05 => "less than 0.1 %".into(),
+        p if p > 0.0 && p < 9.95 => format!("{p:.1} %"),
+        p => format!("{p:.0} %"),
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub use mutant::Mutant;
 pub use options::{Options, Stack};
 pub use plot::{PlotError, plot};
 pub use profile::Profile;
-pub use report::Report;
+pub use report::{NodeReport, Report};
 pub use rng::{Rng, TAPE_BYTES};
 pub use run::{run, run_tape, run_traced};
 pub use tap::Said;

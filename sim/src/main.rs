@@ -76,6 +76,7 @@ fn main() -> ExitCode {
             if json {
                 println!("{}", report.to_json());
             } else {
+                report.tail.iter().for_each(|line| println!("{line}"));
                 println!("{report}");
             }
             if let Some(Err(why)) = plot.map(|file| draw(&report, &file)) {

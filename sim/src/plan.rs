@@ -36,6 +36,9 @@ impl World {
                             2 => 73 * 365 * 86_400_000,
                             3 => -86_400_000,
                             _ => 0,
+                        };
+                        if self.hosts[h].wall_ahead_ms != 0 {
+                            self.struck(fault);
                         }
                     }
                     // These go on all the time, see `link` and `pump`.
@@ -114,6 +117,7 @@ impl World {
         };
         if struck {
             self.counts.strikes += 1;
+            self.struck(fault);
             self.truth.note(format_args!("{} {} {h}", self.now_us, fault.name()));
             if !matches!(fault, Fault::Crash | Fault::Blackout) {
                 self.moment(h, Moment::Fault(fault));

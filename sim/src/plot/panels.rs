@@ -203,7 +203,7 @@ impl<'t> Picture<'t> {
         let each = (11 + row) / row;
         for (h, name) in self.t.names.iter().enumerate() {
             let y = middle(h);
-            let ground = if h % 2 == 0 { RGBColor(246, 246, 246) } else { WHITE };
+            let ground = if h.is_multiple_of(2) { RGBColor(246, 246, 246) } else { WHITE };
             bar(sheet, (LEFT, y - row / 2), (LEFT + PLOT_WIDTH, y - row / 2 + row), ground)?;
             for (from, to) in self.t.dark(h) {
                 bar(sheet, (self.x(from), y - half), (self.x(to), y + half), DARK_LINK)?;
@@ -211,7 +211,7 @@ impl<'t> Picture<'t> {
             for (from, to) in self.t.off(h) {
                 bar(sheet, (self.x(from), y - half / 2), (self.x(to), y - half / 2 + half.max(2)), NO_POWER)?;
             }
-            if h as i32 % each == 0 {
+            if h.is_multiple_of(each as usize) {
                 write(sheet, &cut_off(name, 17), (LEFT - 8, y), HPos::Right, &letters(14, INK))?;
             }
         }

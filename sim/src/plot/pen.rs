@@ -63,7 +63,7 @@ pub(super) fn line(
     let style = style.into();
     match dash {
         0 => sheet.draw(&PathElement::new(points, style))?,
-        _ => sheet.draw(&DashedPathElement::new(points.into_iter(), dash, gap, style))?,
+        _ => sheet.draw(&DashedPathElement::new(points, dash, gap, style))?,
     }
     Ok(())
 }
