@@ -44,6 +44,8 @@ pub(crate) struct End {
     /// The socket takes nothing before that.
     pub(crate) refuses_until_us: u64,
     pub(crate) tap: Tap,
+    /// How often it was held up.
+    pub(crate) stalls: u64,
     free_us: u64,
     last_us: u64,
     pub(crate) flying: VecDeque<Vec<u8>>,
@@ -71,6 +73,7 @@ impl End {
             linger_us: u64::MAX,
             refuses_until_us: 0,
             tap: Tap::default(),
+            stalls: 0,
             free_us: 0,
             last_us: 0,
             flying: VecDeque::new(),
@@ -113,9 +116,15 @@ impl End {
         if faults.has(Fault::Stall) && rng.one_in(50) {
             // A lost packet is sent again after a timeout, and holds up all behind it.
             late += rng.between(1_000_000, 8_000_000);
+            self.stalls += 1;
         }
         self.last_us = self.last_us.max(self.free_us + late);
         Some((self.last_us, n))
+    }
+
+    /// When the link will have carried all that was put into it.
+    pub(crate) fn sent_us(&self) -> u64 {
+        self.free_us
     }
 
     /// When the end of the stream arrives.

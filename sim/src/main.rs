@@ -1,9 +1,10 @@
 //! `ropeway-sim`: runs simulated deployments from the command line.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ropeway_sim::{Faults, Options, Profile, run, run_traced};
+use ropeway_sim::{Faults, Options, Profile, Report, plot, run, run_traced};
 
 /// Runs whole Ropeway deployments in virtual time. The same seed gives the same run.
 #[derive(Parser)]
@@ -44,6 +45,9 @@ enum Verb {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Draw the run into an SVG file.
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
     },
     /// Many small deployments of which the seeds choose everything.
     Campaign {
@@ -60,9 +64,15 @@ fn profile(name: &str) -> Result<Profile, String> {
     name.parse()
 }
 
+fn draw(report: &Report, file: &Path) -> Result<(), String> {
+    let (title, subtitle) = report.titles();
+    let svg = plot(&report.timeline, &title, &subtitle).map_err(|e| e.to_string())?;
+    std::fs::write(file, svg).map_err(|e| format!("the plot cannot be written to {}: {e}", file.display()))
+}
+
 fn main() -> ExitCode {
     match Cli::parse().verb {
-        Verb::Run { seed, clinics, events, profile, faults, full, swarm, trace, json } => {
+        Verb::Run { seed, clinics, events, profile, faults, full, swarm, trace, json, plot } => {
             let chosen = Options { seed, clinics, events, profile, faults, ..Options::default() };
             let mut options = if swarm { Options::swarm(seed) } else { chosen };
             if full {
@@ -72,7 +82,12 @@ fn main() -> ExitCode {
             if json {
                 println!("{}", report.to_json());
             } else {
+                report.tail.iter().for_each(|line| println!("{line}"));
                 println!("{report}");
+            }
+            if let Some(Err(why)) = plot.map(|file| draw(&report, &file)) {
+                eprintln!("ropeway-sim: {why}");
+                return ExitCode::from(2);
             }
             if report.failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::host::EPOCH_MS;
 use crate::options::Stack;
 use crate::step::Due;
-use crate::timeline::Moment;
+use crate::timeline::{COPY, Moment};
 use crate::world::World;
 
 /// Most copied cards in a run.
@@ -39,6 +39,9 @@ impl World {
                             2 => 73 * 365 * 86_400_000,
                             3 => -86_400_000,
                             _ => 0,
+                        };
+                        if self.hosts[h].wall_ahead_ms != 0 {
+                            self.struck(fault);
                         }
                     }
                     // These go on all the time, see `link` and `pump`.
@@ -127,6 +130,7 @@ impl World {
         };
         if struck {
             self.counts.strikes += 1;
+            self.struck(fault);
             self.truth.note(format_args!("{} {} {h}", self.now_us, fault.name()));
             if !matches!(fault, Fault::Crash | Fault::Blackout) {
                 self.moment(h, Moment::Fault(fault));
@@ -219,7 +223,7 @@ impl World {
             return false;
         }
         let copy = self.hosts[h].copy_into_another_machine(h);
-        self.timeline.names.push(format!("{} (copy)", copy.config.name));
+        self.timeline.names.push(format!("{}{COPY}", copy.config.name));
         self.hosts.push(copy);
         let h = self.hosts.len() - 1;
         self.start(h, false);

@@ -106,6 +106,9 @@ impl World {
             Some(Effect::Sync { upto }) => {
                 let stuck = self.faults.has(Fault::SlowDisk) && self.rng.one_in(10);
                 let slow = if stuck { 5_000 } else { self.sync_ms.max(1) };
+                if stuck {
+                    self.struck(Fault::SlowDisk);
+                }
                 let after = self.rng.between(1, slow) * 1000;
                 if self.mutant == Mutant::DurableWithoutSync {
                     self.at(0, Due::Told(h, boot, upto));
@@ -382,7 +385,7 @@ impl World {
                     return moved;
                 }
                 let clinic = conn.ends[0].host;
-                self.timeline.sent(us, clinic, n);
+                self.timeline.sent(us, clinic, e, n);
                 self.at_pipe(c, us);
                 moved = true;
                 continue;
@@ -396,6 +399,7 @@ impl World {
             if idle && !conn.cut {
                 conn.cut = true;
                 self.counts.strikes += 1;
+                self.struck(Fault::IdleKill);
                 self.truth.note(format_args!("{us} idle-kill {c}"));
             }
             let conn = &mut self.conns[c];
@@ -404,11 +408,12 @@ impl World {
             };
             conn.last_us = us;
             let clinic = conn.ends[0].host;
-            self.timeline.sent(at, clinic, n);
+            self.timeline.sent(conn.ends[e].sent_us(), clinic, e, n);
             moved = true;
             self.due_at(at, Due::Land(c, e));
             if faults.has(Fault::Refusal) && self.rng.one_in(200) {
                 let wait = self.rng.between(1, 90_000) * 1000;
+                self.struck(Fault::Refusal);
                 self.conns[c].ends[e].refuses_until_us = us + wait;
                 let h = self.conns[c].ends[e].host;
                 self.wake(h, wait + 1);

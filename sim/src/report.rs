@@ -1,12 +1,20 @@
 //! What a run has shown.
 
+mod json;
+mod node;
+mod story;
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::check::{Check, Failure};
-use crate::options::Options;
+use crate::fault::Fault;
+use crate::figures::{many, span};
+use crate::mutant::Mutant;
+use crate::options::{Options, Stack};
 use crate::timeline::Timeline;
 use crate::world::{Counts, World};
+pub use node::NodeReport;
 
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +31,12 @@ pub struct Report {
     pub payload_bytes: u64,
     /// Counts.
     pub counts: Counts,
+    /// How often each class of fault struck; for [`Fault::Drift`] the nodes that it struck.
+    pub faults: BTreeMap<Fault, u64>,
+    /// What the run was for each node. The first is the hub.
+    pub nodes: Vec<NodeReport>,
+    /// Events that had to be sent: each once to each node that lacked it.
+    pub needed: u64,
     /// Hash over everything that happened: the same seed gives the same.
     pub trace: u64,
     /// The last lines of the trace, if they were kept.
@@ -37,6 +51,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(options: &Options, w: &mut World, events: u64, virtual_ms: u64, payload_bytes: u64) -> Self {
+        w.timeline.end_at(virtual_ms);
         Self {
             options: *options,
             failed: w.failed().cloned(),
@@ -44,6 +59,9 @@ impl Report {
             virtual_ms,
             payload_bytes,
             counts: w.counts,
+            faults: node::faults(w),
+            nodes: node::nodes(w),
+            needed: node::needed(w),
             trace: w.trace(),
             tail: w.tail().iter().cloned().collect(),
             drawn: w.rng.drawn(),
@@ -52,62 +70,97 @@ impl Report {
         }
     }
 
-    /// For programs.
+    /// Title and second line of a plot.
     #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        let (o, c) = (&self.options, &self.counts);
-        serde_json::json!({
-            "ok": self.failed.is_none(),
-            "check": self.failed.as_ref().map(|f| f.check.name()),
-            "failed": self.failed.as_ref().map(|f| f.what.clone()),
-            "seed": o.seed,
-            "clinics": o.clinics,
-            "events": self.events,
-            "profile": o.profile.name,
-            "faults": o.faults.to_string(),
-            "virtual_ms": self.virtual_ms,
-            "payload_bytes": self.payload_bytes,
-            "bytes_up": c.bytes_up,
-            "bytes_down": c.bytes_down,
-            "sessions": c.sessions,
-            "cuts": c.cuts,
-            "crashes": c.crashes,
-            "events_sent": c.sent,
-            "steps": c.steps,
-            "trace": format!("{:016x}", self.trace),
-        })
+    pub fn titles(&self) -> (String, String) {
+        let o = &self.options;
+        let title = format!(
+            "{}, seed {}: {}, {}",
+            o.profile.name,
+            o.seed,
+            many(o.clinics as u64, "clinic"),
+            many(self.timeline.events, "event")
+        );
+        let end = match &self.failed {
+            None => format!("every check held after {}", span(self.virtual_ms)),
+            Some(why) => format!("FAILED the check {} after {}", why.check, span(self.virtual_ms)),
+        };
+        (title, format!("{end}; faults: {}", o.faults))
     }
 
-    /// How to see the run again.
+    /// How to see the run again: the options that are not the usual ones.
     #[must_use]
     pub fn repro(&self) -> String {
-        let o = &self.options;
-        if *o == Options::swarm(o.seed) {
-            return format!("ropeway-sim run --seed {} --swarm --trace", o.seed);
+        let (o, usual) = (&self.options, Options::default());
+        let mut out = String::from("ropeway-sim run");
+        if o.seed != usual.seed || self.is_swarm() {
+            out += &format!(" --seed {}", o.seed);
         }
-        format!(
-            "ropeway-sim run --seed {} --clinics {} --events {} --profile {} --faults {} --trace",
-            o.seed, o.clinics, o.events, o.profile.name, o.faults
-        )
+        if self.is_swarm() {
+            out += " --swarm";
+        } else {
+            let chosen = [
+                (o.clinics != usual.clinics, "clinics", o.clinics.to_string()),
+                (o.events != usual.events, "events", o.events.to_string()),
+                (o.profile != usual.profile, "profile", o.profile.name.to_owned()),
+                (o.faults != usual.faults, "faults", o.faults.to_string()),
+            ];
+            for (_, name, value) in chosen.iter().filter(|c| c.0) {
+                out += &format!(" --{name} {value}");
+            }
+        }
+        out += " --trace";
+        if o.mutant != Mutant::None {
+            out += &format!(" (with the planted bug {})", o.mutant.name());
+        }
+        out
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (o, c) = (&self.options, &self.counts);
-        for line in &self.tail {
-            writeln!(f, "{line}")?;
-        }
-        match &self.failed {
-            None => writeln!(f, "ok: every check held")?,
-            Some(why) => writeln!(f, "FAILED: {why}\nsee it again: {}", self.repro())?,
-        }
-        let (faults, seconds) = (o.faults, self.virtual_ms as f64 / 1000.0);
-        writeln!(f, "  seed         {}  {} clinics, {}, faults: {faults}", o.seed, o.clinics, o.profile.name)?;
-        writeln!(f, "  events       {} durable at the hub, {} bytes of payload", self.events, self.payload_bytes)?;
-        writeln!(f, "  time         {seconds:.1} s of virtual time, {} steps", c.steps)?;
-        writeln!(f, "  wire         {} bytes up, {} bytes down, {} events sent", c.bytes_up, c.bytes_down, c.sent)?;
-        writeln!(f, "  trouble      {} sessions, {} cuts, {} crashes", c.sessions, c.cuts, c.crashes)?;
-        write!(f, "  trace        {:016x}", self.trace)
+    /// Whether the seed has chosen everything, but for a planted bug or a check that is off.
+    fn is_swarm(&self) -> bool {
+        let o = &self.options;
+        *o == Options { mutant: o.mutant, blind: o.blind, tape_bytes: o.tape_bytes, ..Options::swarm(o.seed) }
+    }
+
+    /// The lesser knobs that are not as usual.
+    fn extras(&self) -> Vec<String> {
+        let o = &self.options;
+        let mut out = Vec::new();
+        let mut say = |when: bool, what: &str| {
+            if when {
+                out.push(what.to_owned());
+            }
+        };
+        say(o.stack == Stack::Full, "mutual TLS over TCP");
+        say(o.size > 0, &format!("payloads of {} bytes", o.size));
+        say(o.small, "small segments and groups");
+        say(o.all, "clinics read every stream");
+        say(o.relay, "a second hub");
+        say(o.hostile_disk, "disks that lose what was durable");
+        say(o.mutant != Mutant::None, &format!("planted bug {}", o.mutant.name()));
+        say(o.blind.is_some(), &format!("without the check {}", o.blind.map_or("", Check::name)));
+        out
+    }
+
+    /// Events that were sent although their receiver had them, or lost on the way.
+    #[must_use]
+    pub fn sent_again(&self) -> u64 {
+        self.counts.sent.saturating_sub(self.needed)
+    }
+
+    /// Bytes on the wire, both ways, for each event that had to be sent.
+    #[must_use]
+    pub fn bytes_per_event(&self) -> u64 {
+        (self.counts.bytes_up + self.counts.bytes_down) / self.needed.max(1)
+    }
+
+    /// Bytes per second until the last event was durable at the hub: payload that arrived, bytes that
+    /// were sent up, and what all links can carry up. Nothing if not everything arrived.
+    #[must_use]
+    pub fn speeds(&self) -> Option<(f64, f64, f64)> {
+        let ms = self.timeline.durable.last().filter(|_| self.failed.is_none())?.0.max(1);
+        let rate = self.options.profile.up_rate as f64 * self.options.clinics as f64;
+        let up: u64 = self.timeline.wire.iter().filter(|w| w.0 <= ms).map(|w| w.2).sum();
+        Some((self.payload_bytes as f64 * 1000.0 / ms as f64, up as f64 * 1000.0 / ms as f64, rate))
     }
 }

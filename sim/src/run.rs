@@ -146,6 +146,9 @@ pub(crate) const SECRET: &str = "HIV_status";
 
 /// Ends all faults. Hosts whose disk suffered start again, so that they see what they have lost.
 fn settle(w: &mut World) {
+    if w.failed().is_some() {
+        return;
+    }
     w.due.retain(|d| !matches!(d.0.2, Due::Strike(..) | Due::Mend(..) | Due::Crash(..)));
     // An event is sent whole: a link that never lives so long carries nothing, whoever drives it.
     let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(24 << 10)).max().unwrap_or(0) as u64;
@@ -154,6 +157,7 @@ fn settle(w: &mut World) {
     w.profile.idle_kill_ms = 0;
     w.sync_ms = w.sync_ms.min(400);
     w.truth.note(format_args!("{} settle", w.now_us));
+    w.timeline.settled_ms = w.now_ms();
     for h in 0..w.hosts.len() {
         let host = &mut w.hosts[h];
         host.disk.segments_max = usize::MAX;

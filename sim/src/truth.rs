@@ -58,11 +58,13 @@ impl Truth {
     pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
         let _ = std::fmt::Write::write_fmt(&mut self.trace, line);
         self.trace.0 = fold(self.trace.0, b"\n");
-        if self.keep_tail {
+        // What comes after a failure explains nothing, but for the words of the frame that showed it.
+        let line = if self.keep_tail { line.to_string() } else { return };
+        if self.failed.is_none() || line.starts_with(' ') {
             if self.tail.len() >= TAIL_LINES {
                 self.tail.pop_front();
             }
-            self.tail.push_back(line.to_string());
+            self.tail.push_back(line);
         }
     }
 

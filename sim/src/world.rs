@@ -1,7 +1,7 @@
 //! The world: hosts, connections, virtual time. Scenarios are written against it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
@@ -67,6 +67,8 @@ pub struct World {
     pub faults: Faults,
     /// What happened when, for a plot.
     pub timeline: Timeline,
+    /// How often faults struck that the timeline does not count.
+    pub(crate) applied: BTreeMap<Fault, u64>,
     pub(crate) mutant: Mutant,
     /// Disks do things after which events may be gone for good.
     pub(crate) hostile_disk: bool,
@@ -130,6 +132,7 @@ impl World {
             sync_ms: 20,
             faults: Faults::LINK,
             timeline: Timeline::default(),
+            applied: BTreeMap::new(),
             mutant: Mutant::None,
             hostile_disk: false,
             stack: Stack::Stream,
@@ -335,8 +338,11 @@ impl World {
         if !self.conns[c].cut {
             self.counts.cuts += 1;
             self.truth.note(format_args!("{} cut {c} {noticed}", self.now_us));
-            let h = self.conns[c].ends[0].host;
-            self.moment(h, Moment::Cut);
+            // What both sides have given up already is not cut in anybody's eyes.
+            if self.conns[c].ends.iter().any(|e| !e.closed) {
+                let h = self.conns[c].ends[0].host;
+                self.moment(h, Moment::Cut);
+            }
         }
         self.conns[c].cut = true;
         if let Some(pipe) = &mut self.conns[c].pipe {
@@ -424,7 +430,10 @@ impl World {
     pub fn run_for(&mut self, ms: u64) {
         let until = self.now_us + ms * 1000;
         while self.truth.failed.is_none() && self.step(until) {}
-        self.now_us = self.now_us.max(until);
+        // A failure ends the run: it is told when that was.
+        if self.truth.failed.is_none() {
+            self.now_us = self.now_us.max(until);
+        }
     }
 
     /// Lets time pass until `done`; false if that does not come within `ms`.
@@ -449,6 +458,11 @@ impl World {
     pub(crate) fn due_at(&mut self, us: u64, due: Due) {
         self.serial += 1;
         self.due.push(Reverse((us, self.serial, due)));
+    }
+
+    /// Counts a fault for the report.
+    pub(crate) fn struck(&mut self, fault: Fault) {
+        *self.applied.entry(fault).or_default() += 1;
     }
 
     pub(crate) fn moment(&mut self, h: usize, what: Moment) {
