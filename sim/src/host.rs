@@ -164,6 +164,21 @@ impl Host {
         copy
     }
 
+    /// The same machine with its power off and this disk in it.
+    pub(crate) fn without_power(&self, disk: Disk) -> Self {
+        let c = self.config;
+        Self {
+            config: c,
+            promised: self.promised.clone(),
+            ever_synced: self.ever_synced.clone(),
+            wrote: self.wrote.clone(),
+            boot: self.boot,
+            wall_ahead_ms: self.wall_ahead_ms,
+            wall_seen_ms: self.wall_seen_ms,
+            ..Self::new(c.name, c.role, c.policy, self.limits, self.key, disk)
+        }
+    }
+
     /// What was appended and never durable is gone: its numbers may be given out again. What was
     /// durable once is known to somebody, whatever became of this disk.
     pub(crate) fn settle_truth(&self, truth: &mut Truth) {
@@ -249,7 +264,7 @@ impl Host {
         Reader::over(self.disk.mount(), self.keys())
     }
 
-    fn open_log(&self) -> ropeway_std::Result<Opened> {
+    pub(crate) fn open_log(&self) -> ropeway_std::Result<Opened> {
         let keys = self.keys();
         recover_files(&mut self.disk.mount(), &keys, self.config.name, self.limits.streams, MAX_BODY_BYTES)
     }

@@ -10,6 +10,7 @@ mod ask;
 mod attack;
 mod check;
 mod disk;
+mod exhaustive;
 mod fault;
 mod host;
 mod link;
@@ -30,6 +31,7 @@ mod world;
 
 pub use check::{Check, Failure};
 pub use disk::{Disk, Mount};
+pub use exhaustive::{Exhausted, exhaustive};
 pub use fault::{Fault, Faults};
 pub use host::{EPOCH_MS, Host, Stored};
 pub use mutant::Mutant;

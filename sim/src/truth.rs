@@ -18,7 +18,7 @@ pub(crate) struct Known {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     /// What the origin of each stream appended.
     pub(crate) events: BTreeMap<StreamKey, Vec<Known>>,
