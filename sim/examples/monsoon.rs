@@ -40,6 +40,12 @@ fn main() {
         std::process::exit(1);
     }
     let (events, days) = (w.verify(hub), w.now_ms() / DAY_MS);
-    println!("{} after {days} days: {events} events at the hub, each as it was written", if all { "all" } else { "not all" });
-    println!("{} bytes up, {} down, {} sessions, {} cuts", w.counts.bytes_up, w.counts.bytes_down, w.counts.sessions, w.counts.cuts);
+    println!(
+        "{} after {days} days: {events} events at the hub, each as it was written",
+        if all { "all" } else { "not all" }
+    );
+    println!(
+        "{} bytes up, {} down, {} sessions, {} cuts",
+        w.counts.bytes_up, w.counts.bytes_down, w.counts.sessions, w.counts.cuts
+    );
 }

@@ -78,6 +78,7 @@ impl World {
     /// A stream's origin has lost its tail: the oracles expect other events from `seq` + 1 on. What
     /// other hosts hold of it is not checked any more.
     pub fn forget_truth_after(&mut self, key: &StreamKey, seq: usize) {
+        self.truth.forked = true;
         if let Some(events) = self.truth.events.get_mut(key) {
             events.truncate(seq);
         }

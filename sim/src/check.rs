@@ -23,6 +23,8 @@ pub enum Check {
     ClockBound,
     /// No page is sealed twice under one salt, over all clones and restores.
     NonceOnce,
+    /// A page that was durable, or that a crash has torn, is never written again.
+    NeverOverwritten,
     /// No payload stands on a disk in plain.
     Secrets,
     /// A clinic is sent nothing about another clinic's streams.
@@ -37,6 +39,8 @@ pub enum Check {
     ClosedOnce,
     /// A log opens, whatever the disk has done to it.
     LogOpens,
+    /// Opening a log writes nothing, and gives the same again.
+    Recovery,
     /// Damage costs the frames that it hit and no others.
     DamageBounded,
     /// An append is refused only for a reason that there is.
@@ -61,7 +65,7 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 26] = [
+    pub const ALL: [Check; 28] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -71,6 +75,7 @@ impl Check {
         Check::ClockGrows,
         Check::ClockBound,
         Check::NonceOnce,
+        Check::NeverOverwritten,
         Check::Secrets,
         Check::Policy,
         Check::Origin,
@@ -78,6 +83,7 @@ impl Check {
         Check::Rest,
         Check::ClosedOnce,
         Check::LogOpens,
+        Check::Recovery,
         Check::DamageBounded,
         Check::Refusal,
         Check::HonestPeers,
@@ -103,6 +109,7 @@ impl Check {
             Check::ClockGrows => "clock-grows",
             Check::ClockBound => "clock-bound",
             Check::NonceOnce => "nonce-once",
+            Check::NeverOverwritten => "never-overwritten",
             Check::Secrets => "secrets",
             Check::Policy => "policy",
             Check::Origin => "origin",
@@ -110,6 +117,7 @@ impl Check {
             Check::Rest => "rest",
             Check::ClosedOnce => "closed-once",
             Check::LogOpens => "log-opens",
+            Check::Recovery => "recovery",
             Check::DamageBounded => "damage-bounded",
             Check::Refusal => "refusal",
             Check::HonestPeers => "honest-peers",

@@ -19,6 +19,7 @@ mod platter;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use platter::Fate;
 use platter::Platter;
 
 /// Segment files on a simulated disk. A clone is a copy of the disk with all that is on it and in its
@@ -81,6 +82,26 @@ impl Disk {
     /// [`Disk::leave_garbage`] was called, holds anything.
     pub fn crash(&mut self, rng: &mut Rng) {
         self.platter.borrow_mut().crash(rng);
+    }
+
+    /// The sectors of which a crash now would decide: (segment, sector).
+    pub(crate) fn dirty_sectors(&self) -> Vec<(u64, usize)> {
+        self.platter.borrow().dirty_sectors()
+    }
+
+    /// The disk after a crash that did this to these sectors, and took what else was unsynced.
+    pub(crate) fn image_with(&self, fates: &[((u64, usize), Fate)]) -> Self {
+        Self::holding(self.platter.borrow().image_with(fates), self.segments_max)
+    }
+
+    /// Recognises all that is on the disk and in its cache.
+    pub(crate) fn digest(&self) -> u64 {
+        self.platter.borrow().digest()
+    }
+
+    /// A page of this write that must not be written again.
+    pub(crate) fn used_before(&self, segment: u64, offset: u64, len: usize) -> Option<usize> {
+        self.platter.borrow().used_before(segment, offset as usize, len)
     }
 
     /// From now on a crash may leave random bytes in unsynced sectors.

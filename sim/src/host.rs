@@ -16,8 +16,8 @@ use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_std::NodeIdentity;
-use ropeway_std::tls::{Client, Server};
 use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files};
+use ropeway_std::tls::{Client, Server};
 
 use crate::check::Check;
 use crate::disk::{Disk, Mount};
@@ -185,6 +185,21 @@ impl Host {
         copy
     }
 
+    /// The same machine with its power off and this disk in it.
+    pub(crate) fn without_power(&self, disk: Disk) -> Self {
+        let c = self.config;
+        Self {
+            config: c,
+            promised: self.promised.clone(),
+            ever_synced: self.ever_synced.clone(),
+            wrote: self.wrote.clone(),
+            boot: self.boot,
+            wall_ahead_ms: self.wall_ahead_ms,
+            wall_seen_ms: self.wall_seen_ms,
+            ..Self::new(c.name, c.role, c.policy, self.limits, self.key, disk)
+        }
+    }
+
     /// What was appended and never durable is gone: its numbers may be given out again. What was
     /// durable once is known to somebody, whatever became of this disk.
     pub(crate) fn settle_truth(&self, truth: &mut Truth) {
@@ -277,7 +292,7 @@ impl Host {
         Reader::over(self.disk.mount(), self.keys())
     }
 
-    fn open_log(&self) -> ropeway_std::Result<Opened> {
+    pub(crate) fn open_log(&self) -> ropeway_std::Result<Opened> {
         let keys = self.keys();
         recover_files(&mut self.disk.mount(), &keys, self.config.name, self.limits.streams, MAX_BODY_BYTES)
     }

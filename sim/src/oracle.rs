@@ -57,7 +57,7 @@ impl World {
                 self.truth.fail(check, wrong);
             }
             if self.listening {
-                self.truth.note(format_args!("    {a} -> {b} {}", short(&said)));
+                self.truth.remark(format_args!("    {a} -> {b} {}", short(&said)));
                 self.said.push((from, to, said));
             }
         }
@@ -82,6 +82,8 @@ impl World {
         let fair = match ending.code {
             None | Some(Code::Cut | Code::Timeout | Code::Superseded | Code::Overloaded) => true,
             Some(Code::DiskFull | Code::Storage | Code::ReadOnly) => true,
+            // Two histories of a stream are there to be noticed.
+            Some(Code::Fork) => self.truth.forked,
             Some(_) => false,
         };
         let who = self.hosts[h].config.name;

@@ -97,11 +97,17 @@ impl World {
                     return false;
                 };
                 self.truth.sealed(salt, page);
+                let used = host.disk.used_before(at.segment, at.offset, bytes.len());
+                self.truth.hold(Check::NeverOverwritten, used.is_none(), || {
+                    let page = used.unwrap_or_default();
+                    format!("host {h} writes over page {page} of segment {}, which is in use", at.segment)
+                });
                 let failed = host.store.as_mut().and_then(|s| s.append(at, &bytes));
                 if let (Some(failed), Some(node)) = (failed, &mut host.node) {
                     node.complete(now, failed);
                 }
                 self.truth.note(format_args!("{us} write {h} group {group} {}:{page} {}", at.segment, bytes.len()));
+                self.crash_point("an append");
             }
             Some(Effect::Sync { upto }) => {
                 let stuck = self.faults.has(Fault::SlowDisk) && self.rng.one_in(10);
@@ -128,6 +134,7 @@ impl World {
         }
         host.disk.measure_room();
         let Some(done) = host.store.as_mut().map(|s| s.provision(segment)) else { return };
+        self.crash_point("a provision");
         self.tell(h, done);
     }
 
@@ -159,6 +166,7 @@ impl World {
         host.note_synced();
         host.promised.clone_from(&host.synced);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
+        self.crash_point("a sync");
         if h == 0 {
             self.note_durable();
             self.tell_the_others();
@@ -339,6 +347,7 @@ impl World {
                 Transmit::Idle => {}
                 Transmit::Bytes(n) => {
                     self.check_sent(c, e, &buf[..n]);
+                    self.crash_point("a transmit");
                     let end = &mut self.conns[c].ends[e];
                     (end.out, end.out_at) = (buf[..n].to_vec(), 0);
                     self.flush(c, e);

@@ -120,6 +120,7 @@ impl World {
             let h = other.host;
             self.conns[c].ends[1 - e].rx.extend_from_slice(&bytes);
             self.truth.note(format_args!("{us} land {c} {e} {}", bytes.len()));
+            self.crash_point("a landing");
             self.pump(h);
         }
         self.wake(host, 0);

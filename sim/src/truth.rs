@@ -18,7 +18,7 @@ pub(crate) struct Known {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     /// What the origin of each stream appended.
     pub(crate) events: BTreeMap<StreamKey, Vec<Known>>,
@@ -28,6 +28,8 @@ pub(crate) struct Truth {
     sealed: BTreeSet<([u8; 32], u64)>,
     /// The first thing that went wrong.
     pub(crate) failed: Option<Failure>,
+    /// A scenario has made two histories of a stream.
+    pub(crate) forked: bool,
     /// A check that is switched off.
     pub(crate) blind: Option<Check>,
     /// How often each check was made.
@@ -65,6 +67,13 @@ impl Truth {
                 self.tail.pop_front();
             }
             self.tail.push_back(line);
+        }
+    }
+
+    /// A line for a person only: it is no part of the trace's hash.
+    pub(crate) fn remark(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.keep_tail {
+            self.tail.push_back(line.to_string());
         }
     }
 

@@ -13,6 +13,7 @@ use ropeway_std::MemoryCa;
 use crate::carrier::AirTotals;
 use crate::check::Check;
 use crate::disk::Disk;
+use crate::exhaustive::Points;
 use crate::fault::{Fault, Faults};
 use crate::host::Host;
 use crate::link::{Conn, End};
@@ -89,6 +90,8 @@ pub struct World {
     pub(crate) rng: Rng,
     pub(crate) truth: Truth,
     pub(crate) due: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    /// Crash points are collected here, if anybody wants them.
+    pub(crate) points: Option<Points>,
     serial: u64,
     /// What the nodes' random bytes are made of: they must differ even when the tape is over.
     entropy: (u64, u64),
@@ -147,6 +150,7 @@ impl World {
             rng: tape,
             truth: Truth::default(),
             due: BinaryHeap::new(),
+            points: None,
             serial: 0,
             entropy,
         }
@@ -182,12 +186,17 @@ impl World {
     /// # Panics
     /// If the name is none.
     pub fn add(&mut self, name: &str, role: Role, limits: Limits) -> usize {
+        let sector = if self.rng.one_in(2) { 512 } else { 4096 };
+        self.add_with(name, role, limits, Disk::new(sector))
+    }
+
+    /// As [`World::add`], with a disk of one's own choice.
+    pub(crate) fn add_with(&mut self, name: &str, role: Role, limits: Limits, disk: Disk) -> usize {
         #[allow(clippy::expect_used, reason = "names are written in scenarios")]
         let name = NodeName::new(name).expect("a node name");
         let policy = if self.mutant == Mutant::PolicyIgnored { Policy::All } else { self.policy };
-        let sector = if self.rng.one_in(2) { 512 } else { 4096 };
         let key = self.fresh_seed();
-        self.hosts.push(Host::new(name, role, policy, limits, key, Disk::new(sector)));
+        self.hosts.push(Host::new(name, role, policy, limits, key, disk));
         let h = self.hosts.len() - 1;
         self.timeline.names.push(self.hosts[h].config.name.to_string());
         self.start(h, false);

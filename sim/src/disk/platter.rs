@@ -1,6 +1,7 @@
 //! The bytes of a simulated disk, cached and durable, and what goes wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::ops::Range;
 
@@ -31,6 +32,18 @@ pub(super) struct Segment {
     dropped: BTreeSet<usize>,
     /// A sync has lied since the last honest one.
     lied: bool,
+    /// Pages that an honest sync has made durable.
+    settled: BTreeSet<usize>,
+    /// Pages that were changed behind everybody's back.
+    meddled: BTreeSet<usize>,
+}
+
+/// What becomes of one unsynced sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lost,
+    Kept,
+    Garbage,
 }
 
 /// What is to go wrong. Everything is off at first.
@@ -67,7 +80,11 @@ impl Platter {
     }
 
     pub(super) fn durable_copy(&self) -> Self {
-        let sound = |s: &Segment| Segment::clean(s.durable.clone());
+        let sound = |s: &Segment| Segment {
+            settled: s.settled.clone(),
+            meddled: s.meddled.clone(),
+            ..Segment::clean(s.durable.clone())
+        };
         let segments = self.segments.iter().map(|(n, s)| (*n, sound(s))).collect();
         Self { segments, ..Self::new(self.sector_bytes) }
     }
@@ -130,8 +147,64 @@ impl Platter {
         s.lied = false;
         for i in std::mem::take(&mut s.dirty) {
             s.keep(i * self.sector_bytes, self.sector_bytes);
+            s.settled.insert(i * self.sector_bytes / PAGE_BYTES);
         }
         Ok(())
+    }
+
+    /// The sectors that a crash may lose or keep: unsynced, and another than before.
+    pub(super) fn dirty_sectors(&self) -> Vec<(u64, usize)> {
+        let sector = self.sector_bytes;
+        let of = |(n, s): (&u64, &Segment)| {
+            let differs =
+                |i: &&usize| s.range(**i * sector, sector).is_some_and(|r| s.cached[r.clone()] != s.durable[r]);
+            s.dirty.iter().filter(differs).map(|i| (*n, *i)).collect::<Vec<_>>()
+        };
+        self.segments.iter().flat_map(of).collect()
+    }
+
+    /// What is there after a crash that did this to these sectors, and took all others.
+    pub(super) fn image_with(&self, fates: &[((u64, usize), Fate)]) -> Self {
+        let (mut image, sector) = (self.durable_copy(), self.sector_bytes);
+        for ((segment, i), fate) in fates {
+            let (Some(from), Some(to)) = (self.segments.get(segment), image.segments.get_mut(segment)) else {
+                continue;
+            };
+            let Some(range) = from.range(i * sector, sector) else { continue };
+            match fate {
+                Fate::Lost => continue,
+                Fate::Kept => to.durable[range.clone()].copy_from_slice(&from.cached[range.clone()]),
+                Fate::Garbage => fill_randomly(&mut to.durable[range.clone()], [*i as u8 ^ 0x5a; 32]),
+            }
+            to.forget(range.start, range.len());
+        }
+        image
+    }
+
+    /// Recognises what is durable, and what is not and where.
+    pub(super) fn digest(&self) -> u64 {
+        let mut h = DefaultHasher::new();
+        for (n, s) in &self.segments {
+            (n, &s.durable).hash(&mut h);
+        }
+        for (n, i) in self.dirty_sectors() {
+            let Some(s) = self.segments.get(&n) else { continue };
+            let bytes = s.range(i * self.sector_bytes, self.sector_bytes).map(|r| &s.cached[r]);
+            (n, i, bytes).hash(&mut h);
+        }
+        h.finish()
+    }
+
+    /// The page of a write that must not be written any more: it was durable, or it is the first and
+    /// something stands there. What follows a page of zeros was never durable, and may be written.
+    pub(super) fn used_before(&self, segment: u64, offset: usize, len: usize) -> Option<usize> {
+        let s = self.segments.get(&segment)?;
+        let first = offset / PAGE_BYTES;
+        let taken = s.cached.get(offset..offset + 4).is_some_and(|w| w != [0; 4] && w != [0xff; 4]);
+        if taken && !s.meddled.contains(&first) {
+            return Some(first);
+        }
+        s.settled.range(first..(offset + len).div_ceil(PAGE_BYTES)).next().copied()
     }
 
     pub(super) fn crash(&mut self, rng: &mut Rng) {
@@ -199,14 +272,24 @@ impl Platter {
         if bytes.start < end {
             change(&mut s.cached[bytes.start..end]);
             change(&mut s.durable[bytes.start..end]);
+            for page in bytes.start / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
+                s.settled.remove(&page);
+                s.meddled.insert(page);
+            }
         }
     }
 }
 
 impl Segment {
     fn clean(bytes: Vec<u8>) -> Self {
-        let (dirty, dropped) = (BTreeSet::new(), BTreeSet::new());
-        Self { cached: bytes.clone(), durable: bytes, dirty, dropped, lied: false }
+        let none = BTreeSet::new;
+        let (dirty, dropped, settled, meddled) = (none(), none(), none(), none());
+        Self { cached: bytes.clone(), durable: bytes, dirty, dropped, lied: false, settled, meddled }
+    }
+
+    /// The bytes of a sector, which the segment's end may cut short.
+    fn range(&self, at: usize, len: usize) -> Option<Range<usize>> {
+        (at < self.cached.len()).then(|| at..(at + len).min(self.cached.len()))
     }
 
     /// The last sector may be cut short by the segment's end.
