@@ -41,7 +41,7 @@ pub enum Check {
     LogOpens,
     /// Opening a log writes nothing, and gives the same again.
     Recovery,
-    /// Damage costs the frames that it hit and no others.
+    /// What a power cut leaves is not taken for damage.
     DamageBounded,
     /// An append is refused only for a reason that there is.
     Refusal,

@@ -200,8 +200,13 @@ impl Platter {
     pub(super) fn used_before(&self, segment: u64, offset: usize, len: usize) -> Option<usize> {
         let s = self.segments.get(&segment)?;
         let first = offset / PAGE_BYTES;
+        // Where a page was made to read as zeros, the log may end before it: what it held is gone, and
+        // so is what stood behind it under its key.
+        if s.meddled.range(..=first).next().is_some() {
+            return None;
+        }
         let taken = s.cached.get(offset..offset + 4).is_some_and(|w| w != [0; 4] && w != [0xff; 4]);
-        if taken && !s.meddled.contains(&first) {
+        if taken {
             return Some(first);
         }
         s.settled.range(first..(offset + len).div_ceil(PAGE_BYTES)).next().copied()
