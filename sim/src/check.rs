@@ -57,11 +57,13 @@ pub enum Check {
     Bytes,
     /// The same tape gives the same run.
     Deterministic,
+    /// Nothing panics.
+    NoPanic,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 26] = [
+    pub const ALL: [Check; 27] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -88,6 +90,7 @@ impl Check {
         Check::SameEverywhere,
         Check::Bytes,
         Check::Deterministic,
+        Check::NoPanic,
     ];
 
     /// Its name on the command line and in reports.
@@ -120,6 +123,41 @@ impl Check {
             Check::SameEverywhere => "same-everywhere",
             Check::Bytes => "bytes",
             Check::Deterministic => "deterministic",
+            Check::NoPanic => "no-panic",
+        }
+    }
+
+    /// What is asked, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Check::Durable => "What was reported durable is there after every crash that the disk allows.",
+            Check::Acknowledged => "What was reported acknowledged is on a synced disk of the hub.",
+            Check::WireDurable => "Nothing that is not synced is told or sent.",
+            Check::AsAppended => "An event read or sent anywhere is what its origin appended, in its place.",
+            Check::NoHoles => "A stream has no hole, and its chain verifies.",
+            Check::NumberOnce => "A number is given to one event only.",
+            Check::ClockGrows => "Stamps grow strictly within a stream.",
+            Check::ClockBound => "No stamp is further ahead than the clocks that a node may believe, and the bound.",
+            Check::NonceOnce => "No page is sealed twice under one salt, over all clones and restores.",
+            Check::Secrets => "No payload stands on a disk in plain.",
+            Check::Policy => "A clinic is sent nothing about another clinic's streams.",
+            Check::Origin => "Nobody adds to another node's stream.",
+            Check::WireForm => "What is sent can be read by a decoder of its own.",
+            Check::Rest => "A node comes to rest, its next deadline lies ahead, and it does not spin.",
+            Check::ClosedOnce => "One `Closed` for each `open`.",
+            Check::LogOpens => "A log opens, whatever the disk has done to it.",
+            Check::DamageBounded => "Damage costs the frames that it hit and no others.",
+            Check::Refusal => "An append is refused only for a reason that there is.",
+            Check::HonestPeers => "Honest peers never accuse each other.",
+            Check::ReadsAsAsked => "Bytes are read from the disk as the runtime was asked to, and no others.",
+            Check::Slots => "A node's memory and its session slots come back.",
+            Check::Converges => "With all faults over, everything arrives within the time allowed.",
+            Check::CleanEnd => "With everything in place, a session of each node ends cleanly and carries no event.",
+            Check::SameEverywhere => "All nodes hold what the policy gives them: the same events in the same order.",
+            Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
+            Check::Deterministic => "The same tape gives the same run.",
+            Check::NoPanic => "Nothing panics.",
         }
     }
 

@@ -8,37 +8,49 @@
 
 mod ask;
 mod attack;
+mod campaign;
 mod check;
 mod disk;
 mod fault;
 mod full;
+mod guard;
 mod host;
 mod link;
 mod mutant;
+mod mutants;
 mod options;
 mod oracle;
 mod plan;
 mod profile;
 mod pump;
+mod replay;
 mod report;
 mod rng;
 mod run;
+mod shrink;
 mod step;
 mod tap;
 mod timeline;
 mod truth;
 mod world;
 
+pub use campaign::{CampaignOptions, CampaignReport, Failed, FaultUse, MarkUse, Outside, campaign};
 pub use check::{Check, Failure};
 pub use disk::{Disk, Mount};
 pub use fault::{Fault, Faults};
+pub use guard::run_guarded;
 pub use host::{EPOCH_MS, Host, Stored};
 pub use mutant::Mutant;
+pub use mutants::{Killed, MutantsOptions, MutantsReport, mutants, recipe};
 pub use options::{Options, Stack};
 pub use profile::Profile;
+pub use replay::{
+    CLINICS_MAX, EVENTS_MAX, FIGURE_MAX, FILE_BYTES_MAX, Repro, SIZE_MAX, options_from_json, options_to_json, repro,
+};
 pub use report::Report;
 pub use rng::{Rng, TAPE_BYTES};
 pub use run::{run, run_tape, run_traced};
+pub use shrink::{Extent, Shrunk, shrink, shrink_repro};
 pub use tap::Said;
 pub use timeline::{Moment, Timeline};
 pub use truth::fingerprint;
