@@ -61,11 +61,13 @@ pub enum Check {
     Bytes,
     /// The same tape gives the same run.
     Deterministic,
+    /// Nothing panics.
+    NoPanic,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 28] = [
+    pub const ALL: [Check; 29] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -94,6 +96,7 @@ impl Check {
         Check::SameEverywhere,
         Check::Bytes,
         Check::Deterministic,
+        Check::NoPanic,
     ];
 
     /// Its name on the command line and in reports.
@@ -128,6 +131,43 @@ impl Check {
             Check::SameEverywhere => "same-everywhere",
             Check::Bytes => "bytes",
             Check::Deterministic => "deterministic",
+            Check::NoPanic => "no-panic",
+        }
+    }
+
+    /// What is asked, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Check::NeverOverwritten => "A page that holds something durable is not written to, except again with the same.",
+            Check::Recovery => "Opening is the same each time, and what is written after it is there after the next crash.",
+            Check::Durable => "What was reported durable is there after every crash that the disk allows.",
+            Check::Acknowledged => "What was reported acknowledged is on a synced disk of the hub.",
+            Check::WireDurable => "Nothing that is not synced is told or sent.",
+            Check::AsAppended => "An event read or sent anywhere is what its origin appended, in its place.",
+            Check::NoHoles => "A stream has no hole, and its chain verifies.",
+            Check::NumberOnce => "A number is given to one event only.",
+            Check::ClockGrows => "Stamps grow strictly within a stream.",
+            Check::ClockBound => "No stamp is further ahead than the clocks that a node may believe, and the bound.",
+            Check::NonceOnce => "No page is sealed twice under one salt, over all clones and restores.",
+            Check::Secrets => "No payload stands on a disk in plain.",
+            Check::Policy => "A clinic is sent nothing about another clinic's streams.",
+            Check::Origin => "Nobody adds to another node's stream.",
+            Check::WireForm => "What is sent can be read by a decoder of its own.",
+            Check::Rest => "A node comes to rest, its next deadline lies ahead, and it does not spin.",
+            Check::ClosedOnce => "One `Closed` for each `open`.",
+            Check::LogOpens => "A log opens, whatever the disk has done to it.",
+            Check::DamageBounded => "What a power cut leaves is not taken for damage.",
+            Check::Refusal => "An append is refused only for a reason that there is.",
+            Check::HonestPeers => "Honest peers never accuse each other.",
+            Check::ReadsAsAsked => "Bytes are read from the disk as the runtime was asked to, and no others.",
+            Check::Slots => "A node's memory and its session slots come back.",
+            Check::Converges => "With all faults over, everything arrives within the time allowed.",
+            Check::CleanEnd => "With everything in place, a session of each node ends cleanly and carries no event.",
+            Check::SameEverywhere => "All nodes hold what the policy gives them: the same events in the same order.",
+            Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
+            Check::Deterministic => "The same tape gives the same run.",
+            Check::NoPanic => "Nothing panics.",
         }
     }
 

@@ -114,6 +114,38 @@ impl Fault {
             Fault::Refusal => "refusal",
         }
     }
+    /// What happens, in one sentence.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Fault::Cut => "Connections break at any byte; both sides hear of it, one, or none (half-open).",
+            Fault::Blackout => "A link is dead for seconds to days.",
+            Fault::Stall => "Bytes are held up for seconds, as a lost packet holds up those behind it.",
+            Fault::IdleKill => "A connection that was idle for long is dead and nobody is told (NAT).",
+            Fault::Duplicate => "A second connection of the same node while the first is open.",
+            Fault::Crash => "Power off, anywhere; on again later.",
+            Fault::Kill => "A process is killed and started again; what it wrote is still in the page cache.",
+            Fault::Freeze => "A process stops for a while and goes on.",
+            Fault::WrongClock => "A wall clock that starts in 1970 or 2099.",
+            Fault::ClockStep => "A wall clock that steps, back or ahead, by seconds to years.",
+            Fault::Drift => "A wall clock that runs too fast or too slow.",
+            Fault::SlowDisk => "Syncs of seconds.",
+            Fault::FullDisk => "No room for another segment for a while.",
+            Fault::FailedSync => "A sync that fails, drops what it had, and reports success the next time.",
+            Fault::ReadError => "Sectors that cannot be read for a while.",
+            Fault::Rot => "Bits that turn over, where another node holds the same events.",
+            Fault::Misdirect => "A write that lands elsewhere, where another node holds the same events.",
+            Fault::LyingSync => {
+                "A disk that says that it has synced and has not, where another node holds the same events."
+            }
+            Fault::Restore => "An old backup is put back.",
+            Fault::Clone => "A copied card comes to life in another machine, beside the first.",
+            Fault::Hostile => "A peer with a good certificate that says anything.",
+            Fault::Chunks => "Bytes come and go in pieces down to one byte.",
+            Fault::LateWord => "Completions come late, twice and merged.",
+            Fault::Refusal => "A socket that takes nothing for a long time.",
+        }
+    }
 }
 
 /// A set of [`Fault`]s.

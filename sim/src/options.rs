@@ -16,6 +16,27 @@ pub enum Stack {
     Full,
 }
 
+impl Stack {
+    /// Its name on the command line and in files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stack::Stream => "stream",
+            Stack::Full => "full",
+        }
+    }
+}
+
+impl std::str::FromStr for Stack {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Stack::Stream, Stack::Full]
+            .into_iter()
+            .find(|s| s.name() == name)
+            .ok_or_else(|| format!("{name}: choose stream or full"))
+    }
+}
+
 /// What to run. The same options and the same tape give the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {

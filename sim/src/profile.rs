@@ -91,6 +91,55 @@ impl Profile {
     };
     /// All of them.
     pub const ALL: [Profile; 5] = [Self::BHUTAN_2G, Self::EDGE, Self::SATELLITE, Self::MONSOON, Self::LAN];
+
+    /// Its figures and what they are called in files.
+    #[must_use]
+    pub fn figures(&self) -> [(&'static str, u64); 8] {
+        [
+            ("latency_ms", self.latency_ms),
+            ("jitter_ms", self.jitter_ms),
+            ("up_rate", self.up_rate),
+            ("down_rate", self.down_rate),
+            ("cut_every_ms", self.cut_every_ms),
+            ("dark_ms", self.dark_ms),
+            ("idle_kill_ms", self.idle_kill_ms),
+            ("loss_per_mille", self.loss_per_mille),
+        ]
+    }
+
+    /// Its figures and what they are called on the command line.
+    #[must_use]
+    pub fn option_figures(&self) -> [(&'static str, u64); 8] {
+        let names = [
+            "latency-ms",
+            "jitter-ms",
+            "up-rate",
+            "down-rate",
+            "cut-every-ms",
+            "dark-ms",
+            "idle-kill-ms",
+            "loss-per-mille",
+        ];
+        let figures = self.figures();
+        std::array::from_fn(|n| (names[n], figures[n].1))
+    }
+
+    /// Changes a figure by its name in files; false if there is none of this name.
+    pub fn set_figure(&mut self, key: &str, value: u64) -> bool {
+        let figure = match key {
+            "latency_ms" => &mut self.latency_ms,
+            "jitter_ms" => &mut self.jitter_ms,
+            "up_rate" => &mut self.up_rate,
+            "down_rate" => &mut self.down_rate,
+            "cut_every_ms" => &mut self.cut_every_ms,
+            "dark_ms" => &mut self.dark_ms,
+            "idle_kill_ms" => &mut self.idle_kill_ms,
+            "loss_per_mille" => &mut self.loss_per_mille,
+            _ => return false,
+        };
+        *figure = value;
+        true
+    }
 }
 
 impl FromStr for Profile {

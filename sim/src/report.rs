@@ -7,11 +7,13 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use crate::carrier::AirTotals;
 use crate::check::{Check, Failure};
 use crate::fault::Fault;
 use crate::figures::{many, span};
 use crate::mutant::Mutant;
 use crate::options::{Options, Stack};
+use crate::replay::repro;
 use crate::timeline::Timeline;
 use crate::world::{Counts, World};
 pub use node::NodeReport;
@@ -37,6 +39,8 @@ pub struct Report {
     pub nodes: Vec<NodeReport>,
     /// Events that had to be sent: each once to each node that lacked it.
     pub needed: u64,
+    /// What went over the air, with the full stack.
+    pub air: AirTotals,
     /// Hash over everything that happened: the same seed gives the same.
     pub trace: u64,
     /// The last lines of the trace, if they were kept.
@@ -62,6 +66,7 @@ impl Report {
             faults: node::faults(w),
             nodes: node::nodes(w),
             needed: node::needed(w),
+            air: w.air,
             trace: w.trace(),
             tail: w.tail().iter().cloned().collect(),
             drawn: w.rng.drawn(),
@@ -88,38 +93,10 @@ impl Report {
         (title, format!("{end}; faults: {}", o.faults))
     }
 
-    /// How to see the run again: the options that are not the usual ones.
+    /// How to see the run again.
     #[must_use]
     pub fn repro(&self) -> String {
-        let (o, usual) = (&self.options, Options::default());
-        let mut out = String::from("ropeway-sim run");
-        if o.seed != usual.seed || self.is_swarm() {
-            out += &format!(" --seed {}", o.seed);
-        }
-        if self.is_swarm() {
-            out += " --swarm";
-        } else {
-            let chosen = [
-                (o.clinics != usual.clinics, "clinics", o.clinics.to_string()),
-                (o.events != usual.events, "events", o.events.to_string()),
-                (o.profile != usual.profile, "profile", o.profile.name.to_owned()),
-                (o.faults != usual.faults, "faults", o.faults.to_string()),
-            ];
-            for (_, name, value) in chosen.iter().filter(|c| c.0) {
-                out += &format!(" --{name} {value}");
-            }
-        }
-        out += " --trace";
-        if o.mutant != Mutant::None {
-            out += &format!(" (with the planted bug {})", o.mutant.name());
-        }
-        out
-    }
-
-    /// Whether the seed has chosen everything, but for a planted bug or a check that is off.
-    fn is_swarm(&self) -> bool {
-        let o = &self.options;
-        *o == Options { mutant: o.mutant, blind: o.blind, tape_bytes: o.tape_bytes, ..Options::swarm(o.seed) }
+        repro(&self.options)
     }
 
     /// The lesser knobs that are not as usual.

@@ -28,6 +28,9 @@ impl fmt::Display for Report {
         entry(f, "faults", &self.fault_counts())?;
         entry(f, "time", &self.times())?;
         entry(f, "wire", &self.wire())?;
+        if self.air.connections > 0 {
+            entry(f, "air", &self.air())?;
+        }
         if let Some(goodput) = self.goodput() {
             entry(f, "goodput", &goodput)?;
         }
@@ -150,6 +153,26 @@ impl Report {
             many(c.sent, "event"),
             thousands(self.sent_again()),
             many(c.sessions, "session"),
+        )
+    }
+
+    /// With the full stack: what TLS and TCP made of the frames.
+    fn air(&self) -> String {
+        let a = &self.air;
+        let all = a.bytes[0] + a.bytes[1];
+        format!(
+            "{} bytes of IP packets up, {} down ({:.2} for each byte of frames; TLS alone {:.2}); {} and {}, {} lost, {} \
+             segments sent again; {}, {} resumed",
+            thousands(a.bytes[0]),
+            thousands(a.bytes[1]),
+            all as f64 / a.plain_bytes.max(1) as f64,
+            a.tls_bytes as f64 / a.plain_bytes.max(1) as f64,
+            many(a.packets[0], "packet"),
+            thousands(a.packets[1]),
+            thousands(a.lost),
+            thousands(a.repeated),
+            many(a.connections, "connection"),
+            thousands(a.resumed)
         )
     }
 
