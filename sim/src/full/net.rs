@@ -102,6 +102,8 @@ pub(super) struct Socket {
     sent: u64,
     /// The number after the last one sent.
     sent_to: Option<TcpSeqNumber>,
+    /// The number after the last one that the peer has ever let it send.
+    allowed_to: Option<TcpSeqNumber>,
     /// Segments sent again, seen by their numbers.
     pub(super) repeated: u64,
     /// The peer has reset the connection.
@@ -142,6 +144,7 @@ impl Socket {
             taken: 0,
             sent: 0,
             sent_to: None,
+            allowed_to: None,
             repeated: 0,
             was_reset: false,
             opened: false,
@@ -159,7 +162,12 @@ impl Socket {
     /// A packet has arrived.
     pub(super) fn arrive(&mut self, packet: Vec<u8>) {
         let open = !matches!(self.state(), State::Closed | State::Listen);
-        self.was_reset |= open && header(&packet).is_some_and(|h| h.reset);
+        if let Some(header) = header(&packet) {
+            self.was_reset |= open && header.reset;
+            let before = self.allowed_to;
+            let edge = header.edge.filter(|_| !header.reset);
+            self.allowed_to = edge.map(|edge| before.map_or(edge, |before| before.max(edge))).or(before);
+        }
         self.wire.inbox.push_back(packet);
     }
 
@@ -171,6 +179,7 @@ impl Socket {
             self.iface.poll(instant(now_us), &mut self.wire, &mut self.sockets);
             for i in before..self.wire.outbox.len() {
                 self.note(i);
+                self.renumber(i);
             }
             self.opened |= matches!(self.state(), State::Established | State::CloseWait);
             if self.wire.outbox.len() == before {
@@ -213,6 +222,32 @@ impl Socket {
         };
         self.sent += fresh as u64;
         self.sent_to = Some(end);
+    }
+
+    /// Gives a segment that takes no numbers the next one that was never sent, as far as the peer's
+    /// window goes, as Linux and BSD do.
+    ///
+    /// After a retransmission timeout smoltcp 0.14 forgets what it had sent after the first number
+    /// that is not acknowledged, and numbers its bare acknowledgements from there. A peer that has
+    /// got those segments finds the number old, and by the rules takes nothing from the segment,
+    /// not even what it acknowledges. When the acknowledgements of both directions were lost, both
+    /// ends did this: each repeated what the other had and refused to hear so, until both gave up.
+    /// A reset of that kind was not heard either.
+    ///
+    /// The byte that probes a closed window is beyond what the peer takes, so it does not count.
+    fn renumber(&mut self, i: usize) {
+        let (Some(sent_to), Some(allowed_to)) = (self.sent_to, self.allowed_to) else { return };
+        let Some(packet) = self.wire.outbox.get_mut(i) else { return };
+        let next = sent_to.min(allowed_to);
+        // A segment that acknowledges nothing answers a stranger, and its number is the stranger's.
+        if header(packet).is_none_or(|h| h.len > 0 || h.edge.is_none() || h.seq >= next) {
+            return;
+        }
+        let Ok(mut ip) = Ipv4Packet::new_checked(packet) else { return };
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else { return };
+        tcp.set_seq_number(next);
+        tcp.fill_checksum(&from, &to);
     }
 
     /// Packets to be sent.
@@ -278,10 +313,13 @@ struct Header {
     /// Numbers that the segment takes.
     len: usize,
     reset: bool,
+    /// The end of the window of a segment that acknowledges something. Neither end scales it.
+    edge: Option<TcpSeqNumber>,
 }
 
 fn header(packet: &[u8]) -> Option<Header> {
     let ip = Ipv4Packet::new_checked(packet).ok()?;
     let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
-    Some(Header { seq: tcp.seq_number(), len: tcp.segment_len(), reset: tcp.rst() })
+    let edge = tcp.ack().then(|| tcp.ack_number() + usize::from(tcp.window_len()));
+    Some(Header { seq: tcp.seq_number(), len: tcp.segment_len(), reset: tcp.rst(), edge })
 }

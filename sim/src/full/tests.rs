@@ -90,6 +90,10 @@ impl Talk {
     /// Both programs do what they can, then time goes on, at most to `until_us`; false when there.
     fn step(&mut self, until_us: u64) -> bool {
         self.serve();
+        self.advance(until_us)
+    }
+
+    fn advance(&mut self, until_us: u64) -> bool {
         let next = self.pipe.poll(self.now_us, &mut self.rng);
         self.polls += 1;
         assert!(next.is_none_or(|at_us| at_us > self.now_us));
@@ -99,7 +103,13 @@ impl Talk {
 
     /// Runs until `done` or `until_us`.
     fn run_until(&mut self, until_us: u64, done: impl Fn(&Talk) -> bool) {
-        while !done(self) && self.step(until_us) {}
+        loop {
+            self.serve();
+            // Asked before time goes on: what was read last is often all that there was to wait for.
+            if done(self) || !self.advance(until_us) {
+                return;
+            }
+        }
     }
 
     fn all_arrived(&self) -> bool {
@@ -107,7 +117,11 @@ impl Talk {
     }
 
     fn finish(&mut self) {
-        self.run_until(24 * 3600 * S, Talk::all_arrived);
+        self.finish_until(24 * 3600 * S);
+    }
+
+    fn finish_until(&mut self, until_us: u64) {
+        self.run_until(until_us, Talk::all_arrived);
         assert!(self.got[1] == self.send[0] && self.got[0] == self.send[1], "{:?}", self.pipe.stats());
     }
 
@@ -121,29 +135,45 @@ impl Talk {
 
 #[test]
 fn everything_arrives_unaltered_over_a_lossy_link() {
+    let (mut lost, mut repeated) = (0, 0);
     for (seed, reorder) in [(4, 0), (2, 0), (3, 20_000)] {
         let mut talk = Talk::new(&Phys { reorder, ..gsm(Loss::GSM) }, seed, [200_000, 200_000]);
         talk.finish();
         let stats = talk.pipe.stats();
         assert_eq!(talk.pipe.established(0), Some(PeerIdentity { name: name("hub"), role: Role::Hub }));
         assert_eq!(talk.pipe.established(1), Some(PeerIdentity { name: name("clinic"), role: Role::Clinic }));
-        let sum = |of: fn(&WayStats) -> u64| stats.ways.iter().map(of).sum::<u64>();
-        assert!(sum(|w| w.air.lost) > 0 && sum(|w| w.repeated) > 0, "{stats:?}");
         for way in stats.ways {
             assert!(way.arrived_bytes == 200_000 && way.tls_bytes > 200_000 && way.air.bytes > way.tls_bytes);
+            (lost, repeated) = (lost + way.air.lost, repeated + way.repeated);
         }
     }
+    // Some runs may be lucky.
+    assert!(lost >= 4 && repeated >= 4, "{lost} {repeated}");
+}
+
+#[test]
+fn a_link_that_loses_every_tenth_packet_is_slow_and_passes() {
+    let loss = Loss { single: 100_000, ..Loss::NONE };
+    let mut slowest_us = 0;
+    for seed in 1..=10 {
+        let mut talk = Talk::new(&gsm(loss), seed, [200_000, 200_000]);
+        // Without loss it takes 80 s.
+        talk.finish_until(600 * S);
+        slowest_us = slowest_us.max(talk.now_us);
+    }
+    assert!(slowest_us > 100 * S, "{slowest_us}");
 }
 
 #[test]
 fn the_same_draws_give_the_same_packets_at_the_same_microseconds() {
     let run = |seed| Talk::whole(&gsm(Loss::GSM), seed, [60_000, 20_000]);
-    let first = run(7);
+    // A seed with losses both ways.
+    let first = run(18);
     assert!(first.0.ways[0].air.lost > 0 && first.0.ways[1].air.lost > 0);
-    assert_eq!(run(7), first);
-    assert_ne!(run(8).0.fnv, first.0.fnv);
+    assert_eq!(run(18), first);
+    assert_ne!(run(19).0.fnv, first.0.fnv);
     // Here and on every other machine, in every build profile.
-    assert_eq!((first.0.fnv, first.1), (0x0fc1_5fa5_6b14_deee, 34_620_639));
+    assert_eq!((first.0.fnv, first.1), (0x3e33_90bb_45cb_bb9f, 34_842_530));
 }
 
 #[test]
@@ -160,13 +190,48 @@ fn connections_that_take_turns_do_not_disturb_each_other() {
 
 #[test]
 fn a_blackout_shorter_than_the_patience_of_tcp_passes() {
-    let mut talk = Talk::new(&gsm(Loss::GSM), 1, [100_000, 100_000]);
+    for seed in 1..=20 {
+        let mut talk = Talk::new(&gsm(Loss::GSM), seed, [100_000, 100_000]);
+        talk.run_until(20 * S, |_| false);
+        talk.pipe.cut();
+        talk.run_until(320 * S, |_| false);
+        assert_eq!((talk.pipe.ended(0), talk.pipe.ended(1)), (None, None));
+        talk.pipe.heal();
+        // Each end tries again after a minute at the latest, and needs 40 s for the rest.
+        talk.finish_until(480 * S);
+    }
+}
+
+#[test]
+fn a_closed_window_does_not_stop_the_other_direction() {
+    let mut talk = Talk::new(&gsm(Loss::NONE), 1, [0, 0]);
+    let data = bytes(100_000);
+    let (mut sent, mut got) = ([0; 2], Vec::new());
+    // The hub never reads; it writes when the clinic has been asking for a while whether it does.
+    while talk.now_us < 200 * S {
+        for end in 0..2 {
+            if end == 0 || talk.now_us >= 100 * S {
+                sent[end] += talk.pipe.write(end, &data[..data.len().min(sent[end] + 4096)][sent[end]..]);
+            }
+        }
+        talk.pipe.read(0, &mut got);
+        talk.advance(200 * S);
+        assert!(talk.now_us >= 100 * S || got.is_empty());
+    }
+    assert!(got == data && talk.pipe.readable(1) < 32 << 10, "{} {:?}", got.len(), talk.pipe.stats());
+}
+
+#[test]
+fn a_reset_after_a_blackout_is_heard_at_once() {
+    // Acknowledgements of what has arrived were lost: the number that TCP repeats from is old.
+    let mut talk = Talk::new(&gsm(Loss::NONE), 1, [100_000, 100_000]);
     talk.run_until(20 * S, |_| false);
     talk.pipe.cut();
     talk.run_until(320 * S, |_| false);
-    assert_eq!((talk.pipe.ended(0), talk.pipe.ended(1)), (None, None));
     talk.pipe.heal();
-    talk.finish();
+    talk.pipe.abort(0);
+    talk.run_until(321 * S, |_| false);
+    assert_eq!(talk.pipe.ended(1), Some(Ended::Reset));
 }
 
 #[test]
