@@ -48,7 +48,7 @@ impl<F: Files> Segments<F> {
     /// more is the only way to be sure (Rebello et al., "Can Applications Recover from fsync
     /// Failures?", USENIX ATC 2020). Before that, nothing may be promised.
     ///
-    /// A file system that is read-only is left as it is.
+    /// A file system that is read-only is left as it is (docs/LOG.md#recovery-6).
     ///
     /// # Errors
     /// [`Code::Storage`], [`Code::Io`].
