@@ -139,8 +139,12 @@ impl Check {
     #[must_use]
     pub fn about(self) -> &'static str {
         match self {
-            Check::NeverOverwritten => "A page that holds something durable is not written to, except again with the same.",
-            Check::Recovery => "Opening is the same each time, and what is written after it is there after the next crash.",
+            Check::NeverOverwritten => {
+                "A page that holds something durable is not written to, except again with the same."
+            }
+            Check::Recovery => {
+                "Opening is the same each time, and what is written after it is there after the next crash."
+            }
             Check::Durable => "What was reported durable is there after every crash that the disk allows.",
             Check::Acknowledged => "What was reported acknowledged is on a synced disk of the hub.",
             Check::WireDurable => "Nothing that is not synced is told or sent.",

@@ -266,7 +266,11 @@ impl Host {
         if !self.damaged {
             let other = log.damages.iter().find(|d| !matches!(d.code, Code::TornTail | Code::TailSuspect));
             truth.hold(Check::DamageBounded, other.is_none(), || {
-                format!("{}: a power cut is taken for {}", self.config.name, other.map_or_else(String::new, |d| d.code.to_string()))
+                format!(
+                    "{}: a power cut is taken for {}",
+                    self.config.name,
+                    other.map_or_else(String::new, |d| d.code.to_string())
+                )
             });
         }
         self.findings = log.damages;

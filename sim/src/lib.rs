@@ -8,8 +8,8 @@
 
 mod ask;
 mod attack;
-mod carrier;
 mod campaign;
+mod carrier;
 mod check;
 mod disk;
 mod exhaustive;
@@ -39,8 +39,8 @@ mod timeline;
 mod truth;
 mod world;
 
-pub use carrier::AirTotals;
 pub use campaign::{CampaignOptions, CampaignReport, Failed, FaultUse, MarkUse, Outside, campaign};
+pub use carrier::AirTotals;
 pub use check::{Check, Failure};
 pub use disk::{Disk, Mount};
 pub use exhaustive::{Exhausted, exhaustive};
@@ -53,10 +53,10 @@ pub use mutants::{Killed, MutantsOptions, MutantsReport, mutants, recipe};
 pub use options::{Options, Stack};
 pub use plot::{PlotError, plot};
 pub use profile::Profile;
-pub use report::{NodeReport, Report};
 pub use replay::{
     CLINICS_MAX, EVENTS_MAX, FIGURE_MAX, FILE_BYTES_MAX, Repro, SIZE_MAX, options_from_json, options_to_json, repro,
 };
+pub use report::{NodeReport, Report};
 pub use rng::{Rng, TAPE_BYTES};
 pub use run::{run, run_tape, run_traced};
 pub use shrink::{Extent, Shrunk, shrink, shrink_repro};

@@ -97,7 +97,7 @@ impl Options {
     /// A small run of which the seed chooses everything.
     #[must_use]
     pub fn swarm(seed: u64) -> Self {
-        Self { seed, ..Self::draw(&mut Rng::new(seed ^ 0x5eed_0f_a11)) }
+        Self { seed, ..Self::draw(&mut Rng::new(seed ^ 0x0005_eed0_fa11)) }
     }
 
     /// Every knob drawn from a tape.

@@ -62,7 +62,7 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     let slow_ms = payload_bytes * 4_000 / options.profile.up_rate.min(options.profile.down_rate).max(1);
     let done = w.run_until(CONVERGE_MS + slow_ms + dark_ms, |w| {
         turn += 1;
-        turn % 4 == 0 && (1..hosts).all(|h| is_done(w, h))
+        turn.is_multiple_of(4) && (1..hosts).all(|h| is_done(w, h))
     });
     let ms = w.now_ms();
     if options.hostile_disk {

@@ -109,8 +109,8 @@ impl World {
         let us = self.now_us;
         let mut bytes = self.conns[c].ends[e].land();
         match self.mutant {
-            Mutant::PieceLost if us % 97 == 0 => bytes.clear(),
-            Mutant::PieceTwice if us % 97 == 0 => bytes.extend_from_within(..),
+            Mutant::PieceLost if us.is_multiple_of(97) => bytes.clear(),
+            Mutant::PieceTwice if us.is_multiple_of(97) => bytes.extend_from_within(..),
             _ => {}
         }
         let host = self.conns[c].ends[e].host;

@@ -45,8 +45,7 @@ impl RunArgs {
         if let Some(path) = &self.plot {
             let (title, subtitle) = report.titles();
             let svg = plot(&report.timeline, &title, &subtitle).map_err(|e| e.to_string())?;
-            std::fs::write(path, svg)
-                .map_err(|e| format!("the plot cannot be written to {}: {e}", path.display()))?;
+            std::fs::write(path, svg).map_err(|e| format!("the plot cannot be written to {}: {e}", path.display()))?;
         }
         if self.trace && !self.json {
             report.tail.iter().for_each(say);

@@ -1,7 +1,7 @@
 use ropeway_core::code::Code;
 use ropeway_std::store::Files;
 
-use super::{Disk, Mount};
+use super::{Disk, Fate, Mount};
 use crate::rng::Rng;
 
 const PAGE: usize = 4096;
@@ -208,4 +208,41 @@ fn a_snapshot_holds_what_is_durable_and_a_clone_everything() {
     assert_eq!((page(&mut c, 0), page(&mut c, 1)), (vec![1; PAGE], vec![2; PAGE]));
     assert_eq!((code(b.write_at(1, 0, &[1])), code(c.write_at(1, 0, &[1]))), (None, Some(Code::ReadOnly)));
     assert_eq!(backup.segments(), [(1, 4 * PAGE as u64)]);
+}
+
+#[test]
+fn a_crash_decides_only_of_sectors_that_differ() {
+    let (d, mut m) = disk(512);
+    write(&mut m, 0, 1);
+    m.sync(1).unwrap();
+    m.write_at(1, 0, &[1; 512]).unwrap();
+    m.write_at(1, 4096, &[2; 600]).unwrap();
+    assert_eq!(d.dirty_sectors(), [(1, 8), (1, 9)]);
+    let before = d.digest();
+    let mut image = d.image_with(&[((1, 8), Fate::Lost), ((1, 9), Fate::Kept)]).mount();
+    let kept = page(&mut image, 1);
+    assert_eq!((kept[..512].to_vec(), &kept[512..600], kept[600]), (vec![0; 512], &[2; 88][..], 0));
+    let mut image = d.image_with(&[((1, 8), Fate::Garbage)]).mount();
+    let garbage = page(&mut image, 1);
+    assert!(garbage[..512] != [0; 512] && garbage[..512] != [2; 512] && garbage[512..] == [0; PAGE - 512]);
+    assert_eq!((page(&mut image, 0), d.digest()), (vec![1; PAGE], before));
+    write(&mut m, 2, 3);
+    assert_ne!(d.digest(), before);
+}
+
+#[test]
+fn a_page_that_was_durable_or_torn_counts_as_used() {
+    let (mut d, mut m) = disk(512);
+    write(&mut m, 0, 1);
+    m.sync(1).unwrap();
+    let used = |d: &Disk, page: u64, pages: usize| d.used_before(1, page * PAGE as u64, pages * PAGE);
+    assert_eq!((used(&d, 0, 1), used(&d, 1, 3)), (Some(0), None));
+    m.write_at(1, PAGE as u64, &[2; 2 * PAGE]).unwrap();
+    let torn = d.image_with(&[((1, 8), Fate::Kept)]);
+    assert_eq!((used(&torn, 1, 1), used(&torn.snapshot(), 0, 1)), (Some(1), Some(0)));
+    // Its first sector is zeros: nothing of it was ever durable as a whole.
+    assert_eq!(used(&d.image_with(&[((1, 9), Fate::Kept), ((1, 16), Fate::Kept)]), 1, 2), None);
+    // What was changed behind the program's back is not its fault.
+    d.zero_page(1, 0);
+    assert_eq!(used(&d, 0, 1), None);
 }
