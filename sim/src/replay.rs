@@ -278,7 +278,7 @@ fn to_hex(bytes: &[u8]) -> String {
 }
 
 fn from_hex(text: &str) -> Result<Vec<u8>, String> {
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err(format!("the tape has {} hex digits: an odd number", text.len()));
     }
     let digit = |c: u8| char::from(c).to_digit(16);
