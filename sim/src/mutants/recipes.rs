@@ -21,10 +21,8 @@ pub fn recipe(mutant: Mutant) -> Option<Options> {
 }
 
 fn of_core(bug: Bug) -> Option<Options> {
-    use Fault::{ClockStep, Clone, Crash, Duplicate, FullDisk, Misdirect, ReadError, Rot, WrongClock};
+    use Fault::{ClockStep, Clone, Crash, Duplicate, Misdirect, ReadError, Rot, WrongClock};
     Some(match bug {
-        // A segment must run full while the disk does.
-        Bug::FullDiskForGood => Options { size: 2_000, events: 400, ..with(&[FullDisk]) },
         // An epoch must begin where little more than its header fits.
         Bug::SegmentOverrun => Options { size: 3_000, events: 600, ..with(&[Crash]) },
         Bug::TornTailContinued | Bug::ScanStopsAtDamage => with(&[Crash, Rot]),
@@ -55,7 +53,7 @@ fn of_core(bug: Bug) -> Option<Options> {
         Bug::PausedNeverResumed => full_up(),
         // Many sessions end within a frame, and the hub never starts anew.
         Bug::ArenaLeaks => {
-            Options { clinics: 3, events: 100, size: 4_000, profile: cut_often(), ..with(&[Fault::Cut]) }
+            Options { clinics: 4, events: 400, size: 6_000, profile: cut_often(), ..with(&[Fault::Cut]) }
         }
         Bug::CaughtUpUnacked | Bug::UrgentWaits | Bug::UnsyncedUnflagged => {
             Options { profile: cut_often(), ..with(&[Fault::Cut]) }
