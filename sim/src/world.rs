@@ -388,7 +388,9 @@ impl World {
         let pushed = self.hosts[h].endings.last().is_some_and(|e| e.code == Some(Code::Superseded));
         // The others wait longer from time to time, as the daemon does.
         let most_ms = if pushed { 600_000 } else { 5_000 << (self.hosts[h].failures / 4).min(6) };
-        let again = self.rng.between(1, most_ms) * 1000;
+        // Two machines of one name must not meet again and again, even when chance is over.
+        let least_ms = if pushed { 30_000 * (h as u64 + 1) } else { 1 };
+        let again = self.rng.between(least_ms, least_ms + most_ms) * 1000;
         self.at(again, Due::Dial(h));
         self.wake(h, 0);
     }

@@ -196,20 +196,17 @@ impl Platter {
     }
 
     /// The page of a write that must not be written any more: it was durable, or it is the first and
-    /// something stands there. What follows a page of zeros was never durable, and may be written.
+    /// something stands there. What follows a page of zeros was never durable, and may be written;
+    /// behind a page that was changed behind the program's back nothing is asked.
     pub(super) fn used_before(&self, segment: u64, offset: usize, len: usize) -> Option<usize> {
         let s = self.segments.get(&segment)?;
         let first = offset / PAGE_BYTES;
-        // Where a page was made to read as zeros, the log may end before it: what it held is gone, and
-        // so is what stood behind it under its key.
-        if s.meddled.range(..=first).next().is_some() {
+        if s.meddled.first().is_some_and(|page| *page <= first) {
             return None;
         }
         let taken = s.cached.get(offset..offset + 4).is_some_and(|w| w != [0; 4] && w != [0xff; 4]);
-        if taken {
-            return Some(first);
-        }
-        s.settled.range(first..(offset + len).div_ceil(PAGE_BYTES)).next().copied()
+        let settled = s.settled.range(first..(offset + len).div_ceil(PAGE_BYTES)).next();
+        if taken { Some(first) } else { settled.copied() }
     }
 
     pub(super) fn crash(&mut self, rng: &mut Rng) {

@@ -241,7 +241,7 @@ mod tests {
         let words = words(&text);
         for wanted in [
             "ok: every check held",
-            "ropeway-sim run --clinics 2 --events 1200",
+            "ropeway-sim run --profile bhutan-2g --seed 1 --clinics 2 --events 1200",
             "bhutan-2g: 2,875 B/s up, 2,875 B/s down, 300 to 400 ms one way, cut every 15 s on average",
             "2 clinics, 1,200 events",
             "1,200 events became durable at the hub",
@@ -267,7 +267,7 @@ mod tests {
         let words = words(&text);
         let check = report.failed.as_ref().map(|f| f.check);
         assert!(matches!(check, Some(Check::WireDurable | Check::Durable | Check::Acknowledged)), "{check:?}");
-        for wanted in ["FAILED the check ", "ropeway-sim run --seed 1 --swarm", "durable_without_sync", "of the trace"]
+        for wanted in ["FAILED the check ", "ropeway-sim run --profile swarm --seed 1 --mutant durable_without_sync", "of the trace"]
         {
             assert!(words.contains(wanted), "{wanted} is missing in\n{text}");
         }
