@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::check::{Check, Failure};
+use crate::exhaustive::exhaustive;
 use crate::guard::run_guarded;
 use crate::mutant::Mutant;
 use crate::options::Options;
@@ -48,6 +49,8 @@ pub struct Killed {
     pub by: Option<(Options, Failure)>,
     /// Seeds that were tried.
     pub tried: u64,
+    /// It was not a seed but the exhaustive crash test that failed.
+    pub exhaustive: bool,
     /// Seeds that failed with the bug, but without it too: they say nothing.
     pub moot: u64,
 }
@@ -122,8 +125,9 @@ fn each<I: Sync, O: Send>(jobs: usize, items: &[I], work: impl Fn(&I) -> O + Syn
 }
 
 fn hunt(mutant: Mutant, options: &MutantsOptions) -> Killed {
-    let mut done = Killed { mutant, by: None, tried: 0, moot: 0 };
-    for seed in 1..=options.seeds {
+    let mut done = Killed { mutant, by: None, tried: 0, moot: 0, exhaustive: false };
+    let seeds = if recipes::is_exhaustive(mutant) { 0 } else { options.seeds };
+    for seed in 1..=seeds {
         done.tried = seed;
         let chosen = options_of(mutant, seed, options.blind);
         let Some(failed) = failure(&chosen) else { continue };
@@ -132,7 +136,12 @@ fn hunt(mutant: Mutant, options: &MutantsOptions) -> Killed {
             continue;
         }
         done.by = Some((chosen, failed));
-        break;
+        return done;
+    }
+    // What shows only in one crash of many: all of them, in a small scenario.
+    if let Some(failed) = exhaustive(mutant, u64::MAX).failed.filter(|f| options.blind != Some(f.check)) {
+        done.by = Some((Options { mutant, ..Options::default() }, failed));
+        done.exhaustive = true;
     }
     done
 }
@@ -154,6 +163,7 @@ impl MutantsReport {
                 "what": k.by.as_ref().map(|(_, f)| f.what.clone()),
                 "repro": k.by.as_ref().map(|(o, _)| repro(o)),
                 "seeds": k.tried,
+                "exhaustive": k.exhaustive,
                 "moot": k.moot,
             })
         };
@@ -174,7 +184,8 @@ impl fmt::Display for MutantsReport {
         writeln!(f, "{:<28} {:<16} {:>5}  what is wrong", "mutant", "caught by", "seeds")?;
         for k in &self.killed {
             let check = k.by.as_ref().map_or("-", |(_, f)| f.check.name());
-            writeln!(f, "{:<28} {check:<16} {:>5}  {}", k.mutant, k.tried, k.mutant.about())?;
+            let seeds = if k.exhaustive { "all".to_owned() } else { k.tried.to_string() };
+            writeln!(f, "{:<28} {check:<16} {seeds:>5}  {}", k.mutant, k.mutant.about())?;
         }
         if self.control > 0 {
             let held = self.control - self.control_failed.len() as u64;

@@ -271,7 +271,8 @@ fn close_all(w: &mut World) {
 fn missing_bytes(w: &World, options: &Options) -> u64 {
     let waiting = w.hosts.iter().flat_map(|x| &x.backlog).map(|(_, _, p)| p.len() as u64 + 64).sum::<u64>();
     let copies = if options.relay { 2 } else { 1 };
-    let mean = w.hosts.iter().map(|x| x.limits.event_bytes as u64).max().unwrap_or(0).min(1000) + 64;
+    let most = w.hosts.iter().map(|x| x.limits.event_bytes as u64).max().unwrap_or(0);
+    let mean = most.min((options.size as u64 * 3 / 2).max(1000)) + 64;
     let behind = |x: &crate::host::Host| {
         let own = x.synced.iter().filter(|(k, _)| k.node == x.config.name);
         own.map(|(k, n)| n.saturating_sub(w.hosts[0].has_synced(k))).sum::<u64>()

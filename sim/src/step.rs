@@ -181,6 +181,7 @@ impl World {
             return;
         }
         let Some((lane, kind, payload)) = self.hosts[h].backlog.pop_front() else { return };
+        let mut wait_us = 100;
         match self.append(h, lane, kind, &payload) {
             Ok(_) => {}
             Err(e) => {
@@ -193,13 +194,15 @@ impl World {
                     _ => false,
                 };
                 self.truth.hold(Check::Refusal, reason, || format!("host {h}: an append was refused: {code}"));
+                // Nobody asks a full disk fifty times a second.
+                wait_us = if code == Code::Busy { 100 } else { 5_000_000 };
                 self.hosts[h].refused = Some(code);
                 self.hosts[h].backlog.push_front((lane, kind, payload));
             }
         }
         if !self.hosts[h].backlog.is_empty() {
             let pause = if self.rng.one_in(20) { 2_000_000 } else { 20_000 };
-            let after = self.rng.below(pause) + 100;
+            let after = self.rng.below(pause) + wait_us;
             self.hosts[h].append_at_us = self.now_us + after;
             self.at(after, Due::Append(h));
         }

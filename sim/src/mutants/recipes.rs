@@ -16,8 +16,14 @@ pub fn recipe(mutant: Mutant) -> Option<Options> {
     match mutant {
         Mutant::Core(bug) => of_core(bug),
         Mutant::ResumeForgotten | Mutant::ProvisionedEarly => Some(full_up()),
+        Mutant::OpensUnsynced => Some(with(&[Fault::Kill, Fault::Crash, Fault::SlowDisk])),
         _ => None,
     }
+}
+
+/// Whether it shows in a crash of the exhaustive test and hardly anywhere else.
+pub(super) fn is_exhaustive(mutant: Mutant) -> bool {
+    matches!(mutant, Mutant::Core(Bug::SegmentOverrun | Bug::TornTailContinued | Bug::EpochUnlinked))
 }
 
 fn of_core(bug: Bug) -> Option<Options> {
