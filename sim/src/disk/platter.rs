@@ -115,6 +115,8 @@ impl Platter {
         let s = self.segments.get_mut(&segment).ok_or(ErrorKind::NotFound)?;
         let place = s.cached.get_mut(offset..offset + bytes.len()).ok_or(ErrorKind::InvalidInput)?;
         if let Some((segment, page)) = self.faults.misdirected.take() {
+            // Where the bytes should be they are not: that is done behind the program's back too.
+            s.meddled.extend(offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES));
             let range = page_range(page).start..page_range(page).start + bytes.len();
             self.alter(segment, range, |there| there.copy_from_slice(&bytes[..there.len()]));
             return Ok(());
