@@ -36,6 +36,10 @@ pub(super) struct Segment {
     settled: BTreeSet<usize>,
     /// Pages that were changed behind everybody's back.
     meddled: BTreeSet<usize>,
+    /// What a crash has left of a group whose first page it took: the log may go on over it.
+    remnants: BTreeSet<usize>,
+    /// Nothing was written since the last crash.
+    untouched: bool,
 }
 
 /// What becomes of one unsynced sector.
@@ -111,11 +115,19 @@ impl Platter {
         let s = self.segments.get_mut(&segment).ok_or(ErrorKind::NotFound)?;
         let place = s.cached.get_mut(offset..offset + bytes.len()).ok_or(ErrorKind::InvalidInput)?;
         if let Some((segment, page)) = self.faults.misdirected.take() {
+            // Where the bytes should be they are not: that is done behind the program's back too.
+            s.meddled.extend(offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES));
             let range = page_range(page).start..page_range(page).start + bytes.len();
             self.alter(segment, range, |there| there.copy_from_slice(&bytes[..there.len()]));
             return Ok(());
         }
+        let goes_on = place.starts_with(&[0; 4]);
         place.copy_from_slice(bytes);
+        if std::mem::take(&mut s.untouched) && goes_on {
+            let used = |page: &usize| s.cached[page_range(*page as u64)].iter().any(|b| *b != 0);
+            let behind = (offset + bytes.len()).div_ceil(PAGE_BYTES)..s.cached.len() / PAGE_BYTES;
+            s.remnants = behind.filter(|page| used(page) && !s.settled.contains(page)).collect();
+        }
         for i in offset / self.sector_bytes..(offset + bytes.len()).div_ceil(self.sector_bytes) {
             s.dirty.insert(i);
             s.dropped.remove(&i);
@@ -206,13 +218,14 @@ impl Platter {
         }
         let taken = s.cached.get(offset..offset + 4).is_some_and(|w| w != [0; 4] && w != [0xff; 4]);
         let settled = s.settled.range(first..(offset + len).div_ceil(PAGE_BYTES)).next();
-        if taken { Some(first) } else { settled.copied() }
+        if taken && !s.remnants.contains(&first) { Some(first) } else { settled.copied() }
     }
 
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         let (sector, outcomes) = (self.sector_bytes, if self.faults.garbage { 4 } else { 3 });
         for s in self.segments.values_mut() {
             let lied = std::mem::take(&mut s.lied);
+            s.untouched = true;
             for i in std::mem::take(&mut s.dirty) {
                 let at = i * sector;
                 match if lied { 0 } else { rng.below(outcomes) } {
@@ -285,8 +298,18 @@ impl Platter {
 impl Segment {
     fn clean(bytes: Vec<u8>) -> Self {
         let none = BTreeSet::new;
-        let (dirty, dropped, settled, meddled) = (none(), none(), none(), none());
-        Self { cached: bytes.clone(), durable: bytes, dirty, dropped, lied: false, settled, meddled }
+        let (dirty, dropped, settled, meddled, remnants) = (none(), none(), none(), none(), none());
+        Self {
+            cached: bytes.clone(),
+            durable: bytes,
+            dirty,
+            dropped,
+            lied: false,
+            settled,
+            meddled,
+            remnants,
+            untouched: true,
+        }
     }
 
     /// The bytes of a sector, which the segment's end may cut short.
