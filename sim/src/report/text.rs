@@ -267,8 +267,11 @@ mod tests {
         let words = words(&text);
         let check = report.failed.as_ref().map(|f| f.check);
         assert!(matches!(check, Some(Check::WireDurable | Check::Durable | Check::Acknowledged)), "{check:?}");
-        for wanted in ["FAILED the check ", "ropeway-sim run --profile swarm --seed 1 --mutant durable_without_sync", "of the trace"]
-        {
+        for wanted in [
+            "FAILED the check ",
+            "ropeway-sim run --profile swarm --seed 1 --mutant durable_without_sync",
+            "of the trace",
+        ] {
             assert!(words.contains(wanted), "{wanted} is missing in\n{text}");
         }
         assert!(text.lines().count() < 75, "{text}");
