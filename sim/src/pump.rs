@@ -77,6 +77,9 @@ impl World {
         match node.poll_effect(now) {
             None => return false,
             Some(Effect::Provision { segment }) => {
+                if self.mutant == Mutant::ProvisionedEarly {
+                    node.complete(now, Completion::Provisioned { segment });
+                }
                 let after = self.rng.between(1, self.sync_ms.max(1)) * 1000;
                 self.at(after, Due::Provisioned(h, boot, segment));
             }
@@ -96,7 +99,7 @@ impl World {
                     );
                     return false;
                 };
-                self.truth.sealed(salt, page);
+                self.truth.sealed(salt, page, &bytes);
                 let used = host.disk.used_before(at.segment, at.offset, bytes.len());
                 self.truth.hold(Check::NeverOverwritten, used.is_none(), || {
                     let page = used.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What really happened, against which everything is held.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::StreamKey;
@@ -25,7 +25,7 @@ pub(crate) struct Truth {
     /// Where disks may lose what was durable, numbers are given out twice, and both events are true.
     pub(crate) branches: Option<BTreeMap<(StreamKey, u64), Vec<Known>>>,
     /// Salt and page of every frame that was ever sealed, on any disk.
-    sealed: BTreeSet<([u8; 32], u64)>,
+    sealed: BTreeMap<([u8; 32], u64), u64>,
     /// The first thing that went wrong.
     pub(crate) failed: Option<Failure>,
     /// A scenario has made two histories of a stream.
@@ -77,9 +77,12 @@ impl Truth {
         }
     }
 
-    pub(crate) fn sealed(&mut self, salt: [u8; 32], page: u64) {
-        let fresh = self.sealed.insert((salt, page));
-        self.hold(Check::NonceOnce, fresh, || format!("page {page} was sealed twice under one salt"));
+    /// A frame was sealed. The very same bytes once more, as after a crash that took them, give nothing
+    /// away.
+    pub(crate) fn sealed(&mut self, salt: [u8; 32], page: u64, bytes: &[u8]) {
+        let print = fold(FNV_START, bytes);
+        let before = *self.sealed.entry((salt, page)).or_insert(print);
+        self.hold(Check::NonceOnce, before == print, || format!("page {page} was sealed twice under one salt"));
     }
 
     /// An event was appended: its number must be the next, its stamp later than the last.

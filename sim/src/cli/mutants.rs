@@ -41,7 +41,8 @@ impl MutantsArgs {
     pub(super) fn run(&self) -> Outcome {
         if self.list {
             let named = |m: Mutant| (m.name(), m.about());
-            super::lists::list(self.json, Mutant::all().map(named));
+            let unseen = Mutant::unseen().map(|(m, why)| (m.name(), why));
+            super::lists::list(self.json, Mutant::all().map(named).chain(unseen));
             return Ok(true);
         }
         let default = MutantsOptions::default();
