@@ -193,7 +193,7 @@ impl Disk {
     }
 
     /// Ends what was begun and is not on the disk itself: what rotted stays rotten.
-    pub(crate) fn heal(&mut self) {
+    pub fn heal(&mut self) {
         self.platter.borrow_mut().heal();
     }
 

@@ -337,12 +337,13 @@ fn pages_that_could_not_be_read_for_a_while_leave_two_copies_that_read_as_one() 
     w.stop(HUB);
     w.hosts[HUB].damaged = true;
     let sectors = w.hosts[HUB].disk.sectors_of_page(1);
-    w.hosts[HUB].disk.fail_reads(1, sectors, Some(1));
+    w.hosts[HUB].disk.fail_reads(1, sectors, None);
     w.start(HUB, true);
     assert!(w.hosts[HUB].node().unwrap().frontier().any(|e| e.gap.is_some()));
     write(&mut w, CLINIC, 4, 300);
     sync(&mut w);
     // Now both copies are there, the second behind what follows the first.
+    w.hosts[HUB].disk.heal();
     w.crash(HUB);
     w.start(HUB, true);
     assert_eq!((w.verify(HUB), w.stored(HUB, &own_key(&w, CLINIC, Lane::Normal)).len()), (16, 16));
