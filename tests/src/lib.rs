@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName};
 use ropeway_core::limits::Timing;
 use ropeway_core::policy::{Policy, Role};
@@ -115,7 +116,15 @@ impl Deployment {
     /// A node, opened.
     #[must_use]
     pub fn open(&self, node: &str) -> Replica {
-        Replica::open(self.dir(node), Options::default()).unwrap()
+        // Another test of this process may be starting a program just now: until its `exec`, the child
+        // holds a copy of every lock.
+        for _ in 0..200 {
+            match Replica::open(self.dir(node), Options::default()) {
+                Err(e) if e.code == Code::Locked => std::thread::sleep(Duration::from_millis(10)),
+                other => return other.unwrap(),
+            }
+        }
+        panic!("{node} stays locked");
     }
 
     /// Appends these payloads and commits.
