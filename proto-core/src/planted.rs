@@ -6,7 +6,7 @@
 //! fail. Marks (`mark!("batch.urgent_first")`) count how often the rare branches are taken: one that
 //! a long campaign never reaches is one that it says nothing about.
 //!
-//! All of it needs the feature `planted`, which no shipped program turns on. Without it [`has`] is a
+//! All of it needs the feature `planted`, which no shipped program turns on. Without it `has` is a
 //! constant `false` and a mark is nothing at all.
 #![cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "the module is private then"))]
 

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-/// See the [module](self).
+/// A finite string of bytes from which every choice of a run is drawn; once it is over every draw
+/// is 0, the quietest choice.
 #[derive(Clone, Debug)]
 pub struct Rng {
     source: Source,
