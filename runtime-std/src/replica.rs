@@ -15,7 +15,7 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint};
-use crate::store::{Damage, Files, KEY_ID, Segments, Stop, Store, recover};
+use crate::store::{Damage, Files, KEY_ID, Segments, Stop, Store, keys, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -217,7 +217,8 @@ pub fn prepare(
 ) -> Result<(Setup<'static>, ropeway_core::recovery::Recovered<'static>, Vec<Damage>, Store)> {
     let limits = options.limits;
     std::fs::create_dir_all(dir.log()).at("making", &dir.log())?;
-    let opened = recover(dir, file.name, limits.streams, MAX_BODY_BYTES)?;
+    let mut segments = Segments::new(dir, limits.segment_bytes as u64);
+    let opened = recover_to_write(&mut segments, &keys(dir)?, file.name, limits.streams, MAX_BODY_BYTES)?;
     crate::store::set_aside(dir, &opened.damages)?;
     for d in &opened.damages {
         log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
@@ -243,8 +244,6 @@ pub fn prepare(
         key: (KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes())),
         seed,
     };
-    let mut segments = Segments::new(dir, limits.segment_bytes as u64);
-    segments.settle(&opened)?;
     let store = Store::new(dir, segments, opened.index)?;
     Ok((setup, opened.recovered, opened.damages, store))
 }

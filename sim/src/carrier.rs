@@ -15,6 +15,10 @@ use crate::world::World;
 /// How long a connection that both sides have left is kept, for what is still on its way.
 const BURY_US: u64 = 130_000_000;
 
+/// How long a runtime waits for TCP and TLS to agree. A dialler that has sent its part and hears
+/// nothing has nothing to send again: TCP alone would let it wait for ever.
+const HANDSHAKE_US: u64 = 120_000_000;
+
 /// What went over the air, over all connections of a run with the full stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AirTotals {
@@ -80,7 +84,18 @@ impl World {
         self.truth.note(format_args!("{us} dial {from} {to}"));
         self.plan_cut(c);
         self.at_pipe(c, us);
+        self.at(HANDSHAKE_US, Due::Impatient(c));
         true
+    }
+
+    /// Ends without a session leave.
+    pub(crate) fn lose_patience(&mut self, c: usize) {
+        for e in 0..2 {
+            let end = &self.conns[c].ends[e];
+            if end.session.is_none() && !end.closed {
+                self.drop_end(c, e);
+            }
+        }
     }
 
     /// Certificates last for a run; sessions to resume and tickets for a process.

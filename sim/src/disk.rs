@@ -51,7 +51,7 @@ impl Disk {
     /// A sound disk with what is durable on this one: a backup made with the power off.
     #[must_use]
     pub fn snapshot(&self) -> Self {
-        Self::holding(self.platter.borrow().durable_copy(), self.segments_max)
+        Self::holding(self.platter.borrow().durable_copy(), usize::MAX)
     }
 
     /// What a store works on. All mounts of a disk see the same bytes.
@@ -239,6 +239,11 @@ impl Files for Mount {
 
     fn read_at(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let read = self.0.borrow_mut().read_at(segment, offset as usize, buf);
+        read.map_err(|e| self.error("reading", segment, e))
+    }
+
+    fn read_stable(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let read = self.0.borrow().read_durable(segment, offset as usize, buf);
         read.map_err(|e| self.error("reading", segment, e))
     }
 

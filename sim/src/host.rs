@@ -16,7 +16,7 @@ use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_std::NodeIdentity;
-use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files};
+use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files, recover_to_write};
 use ropeway_std::tls::{Client, Server};
 
 use crate::check::Check;
@@ -200,6 +200,18 @@ impl Host {
         }
     }
 
+    /// Takes an image of the disk. It may hold more than was ever reported as synced.
+    pub(crate) fn back_up(&mut self) {
+        let image = self.disk.snapshot();
+        if let Ok(log) = self.open_log_on(&image) {
+            for e in log.recovered.frontier() {
+                let ever = self.ever_synced.entry(e.key).or_default();
+                *ever = (*ever).max(e.top);
+            }
+        }
+        self.backup = Some(image);
+    }
+
     /// What was appended and never durable is gone: its numbers may be given out again. What was
     /// durable once is known to somebody, whatever became of this disk.
     pub(crate) fn settle_truth(&self, truth: &mut Truth) {
@@ -234,20 +246,24 @@ impl Host {
         self.writing.clear();
         self.runs.clear();
         self.salt = None;
-        let log = match self.open_log() {
+        let mut segments = Segments::over(self.disk.mount(), self.limits.segment_bytes as u64);
+        let opened = if self.opens_unsynced {
+            self.open_log()
+        } else {
+            let (streams, keys) = (self.limits.streams, self.keys());
+            recover_to_write(&mut segments, &keys, self.config.name, streams, MAX_BODY_BYTES)
+        };
+        let log = match opened {
             Ok(log) => log,
+            // As a daemon does that cannot start: somebody tries again later.
+            Err(e) if matches!(e.code, Code::Storage | Code::Io | Code::DiskFull) => {
+                truth.note(format_args!("{us} {} does not start: {e}", self.config.name));
+                return;
+            }
             Err(e) => {
                 return truth.fail(Check::LogOpens, format!("{}: the log does not open: {e}", self.config.name));
             }
         };
-        let mut segments = Segments::over(self.disk.mount(), self.limits.segment_bytes as u64);
-        if !self.opens_unsynced
-            && let Err(e) = segments.settle(&log)
-        {
-            // As a daemon does that cannot start: somebody tries again later.
-            truth.note(format_args!("{us} {} does not start: {e}", self.config.name));
-            return;
-        }
         let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
         let held = |key: &StreamKey| top.get(key).copied().unwrap_or(0);
         if crashed {
@@ -303,8 +319,12 @@ impl Host {
     }
 
     pub(crate) fn open_log(&self) -> ropeway_std::Result<Opened> {
+        self.open_log_on(&self.disk)
+    }
+
+    fn open_log_on(&self, disk: &Disk) -> ropeway_std::Result<Opened> {
         let keys = self.keys();
-        recover_files(&mut self.disk.mount(), &keys, self.config.name, self.limits.streams, MAX_BODY_BYTES)
+        recover_files(&mut disk.mount(), &keys, self.config.name, self.limits.streams, MAX_BODY_BYTES)
     }
 
     /// Salt and page of the frame in a write, `None` if no salt was ever chosen.

@@ -95,7 +95,9 @@ impl World {
             Fault::ClockStep => {
                 let step_ms = [1_000, 3_600_000, 2 * 86_400_000, 10 * 365 * 86_400_000][self.rng.below(4) as usize];
                 let back = self.rng.one_in(2);
-                let ahead = &mut self.hosts[h].wall_ahead_ms;
+                let host = &mut self.hosts[h];
+                host.wall_seen_ms = host.wall_seen_ms.max(host.now(self.now_us).wall_ms);
+                let ahead = &mut host.wall_ahead_ms;
                 *ahead = ahead.saturating_add(if back { -step_ms } else { step_ms });
                 true
             }
@@ -188,7 +190,7 @@ impl World {
         let again = self.rng.between(1, 20_000) * 1000;
         let Some(backup) = self.hosts[h].backup.clone().filter(|_| level) else {
             if self.hosts[h].backup.is_none() {
-                self.hosts[h].backup = Some(self.hosts[h].disk.snapshot());
+                self.hosts[h].back_up();
             }
             if !self.rng.is_over() {
                 self.at(again, Due::Strike(Fault::Restore, h));

@@ -11,6 +11,9 @@ use crate::mutant::Mutant;
 use crate::timeline::Moment;
 use crate::world::World;
 
+/// A run of a swarm takes some thousands, one of 100,000 events some millions.
+const STEPS_MAX: u64 = 50_000_000;
+
 /// What will happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
@@ -27,6 +30,7 @@ pub(crate) enum Due {
     Start(usize),
     Pipe(usize),
     Bury(usize),
+    Impatient(usize),
     Bright(usize),
     Thaw(usize),
     Tick(usize),
@@ -43,6 +47,9 @@ impl World {
         let Some(Reverse((us, _, due))) = self.due.pop() else { return false };
         self.now_us = self.now_us.max(us);
         self.counts.steps += 1;
+        if self.counts.steps > STEPS_MAX {
+            self.truth.fail(Check::Rest, format!("the world has made {STEPS_MAX} steps and is not done"));
+        }
         match due {
             Due::Wake(h) => self.pump(h),
             Due::Land(c, e) => self.land(c, e),
@@ -97,6 +104,7 @@ impl World {
             }
             Due::Pipe(c) => self.serve_pipe(c),
             Due::Bury(c) => self.bury(c),
+            Due::Impatient(c) => self.lose_patience(c),
             Due::Bright(h) => self.brighten(h),
             Due::Tick(h) => self.tick(h),
             Due::Strike(fault, h) => self.strike(fault, h),

@@ -32,6 +32,8 @@ pub(crate) struct Truth {
     pub(crate) forked: bool,
     /// A check that is switched off.
     pub(crate) blind: Option<Check>,
+    /// The only checks that are asked for.
+    pub(crate) only: Option<&'static [Check]>,
     /// How often each check was made.
     pub(crate) made: BTreeMap<Check, u64>,
     /// Hash over everything that happened.
@@ -44,7 +46,8 @@ pub(crate) struct Truth {
 impl Truth {
     /// Notes the first failure. A check that is switched off sees nothing.
     pub(crate) fn fail(&mut self, check: Check, what: impl Into<String>) {
-        if self.failed.is_none() && self.blind != Some(check) {
+        let asked = self.blind != Some(check) && self.only.is_none_or(|only| only.contains(&check));
+        if self.failed.is_none() && asked {
             self.failed = Some(Failure { check, what: what.into() });
         }
     }

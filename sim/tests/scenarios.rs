@@ -351,6 +351,64 @@ fn pages_that_could_not_be_read_for_a_while_leave_two_copies_that_read_as_one() 
 }
 
 #[test]
+fn a_header_that_was_written_to_the_wrong_place_hides_no_frame_behind_it() {
+    let mut w = pair(22);
+    for lane in [Lane::Normal, Lane::Normal, Lane::Urgent, Lane::Urgent, Lane::Normal, Lane::Normal] {
+        w.write(CLINIC, lane, &[7; 100]);
+        sync(&mut w);
+    }
+    // The hub's next group begins an epoch, and lands over the urgent ones, between the normal ones.
+    w.stop(HUB);
+    w.hosts[HUB].damaged = true;
+    w.start(HUB, true);
+    w.hosts[HUB].disk.misdirect(1, 3);
+    write(&mut w, CLINIC, 2, 100);
+    sync(&mut w);
+    w.crash(HUB);
+    w.start(HUB, true);
+    sync(&mut w);
+    w.crash(HUB);
+    w.start(HUB, true);
+    assert_eq!((w.verify(HUB), w.stored(HUB, &own_key(&w, CLINIC, Lane::Normal)).len()), (8, 6));
+    assert_holds(&w);
+}
+
+#[test]
+fn a_card_that_is_read_only_at_the_start_still_sends_what_it_really_holds() {
+    let mut w = pair(23);
+    write(&mut w, CLINIC, 5, 100);
+    w.crash(CLINIC);
+    w.hosts[CLINIC].disk.make_read_only(true);
+    w.start(CLINIC, true);
+    sync(&mut w);
+    assert_eq!(w.verify(HUB), 5);
+    assert_holds(&w);
+}
+
+#[test]
+fn a_read_only_card_tells_nobody_of_what_only_its_page_cache_holds() {
+    for seed in 0..20 {
+        let mut w = pair(500 + seed);
+        write(&mut w, CLINIC, 5, 100);
+        w.hosts[CLINIC].fail_sync = true;
+        w.append(CLINIC, Lane::Normal, 0, &[7; 3000]).unwrap();
+        w.run_for(2000);
+        w.stop(CLINIC);
+        w.hosts[CLINIC].disk.make_read_only(true);
+        w.start(CLINIC, true);
+        // Mounted for writing again under a running node: it must not write where that group may be.
+        w.hosts[CLINIC].disk.make_read_only(false);
+        let _ = w.append(CLINIC, Lane::Normal, 0, b"later");
+        sync(&mut w);
+        w.crash(CLINIC);
+        w.start(CLINIC, true);
+        sync(&mut w);
+        assert_eq!(w.verify(HUB), w.verify(CLINIC), "{seed}");
+        assert_holds(&w);
+    }
+}
+
+#[test]
 fn a_process_that_is_killed_promises_nothing_that_only_the_page_cache_holds() {
     for seed in 0..20 {
         let mut w = pair(300 + seed);

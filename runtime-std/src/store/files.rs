@@ -3,11 +3,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ropeway_core::code::Code;
-use ropeway_core::log::SegmentName;
+use ropeway_core::log::{PAGE_BYTES, SegmentName};
 
 use super::segment_path;
 use crate::dir::DataDir;
@@ -38,6 +38,13 @@ pub trait Files {
     /// # Errors
     /// See [`Files`].
     fn read_at(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<usize>;
+
+    /// Fills `buf` with what is on stable storage, past every cache of the system. Offset and length
+    /// are multiples of the page size.
+    ///
+    /// # Errors
+    /// See [`Files`]; also where the system cannot do that.
+    fn read_stable(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<()>;
 
     /// Makes a segment of `bytes` zeros, durably: a crash leaves all of it or nothing.
     ///
@@ -139,6 +146,19 @@ impl Files for DirFiles {
         read.at("reading", &self.describe(segment))
     }
 
+    /// With `O_DIRECT`, page by page, since the buffer must be aligned.
+    fn read_stable(&mut self, segment: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let path = segment_path(&self.dir, segment);
+        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&path).at("opening", &path)?;
+        let mut page = Box::new(Aligned([0; PAGE_BYTES]));
+        for (i, part) in buf.chunks_mut(PAGE_BYTES).enumerate() {
+            file.read_exact_at(&mut page.0, offset + (i * PAGE_BYTES) as u64).at("reading", &path)?;
+            part.copy_from_slice(&page.0[..part.len()]);
+        }
+        Ok(())
+    }
+
     /// Under another name until it is complete and synced, so that a crash leaves no half-filled
     /// segment.
     fn provision(&mut self, segment: u64, bytes: u64) -> Result<()> {
@@ -182,6 +202,9 @@ impl Files for DirFiles {
         segment_path(&self.dir, segment)
     }
 }
+
+#[repr(align(4096))]
+struct Aligned([u8; PAGE_BYTES]);
 
 /// The file that is kept open, if it is this one; otherwise it is opened and kept.
 fn kept(slot: &mut Option<(u64, File)>, segment: u64, open: impl FnOnce() -> Result<File>) -> Result<&File> {
@@ -227,6 +250,9 @@ mod tests {
             let n = (end - offset).min(3).min(buf.len() as u64) as usize;
             buf[..n].fill(7);
             Ok(n)
+        }
+        fn read_stable(&mut self, _: u64, _: u64, _: &mut [u8]) -> Result<()> {
+            Err(Code::Io.into())
         }
         fn provision(&mut self, _: u64, _: u64) -> Result<()> {
             Err(Code::ReadOnly.into())

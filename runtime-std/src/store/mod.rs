@@ -17,7 +17,7 @@ use ropeway_core::recovery::RunAt;
 pub use files::{DirFiles, Files};
 pub use index::Index;
 pub use reader::{Reader, Stop};
-pub use recover::{Damage, Opened, recover, recover_files};
+pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_to_write};
 pub use segment::Segments;
 
 use crate::dir::DataDir;

@@ -216,8 +216,11 @@ impl<F: Files> Reader<F> {
             if got == 0 {
                 return Ok(Found::Nothing);
             }
+            // One that stands elsewhere than it says was written to the wrong place, over our frames.
             if self.buf.starts_with(super::segment::MAGIC) {
-                self.use_header(segment, page, got)?;
+                if self.use_header(segment, page, got).is_err() {
+                    return Ok(Found::Nothing);
+                }
                 *epoch = page;
                 return Ok(Found::Header);
             }
@@ -242,6 +245,9 @@ impl<F: Files> Reader<F> {
     fn use_header(&mut self, segment: u64, page: u64, got: usize) -> Result<()> {
         let about = |code, what: &str| Error::at(code, &self.files.describe(segment), what);
         let (header, _) = Header::parse_repairing(&self.buf[..got]).map_err(|c| about(c, &format!("page {page}")))?;
+        if (header.start.segment, header.start.page) != (segment, page) {
+            return Err(about(Code::Corrupt, &format!("page {page} holds the header of another place")));
+        }
         let key = self.keys.iter().find(|k| k.0 == header.start.key_id);
         let key = key.ok_or_else(|| about(Code::KeyMissing, "data key"))?;
         self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| about(c, "header"))?));

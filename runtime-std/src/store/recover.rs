@@ -6,6 +6,7 @@ use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, V
 use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 
 use super::files::read_full;
+use super::segment::{Segments, Settled};
 use super::{DirFiles, Files, Index, keys};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
@@ -45,9 +46,26 @@ pub struct Opened {
     pub log_bytes: u64,
     /// Groups that were read.
     pub groups: u64,
-    /// Segment, first page and page after the last of the newest group, its epoch's header included
-    /// if it began one: what may not have been synced when the last process ended.
-    pub newest: Option<(u64, u64, u64)>,
+    /// The newest group: what may not have been synced when the last process ended.
+    pub newest: Option<GroupAt>,
+}
+
+/// Where a group stands, its epoch's header included if it began one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupAt {
+    /// Number of the segment.
+    pub segment: u64,
+    /// First page.
+    pub from_page: u64,
+    /// First page after.
+    pub to_page: u64,
+}
+
+impl GroupAt {
+    /// Of its first page, in bytes.
+    pub(super) fn offset(self) -> u64 {
+        self.from_page * PAGE_BYTES as u64
+    }
 }
 
 /// Reads the whole log of `dir`, checks every tag and chain, and writes nothing.
@@ -58,6 +76,26 @@ pub struct Opened {
 /// all. Damage is no error here: it is listed.
 pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
     recover_files(&mut DirFiles::new(dir), &keys(dir)?, name, streams, max_body)
+}
+
+/// As [`recover_files`], and makes sure that everything found may be promised: the newest group is
+/// written once more and synced. Where nothing can be written and the device does not show that
+/// group either, the state is without it, and `segments` refuse to write (docs/LOG.md#recovery-6).
+///
+/// # Errors
+/// As [`recover`]; [`Code::Storage`] and [`Code::Io`] if the group could not be made durable.
+pub fn recover_to_write<F: Files>(
+    segments: &mut Segments<F>,
+    keys: &[(u32, DataKey)],
+    name: NodeName,
+    streams: usize,
+    max_body: usize,
+) -> Result<Opened> {
+    let opened = recover_files(segments.files(), keys, name, streams, max_body)?;
+    match segments.settle(&opened)? {
+        Settled::Durable => Ok(opened),
+        Settled::InDoubt => scan(segments.files(), keys, name, streams, max_body, opened.newest),
+    }
 }
 
 /// As [`recover`], from any [`Files`]. `keys`: the data keys with their numbers.
@@ -71,9 +109,21 @@ pub fn recover_files<F: Files>(
     streams: usize,
     max_body: usize,
 ) -> Result<Opened> {
+    scan(files, keys, name, streams, max_body, None)
+}
+
+/// `without`: a group that is passed over as if it held nothing.
+fn scan<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    name: NodeName,
+    streams: usize,
+    max_body: usize,
+    without: Option<GroupAt>,
+) -> Result<Opened> {
     let mut room = streams.max(16);
     loop {
-        match scan_all(files, keys, name, room, max_body) {
+        match scan_all(files, keys, name, room, max_body, without) {
             Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
             other => return other,
         }
@@ -86,6 +136,7 @@ fn scan_all<F: Files>(
     name: NodeName,
     streams: usize,
     max_body: usize,
+    without: Option<GroupAt>,
 ) -> Result<Opened> {
     let mut out = Opened {
         recovered: Recovered::new(name, StreamMemory::owned(streams)),
@@ -139,7 +190,12 @@ fn scan_all<F: Files>(
                 Step::Group { page, pages, body, crc_rotten } => {
                     out.groups += 1;
                     let headed = began_epoch == Some(page);
-                    out.newest = Some((number, page - u64::from(headed), page + pages));
+                    let from_page = page - u64::from(headed);
+                    let at = GroupAt { segment: number, from_page, to_page: page + pages };
+                    out.newest = Some(at);
+                    if without == Some(at) {
+                        continue;
+                    }
                     let index = &mut out.index;
                     match out.recovered.group(body, |run| index.add(&run, number, page)) {
                         Ok(()) => {}

@@ -4,11 +4,10 @@
 //! its own pages and nothing else.
 
 use ropeway_core::code::Code;
-
 use ropeway_core::log::PAGE_BYTES;
 
 use super::files::read_full;
-use super::{DirFiles, Files, Opened};
+use super::{DirFiles, Files, GroupAt, Opened};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 
@@ -25,6 +24,17 @@ pub struct Segments<F = DirFiles> {
     /// A sync failed: the kernel may have dropped the pages and will report success next time, so
     /// no further sync of this log is believed.
     poisoned: bool,
+    /// The newest group is in doubt: nothing may be written behind it, nor over it.
+    in_doubt: bool,
+}
+
+/// What became of the newest group when a log was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is on stable storage, as is everything before it.
+    Durable,
+    /// Nobody can tell.
+    InDoubt,
 }
 
 impl Segments {
@@ -39,7 +49,7 @@ impl<F: Files> Segments<F> {
     /// Writes segments of `segment_bytes`.
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, current: None, poisoned: false }
+        Self { files, segment_bytes, current: None, poisoned: false, in_doubt: false }
     }
 
     /// Makes durable what opening has found. A process that was killed between write and sync leaves
@@ -48,32 +58,49 @@ impl<F: Files> Segments<F> {
     /// more is the only way to be sure (Rebello et al., "Can Applications Recover from fsync
     /// Failures?", USENIX ATC 2020). Before that, nothing may be promised.
     ///
-    /// A file system that is read-only is left as it is (docs/LOG.md#recovery-6).
+    /// Where nothing can be written, what the device itself holds decides. If that cannot be read
+    /// either, or differs, the newest group is [in doubt](Settled::InDoubt), and nothing is written
+    /// any more: the place behind it is not known (docs/LOG.md#recovery-6).
     ///
     /// # Errors
     /// [`Code::Storage`], [`Code::Io`].
-    pub fn settle(&mut self, opened: &Opened) -> Result<()> {
-        let settled = self.rewrite_newest(opened);
-        match settled {
+    pub(super) fn settle(&mut self, opened: &Opened) -> Result<Settled> {
+        let Some(newest) = opened.newest else { return Ok(Settled::Durable) };
+        let bytes = self.pages(newest)?;
+        match self.rewrite(newest, &bytes) {
             Err(e) if e.code == Code::ReadOnly => {
                 log::warn!("{e}");
-                Ok(())
+                let mut stable = vec![0; bytes.len()];
+                let read = self.files.read_stable(newest.segment, newest.offset(), &mut stable);
+                if read.is_ok() && stable == bytes {
+                    return Ok(Settled::Durable);
+                }
+                log::warn!("the newest group may stand in the page cache only and is told to nobody");
+                self.in_doubt = true;
+                Ok(Settled::InDoubt)
             }
-            other => other,
+            other => other.map(|()| Settled::Durable),
         }
     }
 
-    fn rewrite_newest(&mut self, opened: &Opened) -> Result<()> {
-        let Some((segment, from_page, to_page)) = opened.newest else { return Ok(()) };
-        self.files.sync_list()?;
-        let mut bytes = vec![0; (to_page - from_page) as usize * PAGE_BYTES];
-        let offset = from_page * PAGE_BYTES as u64;
-        let (len, n) = (bytes.len(), read_full(&mut self.files, segment, offset, &mut bytes, 1)?);
+    fn pages(&mut self, group: GroupAt) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; (group.to_page - group.from_page) as usize * PAGE_BYTES];
+        let (len, n) = (bytes.len(), read_full(&mut self.files, group.segment, group.offset(), &mut bytes, 1)?);
         if n < len {
-            return Err(Error::at(Code::Storage, &self.files.describe(segment), "it has shrunk since it was read"));
+            let path = self.files.describe(group.segment);
+            return Err(Error::at(Code::Storage, &path, "it has shrunk since it was read"));
         }
-        self.write(segment, offset, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn rewrite(&mut self, group: GroupAt, bytes: &[u8]) -> Result<()> {
+        self.files.sync_list()?;
+        self.write(group.segment, group.offset(), bytes)?;
         self.sync()
+    }
+
+    pub(super) fn files(&mut self) -> &mut F {
+        &mut self.files
     }
 
     /// Makes segment `number`: durably, and whole or not at all.
@@ -81,6 +108,7 @@ impl<F: Files> Segments<F> {
     /// # Errors
     /// [`Code::DiskFull`], [`Code::ReadOnly`], [`Code::Io`].
     pub fn provision(&mut self, number: u64) -> Result<()> {
+        self.may_write()?;
         self.files.provision(number, self.segment_bytes)
     }
 
@@ -89,6 +117,7 @@ impl<F: Files> Segments<F> {
     /// # Errors
     /// [`Code::Io`] and its kin.
     pub fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.may_write()?;
         self.current = Some(number);
         self.files.write_at(number, offset, bytes)
     }
@@ -104,5 +133,8 @@ impl<F: Files> Segments<F> {
         let synced = self.files.sync(number);
         self.poisoned = synced.is_err();
         synced.map_err(|e| Error::new(Code::Storage, e.to_string()))
+    }
+    fn may_write(&self) -> Result<()> {
+        if self.in_doubt { Err(Code::ReadOnly.into()) } else { Ok(()) }
     }
 }

@@ -72,6 +72,10 @@ struct BadRead {
     times: Option<u32>,
 }
 
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
 /// The bytes of a page.
 pub(super) fn page_range(page: u64) -> Range<usize> {
     let at = page as usize * PAGE_BYTES;
@@ -123,7 +127,8 @@ impl Platter {
         }
         let goes_on = place.starts_with(&[0; 4]);
         place.copy_from_slice(bytes);
-        if std::mem::take(&mut s.untouched) && goes_on {
+        if s.untouched && goes_on {
+            s.untouched = false;
             let used = |page: &usize| s.cached[page_range(*page as u64)].iter().any(|b| *b != 0);
             let behind = (offset + bytes.len()).div_ceil(PAGE_BYTES)..s.cached.len() / PAGE_BYTES;
             s.remnants = behind.filter(|page| used(page) && !s.settled.contains(page)).collect();
@@ -258,6 +263,18 @@ impl Platter {
         }
         buf[..end - at].copy_from_slice(&s.cached[at..end]);
         Ok(end - at)
+    }
+
+    /// Past the cache.
+    pub(super) fn read_durable(&self, segment: u64, offset: usize, buf: &mut [u8]) -> Result<(), ErrorKind> {
+        let s = self.segments.get(&segment).ok_or(ErrorKind::NotFound)?;
+        let range = offset..offset + buf.len();
+        let bad = |b: &BadRead| b.segment == segment && b.times != Some(0) && overlap(&b.bytes, &range);
+        if self.faults.bad_reads.iter().any(bad) {
+            return Err(EIO);
+        }
+        buf.copy_from_slice(s.durable.get(range).ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     pub(super) fn fail_reads(&mut self, segment: u64, sectors: Range<u64>, times: Option<u32>) {
