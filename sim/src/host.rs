@@ -266,17 +266,20 @@ impl Host {
         };
         let top: BTreeMap<StreamKey, u64> = log.recovered.frontier().map(|e| (e.key, e.top)).collect();
         let held = |key: &StreamKey| top.get(key).copied().unwrap_or(0);
-        if crashed {
+        if crashed && !log.in_doubt {
             for (key, seq) in self.promised.iter().filter(|_| !self.damaged) {
                 truth.hold(Check::Durable, held(key) >= *seq, || {
                     format!("{}: {key} was durable to {seq}, is now {}", self.config.name, held(key))
                 });
             }
         }
-        self.promised.clone_from(&top);
+        // A group that is in doubt may be back at the next start.
+        if !log.in_doubt {
+            self.promised.clone_from(&top);
+        }
         self.synced = top;
         self.note_synced();
-        if crashed {
+        if crashed && !log.in_doubt {
             self.settle_truth(truth);
         }
         if !self.damaged {

@@ -48,6 +48,9 @@ pub struct Opened {
     pub groups: u64,
     /// The newest group: what may not have been synced when the last process ended.
     pub newest: Option<GroupAt>,
+    /// The newest group was left out, since nobody can tell whether it is durable: storage can be
+    /// neither written nor read past the caches.
+    pub in_doubt: bool,
 }
 
 /// Where a group stands, its epoch's header included if it began one.
@@ -145,6 +148,7 @@ fn scan_all<F: Files>(
         log_bytes: 0,
         groups: 0,
         newest: None,
+        in_doubt: without.is_some(),
     };
     let numbers = files.list()?;
     let mut tail = LogTail::default();
