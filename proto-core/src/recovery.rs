@@ -44,6 +44,7 @@ pub struct Recovered<'m> {
     pub(crate) tail: LogTail,
     pub(crate) clock: Hlc,
     pub(crate) own: Option<(Incarnation, u64)>,
+    pub(crate) refused: Option<Code>,
     events: u64,
 }
 
@@ -83,6 +84,7 @@ impl<'m> Recovered<'m> {
             tail: LogTail::default(),
             clock: Hlc::ZERO,
             own: None,
+            refused: None,
             events: 0,
         }
     }
@@ -176,6 +178,14 @@ impl<'m> Recovered<'m> {
     #[must_use]
     pub fn ending_at(mut self, tail: LogTail) -> Self {
         self.tail = tail;
+        self
+    }
+
+    /// Says that nothing may be written to this log, and why: events are refused from the start,
+    /// and what it holds is still sent.
+    #[must_use]
+    pub fn refusing(mut self, why: Code) -> Self {
+        self.refused = Some(why);
         self
     }
 

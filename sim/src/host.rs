@@ -200,6 +200,11 @@ impl Host {
         }
     }
 
+    /// Segment and first page of the newest group on its disk.
+    pub(crate) fn newest_group(&self) -> Option<(u64, u64)> {
+        self.open_log().ok()?.newest.map(|g| (g.segment, g.from_page))
+    }
+
     /// Takes an image of the disk. It may hold more than was ever reported as synced.
     pub(crate) fn back_up(&mut self) {
         let image = self.disk.snapshot();
@@ -292,6 +297,7 @@ impl Host {
                 )
             });
         }
+        self.disk_failed |= log.in_doubt;
         self.findings = log.damages;
         self.store = Some(Store::over(segments, self.reader(), log.index));
         let setup = Setup {

@@ -164,7 +164,12 @@ impl World {
     fn damage(&mut self, fault: Fault, h: usize) -> bool {
         let host = &mut self.hosts[h];
         let done = match fault {
-            Fault::Rot => host.disk.rot_somewhere(&mut self.rng),
+            Fault::Rot => {
+                // A torn write looks like rot in the newest group: what a clinic writes over it is a fork.
+                let spared = host.config.role == Role::Clinic && !self.hostile_disk;
+                let end = if spared { host.newest_group() } else { None };
+                host.disk.rot_somewhere(&mut self.rng, end)
+            }
             Fault::ReadError => host.disk.refuse_reads(&mut self.rng),
             Fault::Misdirect => host.disk.misdirect_next(&mut self.rng),
             _ => {

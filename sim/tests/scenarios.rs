@@ -568,6 +568,27 @@ fn a_stream_that_is_born_while_the_session_is_open_is_sent_at_once() {
 }
 
 #[test]
+fn a_stream_whose_first_events_were_damaged_is_told_of_once_they_are_back() {
+    let mut w = pair(24);
+    let second = w.add("hub_2", Role::Hub, small_limits());
+    for _ in 0..3 {
+        write(&mut w, CLINIC, 2, 100);
+        sync(&mut w);
+    }
+    w.stop(HUB);
+    w.hosts[HUB].damaged = true;
+    w.hosts[HUB].disk.rot(1, 4096 + 100);
+    w.start(HUB, true);
+    w.finish = false;
+    w.connect(second, HUB);
+    w.run_for(5_000);
+    w.connect(CLINIC, HUB);
+    w.run_for(60_000);
+    assert_eq!((w.verify(HUB), w.verify(second), w.sessions(second)), (6, 6, 1));
+    assert_holds(&w);
+}
+
+#[test]
 fn an_idle_session_stays_open_with_a_ping_now_and_then() {
     let mut w = pair(16);
     w.finish = false;

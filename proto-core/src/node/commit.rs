@@ -148,7 +148,13 @@ pub(super) struct Commit<'m> {
 }
 
 impl<'m> Commit<'m> {
-    pub(super) fn new(bufs: [Lent<'m, u8>; 2], limits: &Limits, key: (u32, DataKey), tail: LogTail) -> Self {
+    pub(super) fn new(
+        bufs: [Lent<'m, u8>; 2],
+        limits: &Limits,
+        key: (u32, DataKey),
+        tail: LogTail,
+        refused: Option<Code>,
+    ) -> Self {
         if !tail.clean && tail.segment > 0 {
             mark!("commit.segment_left");
         }
@@ -175,7 +181,7 @@ impl<'m> Commit<'m> {
             provisioned: tail.segment,
             provisioning: false,
             provision_fault: None,
-            failed: None,
+            failed: refused,
         }
     }
 

@@ -182,7 +182,7 @@ impl<'m> Node<'m> {
         let streams = recovered.streams;
         let own = Lane::ALL.map(|lane| streams.find(&StreamKey { node: config.name, incarnation, lane }));
         Ok(Self {
-            commit: commit::Commit::new(groups, &limits, key, recovered.tail),
+            commit: commit::Commit::new(groups, &limits, key, recovered.tail, recovered.refused),
             config,
             limits,
             now,

@@ -83,7 +83,7 @@ pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -
 
 /// As [`recover_files`], and makes sure that everything found may be promised: the newest group is
 /// written once more and synced. Where nothing can be written and the device does not show that
-/// group either, the state is without it, and `segments` refuse to write (docs/LOG.md#recovery-6).
+/// group either, the state is without it and refuses events (docs/LOG.md#recovery-6).
 ///
 /// # Errors
 /// As [`recover`]; [`Code::Storage`] and [`Code::Io`] if the group could not be made durable.
@@ -242,6 +242,9 @@ fn scan_all<F: Files>(
         tail = LogTail { segment: number, next_page: end.from_page, clean: verdict == Verdict::CleanEnd, link };
     }
     out.recovered = out.recovered.ending_at(tail);
+    if out.in_doubt {
+        out.recovered = out.recovered.refusing(Code::ReadOnly);
+    }
     Ok(out)
 }
 

@@ -24,8 +24,6 @@ pub struct Segments<F = DirFiles> {
     /// A sync failed: the kernel may have dropped the pages and will report success next time, so
     /// no further sync of this log is believed.
     poisoned: bool,
-    /// The newest group is in doubt: nothing may be written behind it, nor over it.
-    in_doubt: bool,
 }
 
 /// What became of the newest group when a log was opened.
@@ -49,7 +47,7 @@ impl<F: Files> Segments<F> {
     /// Writes segments of `segment_bytes`.
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, current: None, poisoned: false, in_doubt: false }
+        Self { files, segment_bytes, current: None, poisoned: false }
     }
 
     /// Makes durable what opening has found. A process that was killed between write and sync leaves
@@ -59,8 +57,7 @@ impl<F: Files> Segments<F> {
     /// Failures?", USENIX ATC 2020). Before that, nothing may be promised.
     ///
     /// Where nothing can be written, what the device itself holds decides. If that cannot be read
-    /// either, or differs, the newest group is [in doubt](Settled::InDoubt), and nothing is written
-    /// any more: the place behind it is not known (docs/LOG.md#recovery-6).
+    /// either, or differs, the newest group is [in doubt](Settled::InDoubt) (docs/LOG.md#recovery-6).
     ///
     /// # Errors
     /// [`Code::Storage`], [`Code::Io`].
@@ -76,7 +73,6 @@ impl<F: Files> Segments<F> {
                     return Ok(Settled::Durable);
                 }
                 log::warn!("the newest group may stand in the page cache only and is told to nobody");
-                self.in_doubt = true;
                 Ok(Settled::InDoubt)
             }
             other => other.map(|()| Settled::Durable),
@@ -108,7 +104,6 @@ impl<F: Files> Segments<F> {
     /// # Errors
     /// [`Code::DiskFull`], [`Code::ReadOnly`], [`Code::Io`].
     pub fn provision(&mut self, number: u64) -> Result<()> {
-        self.may_write()?;
         self.files.provision(number, self.segment_bytes)
     }
 
@@ -117,7 +112,6 @@ impl<F: Files> Segments<F> {
     /// # Errors
     /// [`Code::Io`] and its kin.
     pub fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.may_write()?;
         self.current = Some(number);
         self.files.write_at(number, offset, bytes)
     }
@@ -133,8 +127,5 @@ impl<F: Files> Segments<F> {
         let synced = self.files.sync(number);
         self.poisoned = synced.is_err();
         synced.map_err(|e| Error::new(Code::Storage, e.to_string()))
-    }
-    fn may_write(&self) -> Result<()> {
-        if self.in_doubt { Err(Code::ReadOnly.into()) } else { Ok(()) }
     }
 }

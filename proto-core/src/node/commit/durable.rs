@@ -96,11 +96,13 @@ impl Node<'_> {
         let hook = StreamSlot::group_hook(parity);
         while let Some(n) = self.commit.members[parity].pop(&mut self.streams.slots, hook) {
             let Some(s) = self.streams.at_mut(n) else { continue };
-            let born = s.durable.top.seq == 0;
+            // Peers were told of no stream without a first event, nor of one whose first events were damaged.
+            let unheard = s.durable.have.seq == 0;
             if s.now.top != s.sealed.top {
                 mark!("commit.grew_during_sync");
             }
             s.durable = if has(Bug::DurableFromNow) { s.now } else { s.sealed };
+            let born = unheard && s.durable.have.seq > 0;
             let mut l = s.links;
             while let Some(link) = self.links.get(l as usize) {
                 let next = link.0.next_of_stream;
