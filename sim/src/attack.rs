@@ -20,8 +20,7 @@ impl World {
         if self.hosts[0].frozen {
             return false;
         }
-        let Some(Ok(id)) = self.hosts[0].node.as_mut().map(|n| n.open(now, peer)) else { return false };
-        self.hosts[0].opened.insert(id, 0);
+        let Some(id) = self.open_session(0, peer) else { return false };
         let mut bytes = self.overheard.clone();
         for _ in 0..self.rng.below(8) {
             let Some(last) = bytes.len().checked_sub(1) else { break };
@@ -59,10 +58,7 @@ impl World {
                 self.check_names(&buf[..heard], HOSTILE);
             }
         }
-        if let Some(node) = &mut self.hosts[0].node {
-            node.close(now, id);
-        }
-        self.wake(0, 0);
+        self.close_session(0, id);
         true
     }
 

@@ -9,6 +9,7 @@ use ropeway_core::planted::{MARKS, take_marks};
 use serde_json::{Value, json};
 
 use crate::check::{Check, Failure};
+use crate::crew::on_threads;
 use crate::fault::Fault;
 use crate::guard::run_guarded;
 use crate::mutant::Mutant;
@@ -16,7 +17,6 @@ use crate::options::{Options, Stack};
 use crate::replay::repro;
 use crate::report::Report;
 use crate::shrink::{Shrunk, shrink};
-use crate::timeline::Moment;
 
 /// One run in so many is made twice.
 const TWICE_EVERY: u64 = 20;
@@ -172,12 +172,7 @@ pub fn campaign(options: &CampaignOptions, outside: &Outside<'_>) -> Result<Camp
             over.fetch_or(late, Ordering::Relaxed);
         }
     };
-    std::thread::scope(|s| {
-        for _ in 1..options.jobs.max(1) {
-            s.spawn(work);
-        }
-        work();
-    });
+    on_threads(options.jobs, work);
     let mut total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     total.failed.sort_by_key(|f| f.options.seed);
     total.elapsed_ms = (outside.now_ms)().saturating_sub(begin_ms);
@@ -238,15 +233,8 @@ impl CampaignReport {
         for fault in options.faults.iter() {
             self.faults.entry(fault).or_default().runs += 1;
         }
-        for (.., moment) in &report.timeline.moments {
-            let fault = match moment {
-                Moment::Cut => Fault::Cut,
-                Moment::Dark(_) => Fault::Blackout,
-                Moment::Crash => Fault::Crash,
-                Moment::Start => continue,
-                Moment::Fault(fault) => *fault,
-            };
-            self.faults.entry(fault).or_default().struck += 1;
+        for (fault, n) in &report.faults {
+            self.faults.entry(*fault).or_default().struck += n;
         }
         for (check, n) in &report.made {
             *self.made.entry(*check).or_default() += n;

@@ -166,22 +166,12 @@ impl World {
         let resumed = pipe.is_resumed();
         let expected = self.hosts[to].identity();
         self.truth.hold(Check::Origin, peer == expected, || format!("TLS took {expected:?} for {peer:?}"));
-        let now = self.hosts[h].now(self.now_us);
-        let Some(Ok(id)) = self.hosts[h].node.as_mut().map(|n| n.open(now, peer)) else {
-            return self.drop_end(c, e);
-        };
-        if self.hosts[h].opened.insert(id, 0).is_some() {
-            self.truth.fail(Check::ClosedOnce, "a session id was used twice");
-        }
+        let Some(id) = self.open_session(h, peer) else { return self.drop_end(c, e) };
         if e == 0 {
             self.hosts[h].dialling = None;
             self.counts.sessions += 1;
             self.air.resumed += u64::from(resumed);
-            if self.finish
-                && let Some(n) = &mut self.hosts[h].node
-            {
-                n.finish(now, id);
-            }
+            self.finish_early(h, id);
         }
         self.conns[c].ends[e].session = Some(id);
         self.hosts[h].sessions.insert(id, (c, e));

@@ -164,7 +164,7 @@ impl Check {
             Check::DamageBounded => "What a power cut leaves is not taken for damage.",
             Check::Refusal => "An append is refused only for a reason that there is.",
             Check::HonestPeers => "Honest peers never accuse each other.",
-            Check::ReadsAsAsked => "Bytes are read from the disk as the runtime was asked to, and no others.",
+            Check::ReadsAsAsked => "A stream that is read from its middle on yields what reading it whole yields.",
             Check::Slots => "A node's memory and its session slots come back.",
             Check::Converges => "With all faults over, everything arrives within the time allowed.",
             Check::CleanEnd => "With everything in place, a session of each node ends cleanly and carries no event.",

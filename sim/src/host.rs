@@ -349,7 +349,7 @@ impl Host {
         let Some((n, entry)) = log.recovered.streams().find(|(_, e)| e.key == *key) else { return Vec::new() };
         let mut all = Vec::new();
         let each = |e: &LogEvent<'_>| all.push(Stored { hlc: e.hlc, flags: e.flags, payload: e.payload.to_vec() });
-        match read_stream(&mut self.reader(), &log, n, &entry, each) {
+        match read_stream(&mut self.reader(), &log, n, &entry, 1, each) {
             Ok(()) => all,
             Err(_) => Vec::new(),
         }
@@ -408,7 +408,7 @@ impl Host {
             }
             let mut events = Vec::new();
             let each = |e: &LogEvent<'_>| events.push((fingerprint(e.kind, e.payload), e.hlc));
-            if let Err(e) = read_stream(&mut reader, &log, n, &entry, each) {
+            if let Err(e) = read_stream(&mut reader, &log, n, &entry, 1, each) {
                 truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {e}", entry.key));
                 continue;
             }
@@ -417,6 +417,13 @@ impl Host {
             });
             truth.compare(who.as_str(), &entry.key, 1, &events);
             count += entry.have;
+            // From the middle on, as a session that resumes reads.
+            let from = entry.have / 2 + 1;
+            let mut rest = Vec::new();
+            let each = |e: &LogEvent<'_>| rest.push((fingerprint(e.kind, e.payload), e.hlc));
+            let read = read_stream(&mut self.reader(), &log, n, &entry, from, each);
+            let same = read.is_ok() && events.get(from as usize - 1..).is_none_or(|e| e == rest);
+            truth.hold(Check::ReadsAsAsked, same, || format!("{who}: {} from {from} on reads otherwise", entry.key));
         }
         count
     }
@@ -433,16 +440,17 @@ pub struct Stored {
     pub payload: Vec<u8>,
 }
 
-/// Hands out the events of a stream, from the first on to the first that is missing.
+/// Hands out the events of a stream, from `from` on to the first that is missing.
 fn read_stream(
     reader: &mut Reader<Mount>,
     log: &Opened,
     number: u32,
     entry: &FrontierEntry,
+    from: u64,
     mut each: impl FnMut(&LogEvent<'_>),
 ) -> ropeway_std::Result<()> {
     let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { return Ok(()) };
-    reader.read(&log.index, &grant, number, 1, entry.have, |_, _, event| {
+    reader.read(&log.index, &grant, number, from, entry.have, |_, _, event| {
         each(event);
         Stop::No
     })

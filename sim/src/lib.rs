@@ -11,6 +11,7 @@ mod attack;
 mod campaign;
 mod carrier;
 mod check;
+mod crew;
 mod disk;
 mod exhaustive;
 mod fault;

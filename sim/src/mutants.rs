@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::check::{Check, Failure};
+use crate::crew::on_threads;
 use crate::exhaustive::exhaustive;
 use crate::guard::run_guarded;
 use crate::mutant::Mutant;
@@ -115,12 +116,7 @@ fn each<I: Sync, O: Send>(jobs: usize, items: &[I], work: impl Fn(&I) -> O + Syn
             done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(out);
         }
     };
-    std::thread::scope(|s| {
-        for _ in 1..jobs.max(1) {
-            s.spawn(work);
-        }
-        work();
-    });
+    on_threads(jobs, work);
     done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

@@ -7,7 +7,7 @@ use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::Limits;
 use ropeway_core::node::{AppendError, SessionId};
-use ropeway_core::policy::{Policy, Role};
+use ropeway_core::policy::{PeerIdentity, Policy, Role};
 use ropeway_std::MemoryCa;
 
 use crate::carrier::AirTotals;
@@ -274,7 +274,7 @@ impl World {
 
     /// Connects two nodes by what carries the frames; false if there is no way now.
     pub(crate) fn dial_hub(&mut self, from: usize) -> bool {
-        if self.hosts[from].dark_us > self.now_us || self.hosts[0].frozen {
+        if !self.reaches(from, 0) {
             return false;
         }
         match self.stack {
@@ -283,28 +283,54 @@ impl World {
         }
     }
 
+    /// Whether the link of a host is up and the other machine answers.
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        self.hosts[from].dark_us <= self.now_us && !self.hosts[to].frozen
+    }
+
+    /// Opens a session at a running node; `None` if the node refuses it.
+    pub(crate) fn open_session(&mut self, h: usize, peer: PeerIdentity) -> Option<SessionId> {
+        let host = &mut self.hosts[h];
+        let now = host.now(self.now_us);
+        let id = host.node.as_mut()?.open(now, peer).ok()?;
+        if host.opened.insert(id, 0).is_some() {
+            self.truth.fail(Check::ClosedOnce, "a session id was used twice");
+        }
+        Some(id)
+    }
+
+    /// The runtime of this host closes a session.
+    pub(crate) fn close_session(&mut self, h: usize, id: SessionId) {
+        let host = &mut self.hosts[h];
+        let now = host.now(self.now_us);
+        if let Some(n) = &mut host.node {
+            n.close(now, id);
+        }
+        self.wake(h, 0);
+    }
+
+    /// A session of a dialler is to end as soon as everything is there, if this run wants that.
+    pub(crate) fn finish_early(&mut self, h: usize, id: SessionId) {
+        let host = &mut self.hosts[h];
+        let now = host.now(self.now_us);
+        if let (true, Some(n)) = (self.finish, &mut host.node) {
+            n.finish(now, id);
+        }
+    }
+
     /// Connects two nodes: the session of the first. Both ends begin at once.
     pub fn connect(&mut self, from: usize, to: usize) -> Option<SessionId> {
-        let (us, seen) = (self.now_us, self.hosts[from].identity());
-        if self.hosts[from].dark_us > us || self.hosts[to].frozen {
+        let us = self.now_us;
+        if !self.reaches(from, to) {
             return None;
         }
-        let other = self.hosts[to].identity();
-        let (now_a, now_b) = (self.hosts[from].now(us), self.hosts[to].now(us));
-        let a = self.hosts[from].node.as_mut()?.open(now_a, other).ok()?;
-        let Some(Ok(b)) = self.hosts[to].node.as_mut().map(|n| n.open(now_b, seen)) else {
-            self.hosts[from].opened.insert(a, 0);
-            if let Some(n) = &mut self.hosts[from].node {
-                n.close(now_a, a);
-            }
-            self.wake(from, 0);
+        let (seen, other) = (self.hosts[from].identity(), self.hosts[to].identity());
+        let a = self.open_session(from, other)?;
+        let Some(b) = self.open_session(to, seen) else {
+            self.close_session(from, a);
             return None;
         };
-        if self.finish
-            && let Some(n) = &mut self.hosts[from].node
-        {
-            n.finish(now_a, a);
-        }
+        self.finish_early(from, a);
         let c = self.conns.len();
         self.conns.push(Conn {
             ends: [End::new(from, Some(a)), End::new(to, Some(b))],
@@ -315,9 +341,6 @@ impl World {
             pipe_at_us: u64::MAX,
         });
         for (h, id, e) in [(from, a, 0), (to, b, 1)] {
-            if self.hosts[h].opened.insert(id, 0).is_some() {
-                self.truth.fail(Check::ClosedOnce, "a session id was used twice");
-            }
             self.hosts[h].sessions.insert(id, (c, e));
             self.wake(h, 0);
         }
@@ -345,10 +368,10 @@ impl World {
 
     pub(crate) fn cut_conn(&mut self, c: usize, noticed: bool) {
         if !self.conns[c].cut {
-            self.counts.cuts += 1;
             self.truth.note(format_args!("{} cut {c} {noticed}", self.now_us));
             // What both sides have given up already is not cut in anybody's eyes.
             if self.conns[c].ends.iter().any(|e| !e.closed) {
+                self.counts.cuts += 1;
                 let h = self.conns[c].ends[0].host;
                 self.moment(h, Moment::Cut);
             }
@@ -373,10 +396,7 @@ impl World {
         let host = &mut self.hosts[h];
         if let Some(id) = session {
             host.sessions.remove(&id);
-            let now = host.now(self.now_us);
-            if let Some(n) = &mut host.node {
-                n.close(now, id);
-            }
+            self.close_session(h, id);
         }
         if self.conns[c].pipe.is_some() {
             self.leave_pipe(c, e);
