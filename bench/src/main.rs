@@ -1,0 +1,79 @@
+//! `ropeway-bench`: what Ropeway costs, measured on this machine and printed in tables.
+//!
+//! Nothing here is a test: machines are noisy, and figures are for people. What is compared is
+//! measured in turns within one run; of several rounds the median is shown.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod log;
+mod progress;
+mod stats;
+mod table;
+
+/// Why a measurement could not be made.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Parser)]
+#[command(version, about = "Measures Ropeway and prints tables", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  ropeway-bench log                          all tables, in a temporary folder
+  ropeway-bench log --dir /media/card        on the card that is to be measured
+  ropeway-bench log --only rate --json       one table, for a program";
+
+#[derive(Subcommand)]
+enum Command {
+    /// The log: bytes per event, durable appends, opening, reading
+    Log(LogArgs),
+    /// Opens a log and prints what that took: a process of its own, for its memory
+    #[command(hide = true)]
+    OpenOnce {
+        /// The data directory
+        dir: PathBuf,
+        /// Drop what the system has cached of it before
+        #[arg(long)]
+        cold: bool,
+    },
+}
+
+/// What to measure of the log.
+#[derive(clap::Args, Clone, Debug)]
+struct LogArgs {
+    /// Folder on the storage to be measured; what is made there is removed again
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Tables to make
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<log::Part>,
+    /// Sizes of the logs that are opened and read, in events
+    #[arg(long, value_delimiter = ',', default_value = "10000,1000000,5000000", value_name = "N,N")]
+    events: Vec<u64>,
+    /// Rounds of each timed measurement
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Log(args) => log::run(&args),
+        Command::OpenOnce { dir, cold } => log::open_once(&dir, cold),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
