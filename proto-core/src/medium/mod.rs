@@ -1,12 +1,15 @@
 //! The loop around a node, for runtimes that have one thread and nothing to wait for but a disk
 //! and a byte stream: a microcontroller with a flash chip and a serial line.
 //!
-//! [`drive`] lets the disk do what the node asks for; [`SerialPort::step`] moves bytes between a
+//! [`drive`] lets the disk do what the node asks for, a [`FlashMedium`] for instance;
+//! [`SerialPort::step`] moves bytes between a
 //! session and any [`embedded_io`] transport. Both are bounded: a main loop calls them in turn.
 //!
 //! A plain serial line has no TLS. Whoever opens a session over one must know by other means who
 //! is at its other end: [`Node::open`] believes the [`PeerIdentity`](crate::policy::PeerIdentity).
 
+mod collect;
+mod flash;
 #[cfg(feature = "alloc")]
 mod ram;
 mod serial;
@@ -16,6 +19,7 @@ use crate::node::{Completion, Effect, LogPosition, Node, ReadFault, ReadRequest,
 use crate::recovery::RunAt;
 use crate::time::Now;
 
+pub use flash::{FlashMedium, FlashReport};
 #[cfg(feature = "alloc")]
 pub use ram::RamMedium;
 pub use serial::{PortError, SerialPort, Step};

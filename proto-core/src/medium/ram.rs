@@ -5,12 +5,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Medium;
-use crate::code::Code;
-use crate::event::{Chain, RECORD_HEAD_BYTES, put_record};
-use crate::log::{DataKey, PAGE_BYTES, Record, SegmentScan, Step, padded_len, records};
+use super::collect::Collect;
+use crate::event::Chain;
+use crate::log::{DataKey, PAGE_BYTES, SegmentScan, Step, padded_len};
 use crate::node::{LogPosition, ReadFault, ReadRequest, WriteFault};
 use crate::recovery::RunAt;
-use crate::varint::Writer;
 
 /// A log in memory, for tests, fuzzing and as an example of a [`Medium`]. It keeps no index: a read
 /// scans from the first page, so it is slow for anything large.
@@ -74,42 +73,16 @@ impl Medium for RamMedium {
     }
 
     fn read(&mut self, request: &ReadRequest, out: &mut [u8]) -> Result<(Chain, usize), ReadFault> {
-        let (mut w, mut payload, mut next, mut before) = (Writer::new(out), 0, request.from_seq, None);
-        self.groups(|body| {
-            let mut wanted = None;
-            for record in records(body).map_while(Result::ok) {
-                let run = match record {
-                    Record::Stream(decl) if decl.key == *request.grant.stream() => {
-                        wanted = Some(decl.index);
-                        continue;
-                    }
-                    Record::Events(run) if Some(run.index) == wanted => run,
-                    _ => continue,
-                };
-                let mut chain = run.prev_chain;
-                for (e, seq) in run.events().zip(run.base_seq..) {
-                    if seq == next && next <= request.upto_seq {
-                        payload += e.payload.len();
-                        let enough = before.is_some() && payload > request.bytes;
-                        if enough || put_record(&mut w, &e).is_err() {
-                            return false;
-                        }
-                        before.get_or_insert(chain);
-                        next += 1;
-                    }
-                    chain = chain.then(&e);
-                }
-            }
-            next <= request.upto_seq
-        });
-        debug_assert!(w.len() >= (next - request.from_seq) as usize * RECORD_HEAD_BYTES);
-        before.map(|chain| (chain, w.len())).ok_or(ReadFault(Code::Corrupt))
+        let mut found = Collect::new(request, out);
+        self.groups(|body| found.group(body));
+        found.finish()
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::code::Code;
     use crate::codec::Codecs;
     use crate::id::NodeName;
     use crate::limits::{Config, Limits, Timing};
@@ -124,6 +97,19 @@ pub(super) mod tests {
     }
 
     pub(in crate::medium) fn node(name: &str, role: Role, limits: Limits) -> (Node<'static>, RamMedium) {
+        let recovered = Recovered::new(NodeName::new(name).unwrap(), StreamMemory::owned(limits.streams));
+        let disk = RamMedium::new((1, DataKey::new([7; 32])), limits.segment_bytes, limits.group_bytes);
+        (node_of(recovered, name, role, limits, 1), disk)
+    }
+
+    /// `boot`: no two starts of a node draw the same.
+    pub(in crate::medium) fn node_of(
+        recovered: Recovered<'static>,
+        name: &str,
+        role: Role,
+        limits: Limits,
+        boot: u8,
+    ) -> Node<'static> {
         let config = Config {
             name: NodeName::new(name).unwrap(),
             role,
@@ -135,13 +121,11 @@ pub(super) mod tests {
             wall_floor_ms: 0,
             timing: Timing::default(),
         };
-        let key = || (1, DataKey::new([7; 32]));
-        let seed = [name.len() as u8; 32];
-        let setup =
-            Setup { config, limits, memory: Memory::owned(&limits), codecs: Codecs::default(), key: key(), seed };
-        let recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
-        let node = Node::new(setup, recovered, Now::new(0, 0)).unwrap();
-        (node, RamMedium::new(key(), limits.segment_bytes, limits.group_bytes))
+        let key = (1, DataKey::new([7; 32]));
+        let mut seed = [name.len() as u8; 32];
+        seed[0] = boot;
+        let setup = Setup { config, limits, memory: Memory::owned(&limits), codecs: Codecs::default(), key, seed };
+        Node::new(setup, recovered, Now::new(0, 0)).unwrap()
     }
 
     #[test]
