@@ -3,6 +3,7 @@
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table as Grid, presets};
+use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 /// A table with a title, columns with units, and rows.
@@ -76,23 +77,11 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cell::Text(t) => f.write_str(t),
-            Cell::Count(n) => f.write_str(&thousands(*n)),
-            Cell::Figure(x, 0) if *x >= 0.0 => f.write_str(&thousands(x.round() as u64)),
+            Cell::Count(n) => HumanCount(*n).fmt(f),
+            Cell::Figure(x, 0) if *x >= 0.0 => HumanCount(x.round() as u64).fmt(f),
             Cell::Figure(x, digits) => write!(f, "{x:.digits$}"),
         }
     }
-}
-
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }
 
 impl fmt::Display for Table {

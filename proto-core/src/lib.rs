@@ -40,7 +40,7 @@
 #![forbid(unsafe_code)]
 #[cfg(any(feature = "alloc", test))]
 extern crate alloc;
-#[cfg(any(test, feature = "planted"))]
+#[cfg(any(test, feature = "planted", feature = "fuzzing"))]
 extern crate std;
 
 mod arena;

@@ -3,15 +3,7 @@
 /// A number with its thousands parted: `12,345`.
 #[must_use]
 pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
+    indicatif::HumanCount(n).to_string()
 }
 
 /// A number and its noun: `1 cut`, `2,000 cuts`.

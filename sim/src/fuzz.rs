@@ -23,13 +23,7 @@ pub fn tape(data: &[u8]) {
 mod tests {
     #[test]
     fn the_tape_seeds_hold() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/tape");
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            super::tape(&std::fs::read(entry.unwrap().path()).unwrap());
-            seeds += 1;
-        }
-        assert!(seeds > 0, "no seeds in {}", dir.display());
+        ropeway_core::fuzz::replay("tape", super::tape);
     }
 
     #[test]

@@ -48,19 +48,24 @@ impl<'a> Tape<'a> {
     }
 }
 
+/// Runs a target over the seeds that are committed for it (`fuzz/corpus/`): for plain tests, here and in
+/// the other crates that have targets.
+///
+/// # Panics
+/// If there are no seeds, and as `run`.
+pub fn replay(target: &str, run: impl Fn(&[u8])) {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        run(&std::fs::read(entry.unwrap().path()).unwrap());
+        seeds += 1;
+    }
+    assert!(seeds > 0, "no seeds in {}", dir.display());
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    fn replay(target: &str, run: impl Fn(&[u8])) {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            run(&std::fs::read(entry.unwrap().path()).unwrap());
-            seeds += 1;
-        }
-        assert!(seeds > 0, "no seeds in {}", dir.display());
-    }
+    use super::replay;
 
     #[test]
     fn the_control_seeds_hold() {

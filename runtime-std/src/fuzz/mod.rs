@@ -12,17 +12,7 @@ pub use keyfile::keyfile;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    fn replay(target: &str, run: impl Fn(&[u8])) {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(&dir).unwrap() {
-            run(&std::fs::read(entry.unwrap().path()).unwrap());
-            seeds += 1;
-        }
-        assert!(seeds > 0, "no seeds in {}", dir.display());
-    }
+    use ropeway_core::fuzz::replay;
 
     #[test]
     fn the_certificate_seeds_hold() {
