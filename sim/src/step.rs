@@ -205,6 +205,8 @@ impl World {
                 // Nobody asks a full disk fifty times a second.
                 wait_us = if code == Code::Busy { 100 } else { 5_000_000 };
                 self.hosts[h].refused = Some(code);
+                // A runtime asks the node what the disk is to do, whatever became of the append.
+                self.wake(h, 0);
                 self.hosts[h].backlog.push_front((lane, kind, payload));
             }
         }
