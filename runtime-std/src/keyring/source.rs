@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use ropeway_core::code::Code;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -136,8 +136,15 @@ impl Passphrase {
         let failed = |e: argon2::Error| Error::new(Code::Limit, format!("Argon2id: {e}"));
         let made = Params::new(params.memory_kib, params.passes, params.lanes, Some(32)).map_err(failed)?;
         let mut key = Zeroizing::new([0; 32]);
+        // Its last block gives the key away, so the memory is wiped as well.
+        let mut blocks = Zeroizing::new(Vec::new());
+        let count = made.block_count();
+        if blocks.try_reserve_exact(count).is_err() {
+            return Err(Error::new(Code::Limit, format!("Argon2id needs {} KiB of memory", params.memory_kib)));
+        }
+        blocks.resize(count, Block::default());
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, made);
-        argon.hash_password_into(phrase, &params.salt, &mut *key).map_err(failed)?;
+        argon.hash_password_into_with_memory(phrase, &params.salt, &mut *key, blocks.as_mut_slice()).map_err(failed)?;
         Ok(Kek(key))
     }
 

@@ -239,6 +239,38 @@ fn a_missing_data_key_costs_its_segments_only_and_nothing_is_written_behind_it()
 }
 
 #[test]
+fn without_the_key_in_the_middle_what_stands_before_and_behind_is_read() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = node(&tmp.path().join("a"));
+    let limits = ropeway_core::limits::Limits { segment_bytes: 1 << 20, ..ropeway_core::limits::Limits::clinic() };
+    for _ in 0..3 {
+        let mut node = Replica::open(dir.clone(), Options { limits, ..Options::default() }).unwrap();
+        // More than fits into a segment.
+        for n in 0..5 {
+            node.append(Lane::Normal, 0, &vec![n; 200_000]).unwrap();
+            node.commit().unwrap();
+        }
+        drop(node);
+        rekey(&dir, &options(None, true), &mut never).unwrap();
+    }
+    let Unlocked { mut ring, kek } = unlock(&dir).unwrap();
+    let whole = ring.data_keys();
+    ring.keys.retain(|k| k.id != 2);
+    file::create(&dir.keyring_file(), &ring, &kek.unwrap()).unwrap();
+    let used = crate::store::key_use(&mut crate::store::DirFiles::new(&dir), &whole).unwrap();
+    let mut view = LogView::open(&dir).unwrap();
+    let unreadable: Vec<_> = view.damages().iter().filter(|d| d.code == Code::KeyMissing).map(|d| d.segment).collect();
+    assert_eq!(unreadable, used[&2].segments);
+    let (mut first, mut last, mut count) = (u64::MAX, 0, 0);
+    let missing = view.read(&Filter::default(), 1, |_, seq, _| {
+        (first, last, count) = (first.min(seq), last.max(seq), count + 1);
+        Stop::No
+    });
+    assert_eq!((first, last, missing.unwrap().len()), (1, 15, 1));
+    assert!((9..15).contains(&count), "{count}");
+}
+
+#[test]
 fn a_full_keyring_and_a_newer_one_are_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = node(&tmp.path().join("a"));
