@@ -1,6 +1,8 @@
 //! `ropeway rekey`.
 
-use ropeway_std::keyring::{NewKek, RekeyOptions, Rekeyed, rekey};
+use std::path::{Path, PathBuf};
+
+use ropeway_std::keyring::{NewKek, RekeyOptions, Rekeyed, Source, rekey};
 use serde::Serialize;
 
 use super::args::RekeyArgs;
@@ -30,8 +32,8 @@ struct Done {
 pub fn run(args: &RekeyArgs, out: &mut Output) -> Result<Outcome> {
     let dir = passphrase::data_dir(&args.data_dir);
     let done = rekey(&dir, &options(args), &mut passphrase::new_passphrase)?;
-    tell(&done, out)?;
-    let shown = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    tell(&done, &dir.keyring_file(), out)?;
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
     out.object(&Done {
         generation: done.ring.generation(),
         source: done.ring.source().into(),
@@ -56,7 +58,7 @@ fn options(args: &RekeyArgs) -> RekeyOptions {
     RekeyOptions { kek, data: args.data }
 }
 
-fn tell(done: &Rekeyed, out: &mut Output) -> Result<()> {
+fn tell(done: &Rekeyed, keyring: &Path, out: &mut Output) -> Result<()> {
     if done.kek_replaced {
         out.say(format_args!("the keyring is opened by another key now: {}", done.ring.source()))?;
     }
@@ -67,7 +69,11 @@ fn tell(done: &Rekeyed, out: &mut Output) -> Result<()> {
     if let Some(path) = &done.key_file {
         out.say(format_args!("  back up  {}  without it nobody can read the log", path.display()))?;
     }
-    out.say("  back up  keys/keyring  the data keys, of use only together with that key")?;
+    if matches!(done.ring.source(), Source::Passphrase(_)) {
+        out.say("  remember the passphrase: without it nobody can read the log")?;
+    }
+    let keyring = keyring.display();
+    out.say(format_args!("  back up  {keyring}  the data keys, of use only together with that key"))?;
     if let Some(path) = &done.removed {
         out.say(format_args!("  removed  {}  it opens nothing any more", path.display()))?;
     }
