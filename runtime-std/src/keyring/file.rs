@@ -97,9 +97,7 @@ pub(super) fn replace(
     parse_slot(&slot).and_then(|s| s.open(kek)).map_err(|code| Error::at(code, path, "the new keyring"))?;
     let file = OpenOptions::new().write(true).open(path).at("opening", path)?;
     let mut written = 0;
-    for (n, what) in [(1 - old.newest_at, "first slot"), (old.newest_at, "second slot")] {
-        step(what)?;
-        let before = old.at(n).map(Slot::bytes);
+    let mut write = |n: usize, before: Option<&[u8]>, slot: &[u8]| {
         for (block, at) in slot.chunks(BLOCK_BYTES).zip((0..).step_by(BLOCK_BYTES)) {
             if before.is_some_and(|b| b[at..at + block.len()] == *block) {
                 continue;
@@ -107,7 +105,18 @@ pub(super) fn replace(
             file.write_all_at(block, (n * SLOT_BYTES + at) as u64).at("writing", path)?;
             written += block.len() as u64;
         }
-        file.sync_all().at("syncing", path)?;
+        file.sync_all().at("syncing", path)
+    };
+    let (newest, other) = (old.newest_at, 1 - old.newest_at);
+    if old.other.is_some() && old.newest().1 {
+        // A rekey did not come to its end: what counts may stand in the page cache only, since a sync
+        // that failed is forgotten. It must be durable before the other slot goes.
+        step("newest slot again")?;
+        write(newest, None, old.newest.bytes())?;
     }
+    step("first slot")?;
+    write(other, old.at(other).map(Slot::bytes), &slot)?;
+    step("second slot")?;
+    write(newest, old.at(newest).map(Slot::bytes), &slot)?;
     Ok(written)
 }

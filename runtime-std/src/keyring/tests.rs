@@ -366,6 +366,25 @@ fn killed_before_any_step_or_on_a_full_disk_it_opens_with_the_old_or_the_new_key
 }
 
 #[test]
+fn after_an_interrupted_rekey_what_counts_is_made_durable_before_the_other_slot_goes() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = node(&tmp.path().join("a"));
+    let mut kill = |what: &'static str| if what == "second slot" { Err(Code::Io.into()) } else { Ok(()) };
+    rekey::rekey_by_steps(&dir, &options(None, true), &mut never, &mut kill).unwrap_err();
+    let ring = dir.keyring().unwrap();
+    assert!(ring.is_unfinished() && ring.current() == 2);
+    let mut steps = Vec::new();
+    let mut note = |what: &'static str| {
+        steps.push(what);
+        Ok(())
+    };
+    let done = rekey::rekey_by_steps(&dir, &options(None, true), &mut never, &mut note).unwrap();
+    // The newest slot has two blocks, and the other two have changed in one.
+    assert_eq!((done.bytes_written, done.new_data_key), (4 * 4096, Some(3)));
+    assert_eq!(steps, ["newest slot again", "first slot", "second slot"]);
+}
+
+#[test]
 fn a_slot_torn_anywhere_leaves_the_other_one() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = node(&tmp.path().join("a"));
