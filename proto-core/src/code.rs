@@ -57,14 +57,14 @@ codes! {
         "Choose another directory; a node's keys are never overwritten.";
     105 Config "bad configuration" "A file of the data directory cannot be understood."
         "The message names the file and what is wrong in it; restore it from a backup or correct it.";
-    201 KeyMissing "key missing" "The log key file is not there."
-        "Put keys/log.key back from your backup; without it the log cannot be read by anyone.";
-    202 KeyBad "key unreadable" "The log key file does not hold a key."
-        "It must be one line of 64 hexadecimal digits; put it back from your backup.";
+    201 KeyMissing "key missing" "A key of the log is not there, or nobody gave the passphrase."
+        "Put keys/log.key and keys/keyring back from your backup, or give the passphrase; without them the log cannot be read by anyone.";
+    202 KeyBad "key unreadable" "A key file does not hold what it should."
+        "Put it back from your backup: keys/log.key is a line that begins with 64 hexadecimal digits, keys/keyring belongs to it.";
     203 KeyExposed "key exposed" "The key file can be read by other users of this machine."
         "Run `chmod 600` on it, and think about who may have read it.";
-    204 WrongKey "wrong key" "The log was written under another key; nothing was changed."
-        "Put the right keys/log.key back: the one that keygen made for this directory.";
+    204 WrongKey "wrong key" "The log or its keyring needs another key or passphrase; nothing was changed."
+        "Put the right keys/log.key back: the one that keygen or the last rekey made for this directory; or give the right passphrase.";
     205 NotSigned "not signed" "This node has no certificate yet."
         "Take tls/node.csr to the hub, run `ropeway sign node.csr --ca HUBDIR`, bring node.crt and ca.crt back beside it.";
     206 BadCertificate "bad certificate" "A certificate does not name a node of this deployment, or does not fit its key."
@@ -93,7 +93,7 @@ codes! {
         "Put the file back if you moved it; never delete single segment files.";
     305 Tampered "tampered" "A frame's checksum is right but its authentication tag is not: it was altered, not damaged."
         "Find out who could write to this disk; the frame is not used.";
-    306 FormatNewer "format too new" "The log was written by a newer version; nothing was read or changed."
+    306 FormatNewer "format too new" "The log or its keyring was written by a newer version; nothing was read or changed."
         "Install that version or a newer one.";
     307 DiskFull "disk full" "There is no room for more events; the event was not taken."
         "Free some space. Sync still works, and events already taken are safe.";

@@ -83,7 +83,7 @@ fn every_document_and_rule_that_the_documents_name_exists() {
         let text = fs::read_to_string(&file).unwrap();
         let mut links: Vec<_> = named(&text, "docs/").collect();
         // The documents name each other's rules without the folder.
-        for doc in ["LOG", "PROTOCOL", "ERRORS"] {
+        for doc in ["LOG", "KEYS", "PROTOCOL", "ERRORS"] {
             links.extend(named(&text, doc).filter(|(n, _)| n == ".md").map(|(n, r)| (format!("{doc}{n}"), r)));
         }
         for (name, rule) in links {
@@ -111,7 +111,7 @@ fn every_test_that_testing_md_names_exists() {
 
 #[test]
 fn no_rule_is_numbered_twice() {
-    for name in ["LOG.md", "PROTOCOL.md", "ERRORS.md"] {
+    for name in ["LOG.md", "KEYS.md", "PROTOCOL.md", "ERRORS.md"] {
         let text = read(&format!("docs/{name}"));
         let mut rules: Vec<_> =
             text.split("<a id=\"").skip(1).map(|after| after.split('"').next().unwrap_or_default()).collect();

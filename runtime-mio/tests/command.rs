@@ -59,7 +59,9 @@ fn a_deployment_is_made_with_keygen_and_sign() {
     assert_eq!(made.status.code(), Some(0));
     assert!(stdout(&made).contains("ropeway sign a/tls/node.csr --ca HUBDIR"), "{}", stdout(&made));
     for (path, mode, _) in files(tmp.path()) {
-        let is_secret = path.extension().is_some_and(|e| e == "key" || e == "ndjson") || path.ends_with("lock");
+        let is_secret = path.extension().is_some_and(|e| e == "key" || e == "ndjson")
+            || path.ends_with("lock")
+            || path.ends_with("keyring");
         assert_eq!(mode, if is_secret { 0o600 } else { 0o644 }, "{path:?}");
     }
 

@@ -14,7 +14,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::cert::{self, Request};
-use crate::dir::{Access, DataDir, DirLock, LogKey, NodeFile, exists, read_secret, write_atomic};
+use crate::dir::{Access, DataDir, DirLock, NodeFile, exists, read_secret, write_atomic};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::{DeploymentId, PEM_MAX_BYTES};
 use crate::sign::Issued;
@@ -91,14 +91,7 @@ fn refuse_existing(dir: &DataDir) -> Result<()> {
 }
 
 fn finish(dir: &DataDir, node: NodeFile) -> Result<NodeFile> {
-    let path = dir.log_key();
-    match dir.read_log_key() {
-        Ok(_) => {}
-        Err(e) if e.code == Code::KeyMissing => {
-            write_atomic(&path, LogKey::random()?.to_file().as_bytes(), Access::Secret)?;
-        }
-        Err(e) => return Err(e),
-    }
+    crate::keyring::create(dir, crate::keyring::now_s())?;
     node.write(dir)?;
     Ok(node)
 }
@@ -168,10 +161,12 @@ mod tests {
         let id = NodeIdentity::load(&dir).unwrap();
         assert_eq!((id.name(), id.role(), Some(id.deployment())), (node.name, Role::Hub, node.deployment));
         assert_eq!(dir.node().unwrap(), node);
-        dir.read_log_key().unwrap();
+        assert_eq!(dir.keyring().unwrap().current(), 1);
         let before = files(dir.root());
         for (path, (mode, _)) in &before {
-            let secret = path.extension().is_some_and(|e| e == "key" || e == "ndjson") || path.ends_with("lock");
+            let secret = path.extension().is_some_and(|e| e == "key" || e == "ndjson")
+                || path.ends_with("lock")
+                || path.ends_with("keyring");
             assert_eq!(*mode, if secret { 0o600 } else { 0o644 }, "{path:?}");
         }
         assert_eq!(init_hub(&dir, name("x"), NOW).unwrap_err().code, Code::AlreadyInitialised);
@@ -193,7 +188,15 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let whole = DataDir::new(tmp.path().join("whole"));
         init_hub(&whole, name("hub"), NOW).unwrap();
-        let order = ["tls/ca.key", "tls/node.key", "tls/ca.crt", "tls/node.crt", "tls/issued.ndjson", "keys/log.key"];
+        let order = [
+            "tls/ca.key",
+            "tls/node.key",
+            "tls/ca.crt",
+            "tls/node.crt",
+            "tls/issued.ndjson",
+            "keys/log.key",
+            "keys/keyring",
+        ];
         for written in 0..=order.len() {
             let dir = DataDir::new(tmp.path().join(written.to_string()));
             dir.create().unwrap();

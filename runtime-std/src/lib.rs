@@ -12,6 +12,7 @@ pub mod error;
 pub mod fuzz;
 pub mod identity;
 pub mod keygen;
+pub mod keyring;
 pub mod local;
 pub mod machine;
 pub mod memory_ca;

@@ -4,7 +4,7 @@ use ropeway_core::code::Code;
 use ropeway_core::event::{Event, Records, put_record};
 use ropeway_core::id::{Lane, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
-use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
+use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::node::{AppendError, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
 use ropeway_core::policy::{Policy, Principal, Role, authorize};
 use ropeway_core::streams::FrontierEntry;
@@ -15,7 +15,7 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint};
-use crate::store::{Damage, Files, KEY_ID, Segments, Stop, Store, keys, recover_to_write};
+use crate::store::{Damage, Files, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -218,7 +218,8 @@ pub fn prepare(
     let limits = options.limits;
     std::fs::create_dir_all(dir.log()).at("making", &dir.log())?;
     let mut segments = Segments::new(dir, limits.segment_bytes as u64);
-    let opened = recover_to_write(&mut segments, &keys(dir)?, file.name, limits.streams, MAX_BODY_BYTES)?;
+    let ring = dir.keyring()?;
+    let opened = recover_to_write(&mut segments, &ring.data_keys(), file.name, limits.streams, MAX_BODY_BYTES)?;
     crate::store::set_aside(dir, &opened.damages)?;
     for d in &opened.damages {
         log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
@@ -236,14 +237,8 @@ pub fn prepare(
         wall_floor_ms: TIME_FLOOR_S * 1000,
         timing: options.timing,
     };
-    let setup = Setup {
-        config,
-        limits,
-        memory: Memory::owned(&limits),
-        codecs: codecs(),
-        key: (KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes())),
-        seed,
-    };
+    let setup =
+        Setup { config, limits, memory: Memory::owned(&limits), codecs: codecs(), key: ring.current_key()?, seed };
     let store = Store::new(dir, segments, opened.index)?;
     Ok((setup, opened.recovered, opened.damages, store))
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use ropeway_core::id::Lane;
-use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, HEADER_BYTES, PAGE_BYTES, SegmentScan, Step};
+use ropeway_core::log::{FRAME_HEAD_BYTES, FRAME_TAG_BYTES, HEADER_BYTES, PAGE_BYTES, SegmentScan, Step};
 use ropeway_std::DataDir;
-use ropeway_std::store::{DirFiles, Files, KEY_ID};
+use ropeway_std::store::{DirFiles, Files};
 
 use super::workload::{PAYLOAD_BYTES, Payloads, node};
 use crate::Result;
@@ -54,7 +54,7 @@ pub(super) fn measure(home: &Path) -> Result<Table> {
 
 /// Bytes of headers and frames without their padding, and pages with it.
 fn used(dir: &DataDir) -> Result<(u64, u64)> {
-    let keys = [(KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes()))];
+    let keys = dir.keyring()?.data_keys();
     let mut files = DirFiles::new(dir);
     let (mut bytes, mut used_pages) = (0, 0);
     for number in files.list()? {

@@ -84,6 +84,12 @@ pub enum Command {
     /// Read the whole log and check every byte of it
     #[command(after_help = examples::VERIFY)]
     Verify(VerifyArgs),
+    /// Replace the key that opens the log's keys, or begin a new data key; the log is not rewritten
+    #[command(after_help = examples::REKEY)]
+    Rekey(RekeyArgs),
+    /// Show the keys of the log: which there are, and what opens them
+    #[command(after_help = examples::KEY)]
+    Key(KeyArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -220,6 +226,51 @@ pub struct StatusArgs {
 /// `ropeway verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct VerifyArgs {
+    /// This node's directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// `ropeway rekey`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("to").multiple(false))]
+pub struct RekeyArgs {
+    /// This node's directory; nothing may be running on it
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Write under a new data key from now on; alone, the key that opens the keys stays as it is
+    #[arg(long)]
+    pub data: bool,
+    /// Open the keys by a passphrase from now on: it is asked for, or ROPEWAY_NEW_PASSPHRASE_FILE names it
+    #[arg(long, group = "to")]
+    pub to_passphrase: bool,
+    /// Open the keys by a key file from now on [default FILE: DIR/keys/log.key]; made if it is not there
+    #[arg(long, value_name = "FILE", num_args = 0..=1, group = "to")]
+    pub to_file: Option<Option<PathBuf>>,
+    /// Open the keys by the service manager's credential `ropeway-key` from now on
+    #[arg(long, group = "to")]
+    pub to_credential: bool,
+}
+
+/// `ropeway key`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct KeyArgs {
+    /// What to do with the keys.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// The verbs of `ropeway key`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum KeyCommand {
+    /// List the data keys with the segments that need them
+    #[command(after_help = examples::KEY)]
+    List(KeyListArgs),
+}
+
+/// `ropeway key list`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct KeyListArgs {
     /// This node's directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,

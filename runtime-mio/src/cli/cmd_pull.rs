@@ -15,7 +15,7 @@ use ropeway_std::{DataDir, Error, LogView};
 use serde::Serialize;
 
 use super::args::PullArgs;
-use super::{Outcome, Output, Result, show};
+use super::{Outcome, Output, Result, passphrase, show};
 
 /// How often `--follow` looks.
 const POLL: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ struct Row<'a> {
 /// Those of [`LogView::open`] and of printing. What damage has left out is no error: it is
 /// warned of, and [`Outcome::Damage`].
 pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
-    let dir = DataDir::new(&args.data_dir);
+    let dir = passphrase::data_dir(&args.data_dir);
     let stop = Arc::new(AtomicBool::new(false));
     if args.follow {
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

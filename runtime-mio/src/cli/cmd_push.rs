@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::args::{PushArgs, Source};
 use super::output::{ErrorFields, message};
 use super::value::Input;
-use super::{CliError, Outcome, Output, Result, show};
+use super::{CliError, Outcome, Output, Result, passphrase, show};
 
 /// How long input may be silent before what has come so far is committed.
 const IDLE: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ struct Stopped<'a> {
 pub fn run(args: &PushArgs, out: &mut Output) -> Result<Outcome> {
     let start = Instant::now();
     let options = Options::default();
-    let log = Log::open(&DataDir::new(&args.data_dir), options)?;
+    let log = Log::open(&passphrase::data_dir(&args.data_dir), options)?;
     let pushed = Pushed {
         pushed: 0,
         first_seq: None,

@@ -1,12 +1,11 @@
 //! `ropeway serve`.
 
-use ropeway_std::DataDir;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::ServeArgs;
-use super::{Outcome, Output, Result};
+use super::{Outcome, Output, Result, passphrase};
 use crate::daemon::{Daemon, DaemonOptions};
 
 /// Runs it: returns after SIGTERM or SIGINT, when everything in flight is durable.
@@ -19,7 +18,7 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
         max_sessions: args.max_sessions as usize,
         ..DaemonOptions::new(args.bind)
     };
-    let daemon = Daemon::bind(DataDir::new(&args.data_dir), options)?;
+    let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;
     let stopper = daemon.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| ropeway_std::Error::io("signals", e))?;
     std::thread::spawn(move || {

@@ -1,12 +1,12 @@
 //! `ropeway status`.
 
 use ropeway_core::streams::FrontierEntry;
-use ropeway_std::{DataDir, DirLock, LogView};
+use ropeway_std::{DirLock, LogView};
 use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::cmd_sign::role_word;
-use super::{Outcome, Output, Result, show};
+use super::{Outcome, Output, Result, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -63,7 +63,7 @@ impl From<FrontierEntry> for Stream {
 /// # Errors
 /// Those of [`LogView::open`].
 pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
-    let dir = DataDir::new(&args.data_dir);
+    let dir = passphrase::data_dir(&args.data_dir);
     let view = LogView::open(&dir)?;
     let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();

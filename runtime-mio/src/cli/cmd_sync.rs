@@ -1,12 +1,12 @@
 //! `ropeway sync`.
 
-use ropeway_std::{DataDir, Options, Replica, SyncOptions, SyncReport};
+use ropeway_std::{Options, Replica, SyncOptions, SyncReport};
 use serde::Serialize;
 
 use super::args::SyncArgs;
 use super::error::Exit;
 use super::output::{ErrorFields, message};
-use super::{CliError, Outcome, Output, Result, show};
+use super::{CliError, Outcome, Output, Result, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct Synced<'a> {
 /// Those of [`Replica::open`] and [`Replica::sync`]; with `--json` those of the latter are in the
 /// result instead.
 pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
-    let mut replica = show::open(&DataDir::new(&args.data_dir), Options::default())?;
+    let mut replica = show::open(&passphrase::data_dir(&args.data_dir), Options::default())?;
     let waiting = waiting(&replica);
     let options = SyncOptions { deadline_ms: args.timeout_s.map(|s| s.saturating_mul(1000)), ..SyncOptions::default() };
     let bar = show::bar(out, Some(waiting), "syncing [{bar:32}] {pos}/{len} acknowledged  {msg}");

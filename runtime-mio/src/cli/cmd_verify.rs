@@ -1,13 +1,13 @@
 //! `ropeway verify`.
 
 use ropeway_core::id::StreamKey;
+use ropeway_std::LogView;
 use ropeway_std::store::Stop;
 use ropeway_std::view::Filter;
-use ropeway_std::{DataDir, LogView};
 use serde::Serialize;
 
 use super::args::VerifyArgs;
-use super::{Outcome, Output, Result, show};
+use super::{Outcome, Output, Result, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct Missing {
 /// # Errors
 /// Those of [`LogView::open`] and [`LogView::read`]; damage is [`Outcome::Damage`].
 pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
-    let mut view = LogView::open(&DataDir::new(&args.data_dir))?;
+    let mut view = LogView::open(&passphrase::data_dir(&args.data_dir))?;
     let mut events = 0;
     let missing = view.read(&Filter::default(), 1, |_, _, _| {
         events += 1;

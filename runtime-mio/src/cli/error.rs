@@ -33,7 +33,7 @@ Exit codes:
   0  done
   1  refused or failed; the message has an R code
   2  wrong usage; nothing was done
-  3  verify found damage
+  3  verify found damage, key list a missing key
   4  sync incomplete (unreachable, link cut, timeout): run it again, it goes on where it was
   5  locked: another process works on the data directory";
 

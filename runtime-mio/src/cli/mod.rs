@@ -8,9 +8,11 @@
 pub mod args;
 pub mod cmd_completions;
 pub mod cmd_demo;
+pub mod cmd_key;
 pub mod cmd_keygen;
 pub mod cmd_pull;
 pub mod cmd_push;
+pub mod cmd_rekey;
 pub mod cmd_serve;
 pub mod cmd_sign;
 pub mod cmd_status;
@@ -19,6 +21,7 @@ pub mod cmd_verify;
 pub mod error;
 pub mod logging;
 pub mod output;
+mod passphrase;
 mod show;
 pub mod value;
 
@@ -45,6 +48,8 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
         Command::Pull(args) => cmd_pull::run(args, out),
         Command::Status(args) => cmd_status::run(args, out),
         Command::Verify(args) => cmd_verify::run(args, out),
+        Command::Rekey(args) => cmd_rekey::run(args, out),
+        Command::Key(args) => cmd_key::run(args, out),
         Command::Completions(args) => cmd_completions::run(args, out),
     }
 }

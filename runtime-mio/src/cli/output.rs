@@ -299,7 +299,7 @@ mod tests {
         let (results, remarks) = (Page::default(), Page::default());
         let error = CliError::new(Code::WrongKey, "log \u{1b}[2J7");
         Output::to(false, true, false, results.clone(), remarks.clone()).error(&error);
-        let expected = "error: R204 wrong key: log \\u{1b}[2J7\n  hint: Put the right keys/log.key back: the one that keygen made for this directory.\n";
+        let expected = "error: R204 wrong key: log \\u{1b}[2J7\n  hint: Put the right keys/log.key back: the one that keygen or the last rekey made for this directory; or give the right passphrase.\n";
         assert_eq!((results.text().as_str(), remarks.text().as_str()), ("", expected));
 
         let (results, remarks) = (Page::default(), Page::default());

@@ -35,6 +35,23 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// A time of the day for people, to the minute; `unknown` before 2000, which a clock shows that was
+/// never set.
+pub(super) fn utc(seconds: u64) -> String {
+    if seconds < 946_684_800 {
+        return "unknown".to_owned();
+    }
+    // Days of the civil calendar, counted in eras of 400 years that begin in March.
+    let (days, of_day) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let part = (5 * of_year + 2) / 153;
+    let month = if part < 10 { part + 3 } else { part - 9 };
+    let (year, day) = (era * 400 + year + u64::from(month < 3), of_year - (153 * part + 2) / 5 + 1);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 3_600, of_day % 3_600 / 60)
+}
+
 /// `1 event`, `2 events`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -90,6 +107,8 @@ mod tests {
     fn sizes_and_damages_are_short() {
         let sizes = [0, 999, 1_000, 270_100, 8_388_608, 1_234_567_890].map(size);
         assert_eq!(sizes, ["0 B", "999 B", "1 kB", "271 kB", "8.4 MB", "1.2 GB"]);
+        let times = [0, 951_782_400, 1_709_210_096, 1_800_000_000].map(utc);
+        assert_eq!(times, ["unknown", "2000-02-29 00:00 UTC", "2024-02-29 12:34 UTC", "2027-01-15 08:00 UTC"]);
         let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page });
         assert_eq!(damage(Code::Corrupt, 9), "R302 corrupt: segment 2, pages 5 to 8");
         assert_eq!(damage(Code::TornTail, 6), "R312 torn tail: segment 2, page 5");

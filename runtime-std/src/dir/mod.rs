@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! node.json            name, role, deployment; written last by keygen: with it there is a node
-//! keys/log.key         64 hexadecimal digits, 0600
+//! keys/log.key         key-encryption key, 0600          keys/keyring   data keys, wrapped by it, 0600
 //! tls/node.key         private key (PKCS#8 PEM, 0600)    tls/node.csr   request for a certificate
 //! tls/node.crt         this node's certificate           tls/ca.crt     the CA it trusts
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
@@ -19,24 +19,42 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ropeway_core::code::Code;
 
 pub use file::{Access, read_bounded, write_atomic};
-pub(crate) use file::{folder_of, read_open};
+pub(crate) use file::{folder_of, read_open, sync_dir};
 pub use lock::DirLock;
 pub use node::NodeFile;
 pub(crate) use node::role_str as node_role_str;
 pub use secret::{LogKey, read_secret};
-pub(crate) use secret::{hex, unhex};
+pub(crate) use secret::{hex, hex_into, unhex};
 
 use crate::error::{Error, IoContext, Result};
 use crate::identity::DeploymentId;
+use crate::keyring::{Ask, Keyring, Secrets};
 
-/// A data directory by its path. Holds no file open and no lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A data directory by its path. Holds no file open and no lock. Copies share the passphrase that was
+/// asked for.
+#[derive(Clone)]
 pub struct DataDir {
     root: PathBuf,
+    secrets: Arc<Secrets>,
+}
+
+impl PartialEq for DataDir {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
+}
+
+impl Eq for DataDir {}
+
+impl std::fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataDir").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 macro_rules! paths {
@@ -50,8 +68,11 @@ macro_rules! paths {
 paths! {
     /// Who lives here.
     node_json "node.json";
-    /// The key of the log.
+    /// The key that opens the keyring, unless it comes from elsewhere; without a keyring, the key of
+    /// the log.
     log_key "keys/log.key";
+    /// The data keys of the log, wrapped.
+    keyring_file "keys/keyring";
     /// Folder of the TLS files.
     tls "tls";
     /// Certificate of the CA.
@@ -80,7 +101,7 @@ const OURS: [&str; 6] = ["node.json", "keys", "tls", "log", "quarantine", "lock"
 impl DataDir {
     /// Names a directory; looks at nothing.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), secrets: Arc::default() }
     }
 
     /// The directory that holds a node.
@@ -130,12 +151,25 @@ impl DataDir {
         Ok(node)
     }
 
-    /// Reads the key of the log.
+    /// The same directory, with somebody to ask for its passphrase if its keyring has one. The answer is
+    /// used until the passphrase changes; without this, such a directory does not open.
+    #[must_use]
+    pub fn with_passphrase(self, ask: Ask) -> Self {
+        Self { secrets: Arc::new(Secrets::asking(ask)), ..self }
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Unlocks the data keys. Changes nothing.
     ///
     /// # Errors
-    /// [`Code::KeyMissing`], [`Code::KeyBad`], [`Code::KeyExposed`] or [`Code::Io`].
-    pub fn read_log_key(&self) -> Result<LogKey> {
-        secret::read_log_key(&self.log_key())
+    /// [`Code::KeyMissing`], [`Code::KeyBad`] or [`Code::KeyExposed`] if a file is not there, damaged, or
+    /// open to others; [`Code::WrongKey`] if key or passphrase do not open the keyring;
+    /// [`Code::FormatNewer`]; [`Code::Io`]; and those of whoever is asked for the passphrase.
+    pub fn keyring(&self) -> Result<Keyring> {
+        crate::keyring::unlock(self).map(|unlocked| unlocked.ring)
     }
 
     /// Whether `node.json` exists in any form.

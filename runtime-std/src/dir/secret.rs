@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::file::read_open;
 use crate::error::{Error, IoContext, Result};
 
-/// The key of the log. Wiped from memory when dropped, never printed.
+/// A data key of the log. Wiped from memory when dropped, never printed.
 #[derive(Clone)]
 pub struct LogKey(Zeroizing<[u8; 32]>);
 
@@ -27,30 +27,15 @@ impl LogKey {
         Ok(Self(key))
     }
 
+    /// Takes these bytes over.
+    pub(crate) fn of(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
-    }
-
-    /// Reads the content of the file; white space around the digits is left out.
-    ///
-    /// # Errors
-    /// [`Code::KeyBad`].
-    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
-        let mut key = Zeroizing::new([0; 32]);
-        if !unhex(text.trim_ascii(), &mut *key) {
-            return Err(Error::new(Code::KeyBad, "not 64 hexadecimal digits"));
-        }
-        Ok(Self(key))
-    }
-
-    /// As it stands in the file: 64 hexadecimal digits and a line end.
-    pub(crate) fn to_file(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(65));
-        hex_into(&mut text, self.as_bytes());
-        text.push('\n');
-        text
     }
 }
 
@@ -58,10 +43,6 @@ impl fmt::Debug for LogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LogKey(..)")
     }
-}
-
-pub(super) fn read_log_key(path: &Path) -> Result<LogKey> {
-    LogKey::parse(&read_secret(path, 128)?).map_err(|e| e.in_file(path))
 }
 
 /// Reads a file of at most `limit` bytes that nobody but its owner may be able to read.
@@ -98,7 +79,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn hex_into(text: &mut String, bytes: &[u8]) {
+pub(crate) fn hex_into(text: &mut String, bytes: &[u8]) {
     for b in bytes {
         for nibble in [b >> 4, b & 15] {
             text.push(char::from_digit(u32::from(nibble), 16).unwrap_or_default());
@@ -123,30 +104,38 @@ pub(crate) fn unhex(text: &[u8], out: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dir::{Access, write_atomic};
+    use crate::dir::{Access, DataDir, write_atomic};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_log_key_is_read_only_if_whole_and_private() {
         let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("log.key");
-        assert_eq!(read_log_key(&path).unwrap_err().code, Code::KeyMissing);
+        let dir = DataDir::new(tmp.path());
+        let path = dir.log_key();
+        fs::create_dir(tmp.path().join("keys")).unwrap();
+        let read = || dir.keyring().map(|ring| *ring.entries()[0].key.as_bytes()).map_err(|e| e.code);
+        assert_eq!(read(), Err(Code::KeyMissing));
         let key = LogKey::random().unwrap();
-        write_atomic(&path, key.to_file().as_bytes(), Access::Secret).unwrap();
-        assert_eq!(read_log_key(&path).unwrap().as_bytes(), key.as_bytes());
+        write_atomic(&path, hex(key.as_bytes()).as_bytes(), Access::Secret).unwrap();
+        assert_eq!(read(), Ok(*key.as_bytes()));
         assert_eq!(format!("{key:?}"), "LogKey(..)");
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read_log_key(&path).unwrap_err().code, Code::KeyExposed, "{mode:o}");
+            assert_eq!(read(), Err(Code::KeyExposed), "{mode:o}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let digits = "a".repeat(64);
-        for bad in ["", "zz", &digits[1..], &format!("{digits}a"), &format!("{}g", &digits[1..]), &"a".repeat(999)] {
+        let two = format!("{digits}\n{digits}\n");
+        for bad in
+            ["", "zz", &digits[1..], &format!("{digits}a"), &format!("{}g", &digits[1..]), &"a".repeat(999), &two]
+        {
             fs::write(&path, bad).unwrap();
-            assert_eq!(read_log_key(&path).unwrap_err().code, Code::KeyBad, "{bad}");
+            assert_eq!(read(), Err(Code::KeyBad), "{bad}");
         }
         fs::write(&path, format!("{}\r\n", digits.to_uppercase())).unwrap();
-        assert_eq!(read_log_key(&path).unwrap().as_bytes(), &[0xaa; 32]);
+        assert_eq!(read(), Ok([0xaa; 32]));
+        fs::write(&path, format!("{digits} kek\n")).unwrap();
+        assert_eq!(read(), Err(Code::KeyMissing), "the keyring that it opens is not there");
     }
 }

@@ -3,9 +3,10 @@
 use ropeway_core::log::SegmentName;
 
 use crate::cert::key_pem;
-use crate::dir::{LogKey, NodeFile};
+use crate::dir::{NodeFile, hex};
 use crate::identity::{parse_cert, parse_tls_key};
 use crate::keygen::parse_key;
+use crate::keyring::parse_key_file;
 use crate::sign::parse_list;
 
 /// The first byte chooses the file. What is accepted must be the same after it is written again.
@@ -21,11 +22,15 @@ pub fn keyfile(data: &[u8]) {
     }
 }
 
+/// Of a directory without keyring: digits, and white space around them.
 fn check_log_key(content: &[u8]) {
-    let Ok(key) = LogKey::parse(content) else { return };
-    let text = key.to_file();
-    assert!(content.trim_ascii().eq_ignore_ascii_case(text.trim_ascii_end().as_bytes()));
-    assert_eq!(LogKey::parse(text.as_bytes()).expect("our own").as_bytes(), key.as_bytes());
+    let Ok(lines) = parse_key_file(content) else { return };
+    let [line] = &lines[..] else { return };
+    let text = hex(&*line.key);
+    if line.bare {
+        assert!(content.trim_ascii().eq_ignore_ascii_case(text.as_bytes()));
+    }
+    assert_eq!(parse_key_file(text.as_bytes()).expect("our own")[0].key, line.key);
 }
 
 fn check_node(content: &[u8]) {

@@ -5,10 +5,12 @@
 mod certificate;
 mod decompress;
 mod keyfile;
+mod keyring;
 
 pub use certificate::certificate;
 pub use decompress::decompress;
 pub use keyfile::keyfile;
+pub use keyring::keyring;
 
 #[cfg(test)]
 mod tests {
@@ -27,5 +29,10 @@ mod tests {
     #[test]
     fn the_keyfile_seeds_hold() {
         replay("keyfile", super::keyfile);
+    }
+
+    #[test]
+    fn the_keyring_seeds_hold() {
+        replay("keyring", super::keyring);
     }
 }

@@ -3,6 +3,7 @@
 
 mod files;
 mod index;
+mod key_use;
 mod reader;
 mod recover;
 mod segment;
@@ -16,6 +17,7 @@ use ropeway_core::recovery::RunAt;
 
 pub use files::{DirFiles, Files};
 pub use index::Index;
+pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_to_write};
 pub use segment::Segments;
@@ -23,8 +25,8 @@ pub use segment::Segments;
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
 
-/// Number of the only data key that there is so far.
-pub const KEY_ID: u32 = 1;
+/// Number of the first data key.
+pub const KEY_ID: u32 = crate::keyring::FIRST_KEY_ID;
 
 /// The writing side of the log: does what the core's effects say.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Store {
     /// A store over what was recovered.
     ///
     /// # Errors
-    /// As [`DataDir::read_log_key`].
+    /// As [`DataDir::keyring`].
     pub fn new(dir: &DataDir, segments: Segments, index: Index) -> Result<Self> {
         Ok(Self::over(segments, Reader::new(dir)?, index))
     }
@@ -101,8 +103,8 @@ fn failed(e: &Error, provisioning: bool) -> Completion {
 }
 
 /// The data keys of a directory, as the scanner wants them.
-pub(crate) fn keys(dir: &DataDir) -> Result<[(u32, DataKey); 1]> {
-    Ok([(KEY_ID, DataKey::new(*dir.read_log_key()?.as_bytes()))])
+pub(crate) fn keys(dir: &DataDir) -> Result<Vec<(u32, DataKey)>> {
+    Ok(dir.keyring()?.data_keys())
 }
 
 pub(crate) fn segment_path(dir: &DataDir, number: u64) -> PathBuf {

@@ -65,9 +65,9 @@ impl Reader {
     /// A reader of the log of `dir`.
     ///
     /// # Errors
-    /// As [`DataDir::read_log_key`].
+    /// As [`DataDir::keyring`].
     pub fn new(dir: &DataDir) -> Result<Self> {
-        Ok(Self::over(DirFiles::new(dir), keys(dir)?.into()))
+        Ok(Self::over(DirFiles::new(dir), keys(dir)?))
     }
 }
 

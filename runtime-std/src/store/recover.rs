@@ -76,7 +76,8 @@ impl GroupAt {
 ///
 /// # Errors
 /// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
-/// all. Damage is no error here: it is listed.
+/// all. Damage is no error here: it is listed, and so is a part of a segment whose data key is not here
+/// ([`Code::KeyMissing`]).
 pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -> Result<Opened> {
     recover_files(&mut DirFiles::new(dir), &keys(dir)?, name, streams, max_body)
 }
@@ -86,7 +87,8 @@ pub fn recover(dir: &DataDir, name: NodeName, streams: usize, max_body: usize) -
 /// group either, the state is without it and refuses events (docs/LOG.md#recovery-6).
 ///
 /// # Errors
-/// As [`recover`]; [`Code::Storage`] and [`Code::Io`] if the group could not be made durable.
+/// As [`recover`]; [`Code::KeyMissing`] if a part of the log stands under a data key that is not here;
+/// [`Code::Storage`] and [`Code::Io`] if the group could not be made durable.
 pub fn recover_to_write<F: Files>(
     segments: &mut Segments<F>,
     keys: &[(u32, DataKey)],
@@ -95,6 +97,11 @@ pub fn recover_to_write<F: Files>(
     max_body: usize,
 ) -> Result<Opened> {
     let opened = recover_files(segments.files(), keys, name, streams, max_body)?;
+    // What stands under a key that is not here may be the newest: its numbers would be given out again.
+    if let Some(d) = opened.damages.iter().find(|d| d.code == Code::KeyMissing) {
+        let at = segments.files().describe(d.segment);
+        return Err(Error::at(d.code, &at, "its data key is not in the keyring; the log can be read, not written"));
+    }
     match segments.settle(&opened)? {
         Settled::Durable => Ok(opened),
         Settled::InDoubt => scan(segments.files(), keys, name, streams, max_body, opened.newest),
@@ -153,7 +160,7 @@ fn scan_all<F: Files>(
     let numbers = files.list()?;
     let mut tail = LogTail::default();
     let mut input = Input::new(files);
-    for (i, &number) in numbers.iter().enumerate() {
+    'segments: for (i, &number) in numbers.iter().enumerate() {
         let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
         for missing in expected..number {
             out.recovered.damaged();
@@ -173,6 +180,7 @@ fn scan_all<F: Files>(
                     _ => continue,
                 }
             };
+            let page = want.offset / PAGE_BYTES as u64;
             let step = match input.read(want.offset, want.len) {
                 Ok(bytes) => scan.feed(bytes),
                 Err(e) => {
@@ -219,6 +227,15 @@ fn scan_all<F: Files>(
                     out.damages.push(Damage { code, segment: number, from_page, to_page });
                 }
                 Step::End(end) => break end,
+                // The rest of the segment cannot be read; others can.
+                Step::Fault(Code::KeyMissing) => {
+                    let (from_page, to_page) = (page, len.div_ceil(PAGE_BYTES as u64));
+                    log::warn!("{}: {}", Code::KeyMissing, input.files.describe(number).display());
+                    out.recovered.damaged();
+                    out.damages.push(Damage { code: Code::KeyMissing, segment: number, from_page, to_page });
+                    tail = LogTail { segment: number, next_page: from_page, clean: false, link: tail.link };
+                    continue 'segments;
+                }
                 Step::Fault(code) => return Err(Error::at(code, &input.files.describe(number), "nothing was changed")),
             }
         };

@@ -4,6 +4,7 @@
 mod cuts;
 mod durable;
 mod hostile;
+mod keys;
 mod kill;
 mod many;
 mod privacy;

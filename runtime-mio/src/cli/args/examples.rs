@@ -32,6 +32,12 @@ examples! {
   ropeway status --data-dir clinic_a --json | jq .";
     VERIFY "  ropeway verify --data-dir clinic_a
   ropeway verify --data-dir clinic_a --json || echo damaged";
+    REKEY "  ropeway rekey --data-dir clinic_a                         # a new key in the same place
+  ropeway rekey --data-dir clinic_a --to-passphrase --data
+  ropeway rekey --data-dir clinic_a --to-file /etc/ropeway/clinic_a.key
+  ropeway rekey --data-dir clinic_a --data                  # a new data key from now on";
+    KEY "  ropeway key list --data-dir clinic_a
+  ropeway key list --data-dir clinic_a --json | jq .current";
     COMPLETIONS "  ropeway completions bash > /etc/bash_completion.d/ropeway
   ropeway completions zsh > ~/.zfunc/_ropeway";
 }

@@ -140,6 +140,27 @@ fn pull_status_verify_and_completions() {
 }
 
 #[test]
+fn rekey_has_one_place_for_the_key() {
+    let rekey = |line: &str| match ok(&format!("rekey --data-dir d {line}")).command {
+        Command::Rekey(args) => args,
+        other => panic!("{other:?}"),
+    };
+    let plain =
+        RekeyArgs { data_dir: "d".into(), data: false, to_passphrase: false, to_file: None, to_credential: false };
+    assert_eq!(rekey(""), plain);
+    assert_eq!(rekey("--data"), RekeyArgs { data: true, ..plain.clone() });
+    assert_eq!(rekey("--to-file --data"), RekeyArgs { data: true, to_file: Some(None), ..plain.clone() });
+    assert_eq!(rekey("--to-file k"), RekeyArgs { to_file: Some(Some("k".into())), ..plain.clone() });
+    assert_eq!(rekey("--to-credential"), RekeyArgs { to_credential: true, ..plain.clone() });
+    assert_eq!(rekey("--to-passphrase"), RekeyArgs { to_passphrase: true, ..plain });
+    assert!(matches!(ok("key list --data-dir d").command, Command::Key(_)));
+    for line in ["rekey --data-dir d --to-passphrase --to-credential", "rekey --data-dir d --to-file --to-passphrase"] {
+        assert!(error(line).to_string().contains("cannot be used with"), "{line}");
+    }
+    assert_eq!(error("key").exit(), Exit::Usage);
+}
+
+#[test]
 fn demo_needs_nothing_and_the_last_of_cut_and_no_cut_counts() {
     let demo = |line: &str| match ok(line).command {
         Command::Demo(args) => args,

@@ -1,0 +1,48 @@
+//! Which data keys a log was written under: read from its epoch headers, without any key.
+
+use std::collections::BTreeMap;
+
+use ropeway_core::log::{DataKey, HEADER_BYTES, Header, PAGE_BYTES};
+
+use super::Files;
+use super::files::read_full;
+use crate::error::Result;
+
+/// The use of one data key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Segments with an epoch under it, ascending.
+    pub segments: Vec<u64>,
+    /// A header under its number was made with another key than the one given.
+    pub other_key: bool,
+}
+
+/// The use of every data key that an epoch header of the log names, by its number. `keys`: those to
+/// compare with. Reads the beginning of each page. What cannot be read counts as unused.
+///
+/// # Errors
+/// If the files cannot be listed.
+pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTreeMap<u32, KeyUse>> {
+    let mut all = BTreeMap::<u32, KeyUse>::new();
+    for number in files.list()? {
+        let pages = files.len(number).unwrap_or(0).div_ceil(PAGE_BYTES as u64);
+        for page in 0..pages {
+            let mut head = [0; HEADER_BYTES];
+            let read = read_full(files, number, page * PAGE_BYTES as u64, &mut head, HEADER_BYTES);
+            if !matches!(read, Ok(HEADER_BYTES)) || !head.starts_with(&super::segment::MAGIC[..4]) {
+                continue;
+            }
+            let Ok((header, _)) = Header::parse_repairing(&head) else { continue };
+            if (header.start.segment, header.start.page) != (number, page) {
+                continue;
+            }
+            let of_key = all.entry(header.start.key_id).or_default();
+            if of_key.segments.last() != Some(&number) {
+                of_key.segments.push(number);
+            }
+            let key = keys.iter().find(|k| k.0 == header.start.key_id);
+            of_key.other_key |= key.is_some_and(|(_, key)| !header.is_under(key));
+        }
+    }
+    Ok(all)
+}
