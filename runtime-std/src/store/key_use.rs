@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
 use ropeway_core::log::{DataKey, HEADER_BYTES, Header, PAGE_BYTES};
 
 use super::Files;
-use super::files::read_full;
+use super::SideFile;
+use super::files::{read_full, read_side_full};
 use crate::error::Result;
 
 /// The use of one data key.
@@ -44,5 +46,17 @@ pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTree
             of_key.other_key |= key.is_some_and(|(_, key)| !header.is_under(key));
         }
     }
+    for number in files.list_sealed()? {
+        let mut head = [0; SEALED_HEADER_BYTES];
+        let read = read_side_full(files, SideFile::Sealed(number), 0, &mut head);
+        let (Ok(SEALED_HEADER_BYTES), Ok((header, _))) = (read, SealedHeader::parse(&head)) else { continue };
+        let of_key = all.entry(header.start.key_id).or_default();
+        if !of_key.segments.contains(&number) {
+            of_key.segments.push(number);
+        }
+        let key = keys.iter().find(|k| k.0 == header.start.key_id);
+        of_key.other_key |= key.is_some_and(|(_, key)| !header.is_under(key));
+    }
+    all.values_mut().for_each(|of_key| of_key.segments.sort_unstable());
     Ok(all)
 }

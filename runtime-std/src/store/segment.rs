@@ -24,6 +24,8 @@ pub struct Segments<F = DirFiles> {
     /// A sync failed: the kernel may have dropped the pages and will report success next time, so
     /// no further sync of this log is believed.
     poisoned: bool,
+    /// Where the newest group stood when the log was opened, once it was durable.
+    settled: u64,
 }
 
 /// What became of the newest group when a log was opened.
@@ -47,7 +49,7 @@ impl<F: Files> Segments<F> {
     /// Writes segments of `segment_bytes`.
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, current: None, poisoned: false }
+        Self { files, segment_bytes, current: None, poisoned: false, settled: 0 }
     }
 
     /// Makes durable what opening has found. A process that was killed between write and sync leaves
@@ -75,7 +77,11 @@ impl<F: Files> Segments<F> {
                 log::warn!("the newest group may stand in the page cache only and is told to nobody");
                 Ok(Settled::InDoubt)
             }
-            other => other.map(|()| Settled::Durable),
+            Ok(()) => {
+                self.settled = newest.segment;
+                Ok(Settled::Durable)
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -93,6 +99,11 @@ impl<F: Files> Segments<F> {
         self.files.sync_list()?;
         self.write(group.segment, group.offset(), bytes)?;
         self.sync()
+    }
+
+    /// Segments before this one are full, and what follows them is durable.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
     }
 
     pub(super) fn files(&mut self) -> &mut F {
