@@ -4,8 +4,11 @@
 
 pub mod hostile;
 pub mod logged;
+pub mod mounts;
+pub mod numbered;
 pub mod process;
 pub mod spec;
+pub mod strace;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -184,4 +187,10 @@ impl Random {
 pub fn noise(seed: u64, count: usize, len: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     (0..count).map(|_| (0..len).map(|_| random.any() as u8).collect()).collect()
+}
+
+/// Whether the tests are to try everything, however long that takes: `ROPEWAY_LONG=1`.
+#[must_use]
+pub fn long() -> bool {
+    std::env::var_os("ROPEWAY_LONG").is_some_and(|v| v != "0")
 }
