@@ -43,17 +43,17 @@ fn traced(command: &Command, options: &[&str]) -> Command {
     traced
 }
 
-/// Runs a command and lists its system calls from the first one on that names `dir`: before that it
-/// was only loaded.
-///
-/// # Panics
-/// If it cannot be traced or fails.
+/// The command, so that its system calls are written to `trace`.
 #[must_use]
-pub fn record(command: &Command, dir: &Path, trace: &Path) -> Vec<Call> {
-    let (path, dir) = (trace.to_str().unwrap(), dir.to_str().unwrap());
-    let output = traced(command, &["-y", "-qq", "-s", "200", "-o", path]).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", crate::process::said(&output));
-    calls(&std::fs::read_to_string(trace).unwrap(), dir)
+pub fn recording(command: &Command, trace: &Path) -> Command {
+    traced(command, &["-y", "-qq", "-s", "200", "-o", trace.to_str().unwrap()])
+}
+
+/// The system calls in `trace`, from the first one on that names `dir`: before that the program was
+/// only loaded.
+#[must_use]
+pub fn recorded(trace: &Path, dir: &Path) -> Vec<Call> {
+    calls(&std::fs::read_to_string(trace).unwrap(), dir.to_str().unwrap())
 }
 
 fn calls(trace: &str, dir: &str) -> Vec<Call> {

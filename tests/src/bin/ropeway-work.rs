@@ -14,7 +14,7 @@ use ropeway_core::code::Code;
 use ropeway_core::log::{MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
 use ropeway_std::store::recover;
 use ropeway_std::{DataDir, Error, Replica, Result};
-use ropeway_tests::numbered::{lane, payload, small};
+use ropeway_tests::numbered::{lane, open, payload};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn write(dir: &DataDir, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
-    let mut node = Replica::open(dir.clone(), small())?;
+    let mut node = open(dir)?;
     let mut n = from;
     for _ in 0..groups {
         for _ in 0..events {

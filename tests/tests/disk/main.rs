@@ -8,4 +8,5 @@ mod full;
 mod kill;
 mod power;
 mod scenario;
+mod sync;
 mod writeback;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use ropeway_std::{DataDir, keygen};
 use ropeway_tests::mounts::scratch;
 use ropeway_tests::process::{ropeway, said};
-use ropeway_tests::strace::{Call, record};
+use ropeway_tests::strace::{Call, recorded, recording};
 use ropeway_tests::{name, numbered};
 
 /// A state of a log, and a command that meets it. Words of a step: the program (`work` is the helper
@@ -120,10 +120,12 @@ impl Stage {
     /// Runs the step to its end; its system calls.
     pub(crate) fn record(&self) -> Vec<Call> {
         self.reset();
-        let calls = record(&self.step(self.held), self.dir().root(), &self.home.path().join("trace"));
+        let trace = self.home.path().join("trace");
+        let output = recording(&self.step(self.held), &trace).output().unwrap();
+        assert!(output.status.success(), "{}: {}", self.step, said(&output));
         let held = numbered::held(&self.dir()).unwrap();
         assert!(held.clean && held.count > self.held, "{}: {held:?}", self.step);
-        calls
+        recorded(&trace, self.dir().root())
     }
 
     /// Puts the files back as they were before the step. The folders stay: a node notices by their
@@ -157,14 +159,15 @@ impl Stage {
     }
 }
 
-fn remove_files(folder: &Path) {
+pub(crate) fn remove_files(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() { remove_files(&path) } else { fs::remove_file(&path).unwrap() }
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
+/// Folders that are there already stay as they are.
+pub(crate) fn copy_files(from: &Path, to: &Path) {
     if !to.exists() {
         fs::create_dir(to).unwrap();
         fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
