@@ -125,6 +125,14 @@ impl Ext4 {
         self.mount()
     }
 
+    /// Mounted read-only from now on, as the kernel does with a card that fails.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn read_only(&self) -> Result<(), String> {
+        run("mount", &["-o", "remount,ro", self.at.to_str().ok_or("path")?]).map(|_| ())
+    }
+
     /// Makes everything in it durable.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod errors;
 mod flips;
 mod full;
 mod kill;
+mod last_days;
 mod power;
 mod scenario;
 mod sync;
