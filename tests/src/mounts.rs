@@ -179,6 +179,8 @@ impl Ballast {
 
 impl Drop for Ballast {
     fn drop(&mut self) {
+        // Emptied first: a child that another test is just starting may hold it open for an instant.
+        let _ = OpenOptions::new().write(true).truncate(true).open(&self.path);
         let _ = fs::remove_file(&self.path);
         if let Some(folder) = self.path.parent() {
             let _ = run("sync", &["-f", folder.to_str().unwrap_or(".")]);
