@@ -4,8 +4,11 @@
 
 pub mod hostile;
 pub mod logged;
+pub mod mounts;
+pub mod numbered;
 pub mod process;
 pub mod spec;
+pub mod strace;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,7 +58,13 @@ impl Deployment {
     /// A hub and these clinics.
     #[must_use]
     pub fn new(clinics: &[&str]) -> Self {
-        let d = Self { root: tempfile::tempdir().unwrap() };
+        Self::new_in(tempfile::tempdir().unwrap(), clinics)
+    }
+
+    /// As [`Deployment::new`], in this folder.
+    #[must_use]
+    pub fn new_in(root: tempfile::TempDir, clinics: &[&str]) -> Self {
+        let d = Self { root };
         keygen::init_hub(&d.hub(), name("hub"), Clock::System).unwrap();
         for c in clinics {
             d.enroll(c, Role::Clinic);
@@ -107,7 +116,7 @@ impl Deployment {
         // Half a minute by default; tests of strangers wait for less.
         let handshake_timeout = Duration::from_millis(timing.hello_timeout_ms.min(30_000));
         let options = DaemonOptions { policy, timing, handshake_timeout, ..DaemonOptions::new(bind) };
-        let daemon = Daemon::bind(self.hub(), options).unwrap();
+        let daemon = unlocked(|| Daemon::bind(self.hub(), options));
         let (address, stopper) = (daemon.local_addr(), daemon.stopper());
         let thread = std::thread::spawn(move || daemon.run().unwrap());
         Serving { address, stopper, thread: Some(thread) }
@@ -116,15 +125,7 @@ impl Deployment {
     /// A node, opened.
     #[must_use]
     pub fn open(&self, node: &str) -> Replica {
-        // Another test of this process may be starting a program just now: until its `exec`, the child
-        // holds a copy of every lock.
-        for _ in 0..200 {
-            match Replica::open(self.dir(node), Options::default()) {
-                Err(e) if e.code == Code::Locked => std::thread::sleep(Duration::from_millis(10)),
-                other => return other.unwrap(),
-            }
-        }
-        panic!("{node} stays locked");
+        unlocked(|| Replica::open(self.dir(node), Options::default()))
     }
 
     /// Appends these payloads and commits.
@@ -151,6 +152,18 @@ impl Deployment {
         assert!(missing.is_empty(), "{missing:?}");
         all
     }
+}
+
+/// What is opened under a directory's lock. Another test of this process may be starting a program just
+/// now: until its `exec`, the child holds a copy of every lock.
+fn unlocked<T: std::fmt::Debug>(mut open: impl FnMut() -> ropeway_std::Result<T>) -> T {
+    for _ in 0..200 {
+        match open() {
+            Err(e) if e.code == Code::Locked => std::thread::sleep(Duration::from_millis(10)),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("it stays locked");
 }
 
 /// SplitMix64: the same numbers from the same seed, everywhere.
@@ -184,4 +197,10 @@ impl Random {
 pub fn noise(seed: u64, count: usize, len: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     (0..count).map(|_| (0..len).map(|_| random.any() as u8).collect()).collect()
+}
+
+/// Whether the tests are to try everything, however long that takes: `ROPEWAY_LONG=1`.
+#[must_use]
+pub fn long() -> bool {
+    std::env::var_os("ROPEWAY_LONG").is_some_and(|v| v != "0")
 }

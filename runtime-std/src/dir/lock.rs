@@ -1,7 +1,7 @@
 //! One process at a time works on a data directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -34,14 +34,14 @@ impl DirLock {
         if !super::exists(dir.root())? {
             return Err(Error::at(Code::NotInitialised, dir.root(), "there is no such directory"));
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .at("opening", &path)?;
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let (mut file, writable) = match opened {
+            // A card at the end of its life: nothing can be written, what it holds can still be sent. The
+            // lock is the kernel's, not the file's content.
+            Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => (File::open(&path).at("opening", &path)?, false),
+            other => (other.at("opening", &path)?, true),
+        };
         let mut tries = 0;
         while let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             tries += 1;
@@ -52,8 +52,10 @@ impl DirLock {
                 e => return Err(std::io::Error::from(e)).at("locking", &path),
             }
         }
-        file.set_len(0).at("writing", &path)?;
-        writeln!(file, "{}", std::process::id()).at("writing", &path)?;
+        if writable {
+            file.set_len(0).at("writing", &path)?;
+            writeln!(file, "{}", std::process::id()).at("writing", &path)?;
+        }
         Ok(Self { _file: file })
     }
 

@@ -1,0 +1,13 @@
+//! The log against a real operating system: killed at every system call, every call fails once,
+//! full disks, power cuts of a real ext4, every bit flipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
+
+mod errors;
+mod flips;
+mod full;
+mod kill;
+mod last_days;
+mod power;
+mod scenario;
+mod sync;
+mod writeback;

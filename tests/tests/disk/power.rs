@@ -1,0 +1,95 @@
+//! The power of a real ext4 is cut at any instant, again and again: what was acknowledged is on the
+//! card. `ROPEWAY_CUTS` says how often (500 for a night).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ropeway_std::{DataDir, keygen};
+use ropeway_tests::mounts::{Ext4, scratch};
+use ropeway_tests::numbered::held;
+use ropeway_tests::{Random, name};
+
+/// Events of a group.
+const GROUP: u64 = 7;
+
+fn cuts() -> u32 {
+    std::env::var("ROPEWAY_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
+}
+
+/// A kernel that writes pages back whenever it likes, in the middle of a group too: without it, all
+/// that was not synced would be lost, always.
+struct Writeback {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Writeback {
+    fn start(log: &Path) -> Self {
+        let (over, log) = (Arc::new(AtomicBool::new(false)), log.to_owned());
+        let stops = over.clone();
+        let thread = std::thread::spawn(move || {
+            while !stops.load(Ordering::Relaxed) {
+                let newest = std::fs::read_dir(&log).ok().and_then(|d| d.flatten().map(|e| e.path()).max());
+                let _ = newest.and_then(|n| File::open(n).ok()).map(|f| f.sync_data());
+            }
+        });
+        Self { over, thread }
+    }
+
+    fn stop(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_instant_costs_nothing_that_was_acknowledged() {
+    let home = scratch();
+    let Some(disk) = Ext4::make(home.path(), 24 << 20) else { return };
+    let dir = DataDir::new(disk.at.join("node"));
+    let mut random = Random::new(std::process::id().into());
+    let (mut certain, mut logs, mut torn, mut beyond) = (0, 0, 0, 0);
+    for cut in 0..cuts() {
+        if certain == 0 || cut % 12 == 0 {
+            let _ = std::fs::remove_dir_all(dir.root());
+            keygen::init_node(&dir, name("clinic_a")).unwrap();
+            disk.sync().unwrap();
+            (certain, logs) = (0, logs + 1);
+        }
+        let when = format!("log {logs}, cut {cut}, {certain} events before it");
+        let mut work = Command::new(env!("CARGO_BIN_EXE_ropeway-work"));
+        work.arg("write").arg(dir.root()).args([&(certain + 1).to_string(), "100000", &GROUP.to_string(), "990"]);
+        let mut child = work.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = child.stdout.take().unwrap();
+        let hears = std::thread::spawn(move || {
+            let mut text = String::new();
+            told.read_to_string(&mut text).map(|_| text)
+        });
+        let kernel = Writeback::start(&dir.log());
+        // Half of the cuts come while the log is opened.
+        let most = if cut % 2 == 0 { 4_000 } else { 60_000 };
+        std::thread::sleep(Duration::from_micros(random.below(most)));
+        disk.cut_power().unwrap();
+        kernel.stop();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && text.starts_with('R'), "{when}: {} {text}", output.status);
+        let told = hears.join().unwrap().unwrap();
+        let last = told.lines().filter_map(|l| l.strip_prefix("durable ")?.parse().ok()).max();
+        certain = last.unwrap_or(certain);
+        disk.power_on().unwrap();
+        let found = held(&dir).unwrap_or_else(|e| panic!("{when}: {e}"));
+        let possible = certain..=certain + GROUP;
+        assert!(found.clean && possible.contains(&found.count), "{when}: {found:?}, not {possible:?}");
+        torn += u32::from(found.damages.contains("TornTail"));
+        beyond += u32::from(found.count > certain);
+        certain = found.count;
+    }
+    println!("{} cuts in {logs} logs: {torn} torn tails seen, {beyond} times more than was acknowledged", cuts());
+}
