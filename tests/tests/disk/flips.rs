@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
-use ropeway_core::log::{DataKey, HEADER_BYTES, MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
+use ropeway_core::log::{HEADER_BYTES, MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
 use ropeway_core::policy::{Policy, Principal, authorize};
-use ropeway_std::store::{Files, KEY_ID, Opened, Reader, Stop, recover_files};
+use ropeway_std::keyring::Keyring;
+use ropeway_std::store::{Files, Opened, Reader, Stop, recover_files};
 use ropeway_std::{DataDir, Result, keygen};
 use ropeway_tests::mounts::scratch;
 use ropeway_tests::name;
@@ -97,7 +98,7 @@ enum Part {
 
 struct Log {
     files: Rotten,
-    key: [u8; 32],
+    ring: Keyring,
     opened: Opened,
     whole: Events,
     /// For each segment: from this byte on it is this.
@@ -123,12 +124,12 @@ impl Log {
         let read = |n| std::fs::read(dir.log().join(SegmentName(n).to_string()));
         let segments: Vec<Vec<u8>> = (1..).map_while(|n| read(n).ok()).collect();
         let files = Rotten { segments: Arc::new(segments), flip: None };
-        let key = *dir.read_log_key().unwrap().as_bytes();
-        let opened = recover(&files, key).unwrap();
+        let ring = dir.keyring().unwrap();
+        let opened = recover(&files, &ring).unwrap();
         assert_eq!(opened.damages, []);
-        let whole = events(&files, key, &opened);
+        let whole = events(&files, &ring, &opened);
         assert_eq!(whole.len(), 15);
-        let mut log = Self { files, key, opened, whole, parts: Vec::new(), groups: Vec::new() };
+        let mut log = Self { files, ring, opened, whole, parts: Vec::new(), groups: Vec::new() };
         log.find_parts();
         log
     }
@@ -147,7 +148,7 @@ impl Log {
                 } else if word != 0 {
                     // Which events it holds shows when it is damaged.
                     let files = self.files.flipped(Flip { segment, byte: start + 20, bit: 0 });
-                    let left = events(&files, self.key, &recover(&files, self.key).unwrap());
+                    let left = events(&files, &self.ring, &recover(&files, &self.ring).unwrap());
                     let gone = self.whole.keys().filter(|&p| !left.contains_key(p)).copied().collect();
                     self.groups.push(gone);
                     let frame = Part::Frame(self.groups.len() - 1);
@@ -182,10 +183,10 @@ impl Log {
     fn opened_with(&self, flip: Flip) {
         let (part, page) = (self.part(flip), flip.byte / PAGE_BYTES as u64);
         let files = self.files.flipped(flip);
-        let opened = recover(&files, self.key).unwrap_or_else(|e| panic!("{flip:?} in {part:?}: {e}"));
+        let opened = recover(&files, &self.ring).unwrap_or_else(|e| panic!("{flip:?} in {part:?}: {e}"));
         let damages = &opened.damages;
         let told = damages.iter().any(|d| d.segment == flip.segment && (d.from_page..d.to_page).contains(&page));
-        let found = events(&files, self.key, &opened);
+        let found = events(&files, &self.ring, &opened);
         match part {
             Part::Header | Part::Checksum => {
                 assert!(told && damages.iter().all(|d| d.code == Code::Rotten), "{flip:?} in {part:?}: {damages:?}");
@@ -209,7 +210,7 @@ impl Log {
 
     /// The bit flips while the log is open: the index is from before.
     fn read_with(&self, flip: Flip) {
-        let found = events(&self.files.flipped(flip), self.key, &self.opened);
+        let found = events(&self.files.flipped(flip), &self.ring, &self.opened);
         match self.part(flip) {
             Part::Frame(n) => self.assert_only_lost(n, &found, flip),
             part => assert!(found == self.whole, "{flip:?} in {part:?}"),
@@ -234,17 +235,13 @@ impl Rotten {
     }
 }
 
-fn keys(key: [u8; 32]) -> [(u32, DataKey); 1] {
-    [(KEY_ID, DataKey::new(key))]
-}
-
-fn recover(files: &Rotten, key: [u8; 32]) -> Result<Opened> {
-    recover_files(&mut files.clone(), &keys(key), name("clinic_a"), 16, MAX_BODY_BYTES)
+fn recover(files: &Rotten, ring: &Keyring) -> Result<Opened> {
+    recover_files(&mut files.clone(), &ring.data_keys(), name("clinic_a"), 16, MAX_BODY_BYTES)
 }
 
 /// Everything that can be read, on by way of the index behind what cannot.
-fn events(files: &Rotten, key: [u8; 32], opened: &Opened) -> Events {
-    let mut reader = Reader::over(files.clone(), keys(key).into());
+fn events(files: &Rotten, ring: &Keyring, opened: &Opened) -> Events {
+    let mut reader = Reader::over(files.clone(), ring.data_keys());
     let mut all = Events::new();
     for (n, entry) in opened.recovered.streams() {
         let grant = authorize(Policy::Own, Principal::Owner, &entry.key).read.unwrap();
@@ -261,7 +258,7 @@ fn events(files: &Rotten, key: [u8; 32], opened: &Opened) -> Events {
                 Err(e) => assert!(matches!(e.code, Code::Corrupt | Code::Tampered), "{e}"),
             }
             if next <= entry.top {
-                next = opened.index.next_from(n, next + 1).unwrap_or(entry.top + 1);
+                next = reader.next_from(&opened.index, n, &entry.key, next + 1).unwrap_or(entry.top + 1);
             }
         }
     }
