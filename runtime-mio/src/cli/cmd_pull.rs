@@ -56,7 +56,7 @@ pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
     loop {
         let looked = SystemTime::now();
         let seen = fingerprint(&dir);
-        pull.print(&mut LogView::open(&dir)?, out)?;
+        pull.print(&mut LogView::open_quickly(&dir)?, out)?;
         out.flush()?;
         if !args.follow || !wait_for_change(&dir, looked, &seen, &stop) {
             return Ok(pull.outcome);
