@@ -57,6 +57,8 @@ codes! {
         "Choose another directory; a node's keys are never overwritten.";
     105 Config "bad configuration" "A file of the data directory cannot be understood."
         "The message names the file and what is wrong in it; restore it from a backup or correct it.";
+    106 BadSnapshot "bad snapshot" "The directory is no complete snapshot, or a file of it has changed since; nothing was restored."
+        "Take the snapshot again, or restore an older one; the message names what is wrong.";
     201 KeyMissing "key missing" "The log key file is not there."
         "Put keys/log.key back from your backup; without it the log cannot be read by anyone.";
     202 KeyBad "key unreadable" "The log key file does not hold a key."

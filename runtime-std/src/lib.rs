@@ -15,6 +15,8 @@ pub mod keygen;
 pub mod local;
 pub mod machine;
 pub mod memory_ca;
+pub mod pass;
+pub mod quick;
 pub mod replica;
 pub mod sign;
 pub mod store;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use ropeway_core::code::Code;
 
 pub use file::{Access, read_bounded, write_atomic};
-pub(crate) use file::{folder_of, read_open};
+pub(crate) use file::{folder_of, is_temporary, read_open, sync_dir};
 pub use lock::DirLock;
 pub use node::NodeFile;
 pub(crate) use node::role_str as node_role_str;
