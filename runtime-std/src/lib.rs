@@ -19,6 +19,7 @@ pub mod pass;
 pub mod quick;
 pub mod replica;
 pub mod sign;
+pub mod snapshot;
 pub mod store;
 pub mod tls;
 pub mod view;

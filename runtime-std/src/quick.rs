@@ -49,26 +49,18 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
         let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
         quick.damages.extend(missing.map(lost));
         let newest = i + 2 >= numbers.len();
-        let mut seen = scan(&mut pages, number)?;
+        let next = numbers.get(i + 1).copied();
+        let mut seen = scan(&mut pages, number, next)?;
         for _ in 0..if newest { RESCANS_MAX } else { 0 } {
-            if seen.holes().next().is_none() {
+            if !seen.damages.iter().any(Damage::is_loss) {
                 break;
             }
-            let again = scan(&mut pages, number)?;
-            let same = again.holes().eq(seen.holes());
+            let again = scan(&mut pages, number, next)?;
+            let same = again.damages == seen.damages;
             seen = again;
             if same {
                 break;
             }
-        }
-        let place = match numbers.get(i + 1).map(|&n| (n, first_link(&mut pages, n))) {
-            None | Some((_, None)) => Place::Last,
-            Some((n, Some(prev))) if n == number + 1 && prev == seen.end.link => Place::Continued,
-            Some(_) => Place::Broken,
-        };
-        if let Some(code) = seen.end.verdict(place, false).code() {
-            let (from_page, to_page) = (seen.end.from_page, seen.end.to_page);
-            seen.damages.push(Damage { code, segment: number, from_page, to_page });
         }
         quick.damages.append(&mut seen.damages);
         quick.key_ids.append(&mut seen.key_ids);
@@ -84,19 +76,13 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
 
 struct Segment {
     len: u64,
-    end: End,
     frames: u64,
     key_ids: Vec<u32>,
     damages: Vec<Damage>,
 }
 
-impl Segment {
-    fn holes(&self) -> impl Iterator<Item = &Damage> {
-        self.damages.iter().filter(|d| d.is_loss())
-    }
-}
-
-fn scan(pages: &mut Pages<DirFiles>, number: u64) -> Result<Segment> {
+/// Reads one segment. `next`: the number of the one behind it.
+fn scan(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>) -> Result<Segment> {
     let len = pages.open(number)?;
     let mut scan = CrcScan::new(number, len)?;
     let (mut frames, mut key_ids, mut damages) = (0, Vec::new(), Vec::new());
@@ -126,12 +112,27 @@ fn scan(pages: &mut Pages<DirFiles>, number: u64) -> Result<Segment> {
             Sight::Damaged { from_page, to_page } => {
                 damages.push(Damage { code: Code::Corrupt, segment: number, from_page, to_page });
             }
-            Sight::End(end) => return Ok(Segment { len, end, frames, key_ids, damages }),
+            Sight::End(end) => {
+                damages.extend(damaged_end(pages, number, next, &end));
+                return Ok(Segment { len, frames, key_ids, damages });
+            }
             Sight::Fault(code) => {
                 return Err(Error::at(code, &pages.files.describe(number), "nothing was changed"));
             }
         }
     }
+}
+
+/// What the end of a segment means (docs/LOG.md#recovery-3), as far as it can be told: whether an
+/// acknowledgement speaks of lost events stands in the frames.
+fn damaged_end(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
+    let place = match next.map(|n| (n, first_link(pages, n))) {
+        None | Some((_, None)) => Place::Last,
+        Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
+        Some(_) => Place::Broken,
+    };
+    let code = end.verdict(place, false).code()?;
+    Some(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page })
 }
 
 /// What lies in `log/` and is neither a hot segment nor on its way to become one.

@@ -7,6 +7,7 @@
 //! tls/node.crt         this node's certificate           tls/ca.crt     the CA it trusts
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
 //! log/                 segments                          quarantine/    what was set aside
+//! restored.json        if the log came from a snapshot: which one, and when
 //! lock                 held by the process that works here; holds its process id
 //! ```
 
@@ -70,6 +71,8 @@ paths! {
     log "log";
     /// Folder of what was set aside.
     quarantine "quarantine";
+    /// That the log came from a snapshot, and when: part of the machine's fingerprint.
+    restored "restored.json";
     /// The file that a working process locks.
     lock "lock";
 }

@@ -11,6 +11,7 @@ mod track;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
@@ -72,7 +73,7 @@ pub(crate) struct SegmentSeen {
 #[derive(Debug)]
 pub struct Pass<F = DirFiles> {
     pages: Pages<F>,
-    keys: Vec<(u32, DataKey)>,
+    keys: Arc<[(u32, DataKey)]>,
     seen: Found,
     /// The segment with which the next run begins; those before it do not change any more.
     resume: u64,
@@ -100,14 +101,14 @@ impl Pass {
     /// read.
     pub fn new(dir: &DataDir) -> Result<Self> {
         let node = dir.node()?;
-        Ok(Self::over(DirFiles::new(dir), Vec::from(keys(dir)?), node.name))
+        Ok(Self::over(DirFiles::new(dir), Arc::new(keys(dir)?), node.name))
     }
 }
 
 impl<F: Files> Pass<F> {
     /// A pass over any [`Files`], the log of the node `name`. `keys`: the data keys with their numbers.
     #[must_use]
-    pub fn over(files: F, keys: Vec<(u32, DataKey)>, name: NodeName) -> Self {
+    pub fn over(files: F, keys: Arc<[(u32, DataKey)]>, name: NodeName) -> Self {
         let seen = Found {
             name,
             without: None,
@@ -153,17 +154,21 @@ impl<F: Files> Pass<F> {
             let mut rescans = if i + 2 >= numbers.len() { RESCANS_MAX } else { 0 };
             let mut accepted = Vec::new();
             let mut report = |at: u64, v: &mut _| Visitor::progress(v, done + at, total);
-            let scanned = loop {
+            let mut lost_end = None;
+            let len = loop {
                 match self.segment(number, filter, visitor, &mut report, (rescans > 0).then_some(&mut accepted))? {
+                    Scanned::Stopped => return Ok(ControlFlow::Break(())),
                     Scanned::Again => rescans -= 1,
-                    other => break other,
+                    Scanned::End(end, len) => {
+                        let is_loss = self.judge(number, numbers.get(i + 1).copied(), &end, len);
+                        // The next segment may have been begun after this one was read to its end.
+                        if !is_loss || rescans == 0 || lost_end.replace(end) == Some(end) {
+                            break len;
+                        }
+                        rescans -= 1;
+                    }
                 }
             };
-            let (end, len) = match scanned {
-                Scanned::End(end, len) => (end, len),
-                _ => return Ok(ControlFlow::Break(())),
-            };
-            self.judge(number, numbers.get(i + 1).copied(), &end, len);
             done += len;
         }
         // A next one may have been made already while this one still fills.
@@ -247,8 +252,8 @@ impl<F: Files> Pass<F> {
         }
     }
 
-    /// What the end of a segment means (docs/LOG.md#recovery-3).
-    fn judge(&mut self, number: u64, next: Option<u64>, end: &End, len: u64) {
+    /// What the end of a segment means (docs/LOG.md#recovery-3); true if it is lost data.
+    fn judge(&mut self, number: u64, next: Option<u64>, end: &End, len: u64) -> bool {
         let place = match next.map(|n| (n, first_link(&mut self.pages, n))) {
             // One that was made and never written to: this one is still the last in use.
             None | Some((_, None)) => Place::Last,
@@ -264,6 +269,7 @@ impl<F: Files> Pass<F> {
             self.seen.damages.push(Damage { code, segment: number, from_page, to_page });
         }
         self.seen.segments.push(SegmentSeen { number, len, ends: (end.from_page, end.to_page), end_is_loss });
+        end_is_loss
     }
 
     /// All streams that were met, by their keys.
@@ -317,10 +323,6 @@ impl<F: Files> Pass<F> {
 
     pub(crate) fn newest(&self) -> Option<GroupAt> {
         self.seen.newest
-    }
-
-    pub(crate) fn files(&mut self) -> &mut F {
-        &mut self.pages.files
     }
 }
 
