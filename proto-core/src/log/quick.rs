@@ -2,7 +2,7 @@
 //!
 //! It walks a segment as [`SegmentScan`](super::SegmentScan) does, with the checksum in the place of
 //! the tag. So it finds rot, but not what was altered on purpose, and it takes a rotten checksum over
-//! a good frame for a damaged frame (docs/LOG.md#frame-5).
+//! a good frame for a damaged frame (docs/LOG.md#scan-5).
 
 use super::frame::Word;
 use super::header::{CRC, resembles, stands_at};

@@ -94,7 +94,7 @@ pub fn run(args: &AuditArgs, out: &mut Output) -> Result<Outcome> {
 }
 
 const COLUMNS: &str =
-    concat!("time                      node              incarn.   lane           seq   kind      size  chain");
+    "time                      node              incarn.   lane           seq   kind      size  chain";
 
 struct List<'a> {
     out: &'a mut Output,

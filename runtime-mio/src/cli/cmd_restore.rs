@@ -33,7 +33,7 @@ struct Made<'a> {
 pub fn run(args: &RestoreArgs, out: &mut Output) -> Result<Outcome> {
     let bar = show::bytes_bar(out, "restoring");
     let dir = DataDir::new(&args.dir);
-    let options = RestoreOptions { key_file: args.key_file.clone(), identity: args.identity.clone() };
+    let options = RestoreOptions { keys: args.keys.clone(), identity: args.identity.clone() };
     let restored = restore(&args.snapshot, &dir, &options, |done, total| set(&bar, done, total));
     bar.finish_and_clear();
     let r = restored?;

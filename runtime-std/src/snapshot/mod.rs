@@ -23,6 +23,7 @@ use ropeway_core::log::{DataKey, PAGE_BYTES, SegmentName};
 
 use crate::dir::{Access, DataDir, NodeFile, folder_of, is_temporary, node_role_str, sync_dir, write_atomic};
 use crate::error::{Error, IoContext, Result};
+use crate::identity::NodeIdentity;
 use crate::pass::{Filter, Pass, Seen, Visitor};
 use crate::store::{Damage, DirFiles, Files, GroupAt, keys};
 
@@ -56,29 +57,36 @@ pub fn snapshot(
     options: &SnapshotOptions,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Manifest> {
-    let node = dir.node()?;
+    let mut node = dir.node()?;
+    // What it was signed as counts more than what it was made as.
+    if let Ok(id) = NodeIdentity::load(dir) {
+        node = NodeFile { role: id.role(), deployment: Some(id.deployment()), ..node };
+    }
     let keys: Keys = Arc::new(keys(dir)?);
     begin(dir, dest)?;
     let (mut tries, mut without) = (0, None);
-    let (copied, copy) = loop {
+    let (mut files, copy) = loop {
         tries += 1;
+        if tries > TRIES {
+            let what = "the log changes faster than it can be copied, or the disk does not keep what is written";
+            return Err(Error::at(Code::Io, dest, what));
+        }
         let pass = Pass::over(DirFiles::new(dir), Arc::clone(&keys), node.name).without(without);
         let source = look(pass, &mut progress)?;
         match (source.newest, without) {
             // Something was written behind what was in doubt: that is durable then.
-            (newest, Some(_)) if newest != without && tries < TRIES => {
+            (newest, Some(_)) if newest != without => {
                 without = None;
                 continue;
             }
-            (Some(newest), None) if tries < TRIES && !is_stable(dir, newest)? => {
+            (Some(newest), None) if !is_stable(dir, newest)? => {
                 log::warn!("the newest group may stand in the page cache only and is left out");
                 without = Some(newest);
                 continue;
             }
             _ => {}
         }
-        let copied = copy_log(dir, dest, &source, without, &mut progress);
-        let copied = copied.and_then(|files| {
+        let copied = copy_log(dir, dest, &source, without, &mut progress).and_then(|files| {
             let of_copy = Pass::over(DirFiles::new(&DataDir::new(dest)), Arc::clone(&keys), node.name);
             let copy = look(of_copy, &mut progress)?;
             let same = copy.heads == source.heads && copy.events == source.events && copy.losses == source.losses;
@@ -86,20 +94,13 @@ pub fn snapshot(
         });
         match copied {
             Ok(Some(done)) => break done,
-            Ok(None) if tries < TRIES => {}
+            Ok(None) => {}
             // A segment went away between the list and the copy.
             Err(e) if tries < TRIES && crate::identity::not_found(&e) => {}
             Err(e) => return Err(e),
-            Ok(None) => {
-                let what =
-                    "the copy is not what was read: the log changes faster than it can be copied, or the disk errs";
-                return Err(Error::at(Code::Io, dest, what));
-            }
         }
-        without = None;
         clear(&dest.join("log"))?;
     };
-    let mut files = copied;
     if options.with_key {
         files.extend(copy_keys(dir, dest)?);
     }
@@ -214,8 +215,9 @@ fn copy_log(
         let name = SegmentName(s.number).to_string();
         plan.push((name, (end_page * PAGE_BYTES as u64).min(s.len), s.len));
     }
-    for name in other_files(&dir.log())? {
-        if name.parse::<SegmentName>().is_err() {
+    for name in plain_files(&dir.log())? {
+        // Segments of other forms. Whatever only makes opening faster is made anew.
+        if name.starts_with("seg-") && name.parse::<SegmentName>().is_err() {
             let path = dir.log().join(&name);
             let len = fs::metadata(&path).at("reading", &path)?.len();
             plan.push((name, len, len));
@@ -239,7 +241,7 @@ fn copy_keys(dir: &DataDir, dest: &Path) -> Result<Vec<FileEntry>> {
     let (from, to) = (dir.root().join("keys"), dest.join("keys"));
     copy::make_folder(&to)?;
     let mut files = Vec::new();
-    for name in other_files(&from)? {
+    for name in plain_files(&from)? {
         let (bytes, blake3) = copy::copy(&from.join(&name), &to.join(&name), u64::MAX, 0, |_| ())?;
         files.push(FileEntry { path: format!("keys/{name}"), bytes, full_bytes: bytes, blake3 });
     }
@@ -248,7 +250,7 @@ fn copy_keys(dir: &DataDir, dest: &Path) -> Result<Vec<FileEntry>> {
 }
 
 /// The names of the plain files in a folder, sorted; none that are being written.
-fn other_files(folder: &Path) -> Result<Vec<String>> {
+fn plain_files(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).at("listing", folder)? {
         let entry = entry.at("listing", folder)?;
@@ -265,7 +267,7 @@ fn other_files(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn clear(folder: &Path) -> Result<()> {
-    for name in other_files(folder)? {
+    for name in plain_files(folder)? {
         fs::remove_file(folder.join(&name)).at("removing", folder)?;
     }
     Ok(())

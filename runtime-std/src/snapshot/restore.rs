@@ -17,10 +17,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::copy::{copy, hash, make_folder};
-use super::{Keys, Manifest, head, look};
+use super::{Keys, Manifest, head, look, plain_files};
 use crate::cert;
 use crate::dir::{
-    Access, DataDir, DirLock, LogKey, NodeFile, exists, hex, read_bounded, read_secret, sync_dir, write_atomic,
+    Access, DataDir, DirLock, LogKey, NodeFile, exists, folder_of, hex, read_bounded, read_secret, sync_dir,
+    write_atomic,
 };
 use crate::error::{Error, IoContext, Result};
 use crate::identity::{NodeIdentity, PEM_MAX_BYTES};
@@ -30,14 +31,19 @@ use crate::store::{DirFiles, Files, KEY_ID, keys};
 
 /// Where the log is put together before it is moved to its place.
 const BESIDE: &str = "log.restoring";
+/// Folder of the keys.
+const KEYS: &str = "keys";
+/// Longest file of keys.
+const KEY_MAX_BYTES: usize = 1 << 20;
 /// Longest record of certificates that is taken over.
 const ISSUED_MAX_BYTES: usize = 64 << 20;
 
 /// What a snapshot does not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
-    /// The file of the log's key, if the snapshot was taken without.
-    pub key_file: Option<PathBuf>,
+    /// Where the log's key is, if the snapshot was taken without: a data directory, its `keys` folder,
+    /// or the one file `log.key`.
+    pub keys: Option<PathBuf>,
     /// The folder that holds the node's certificate and key (and a hub's CA): a data directory or its
     /// `tls` folder. Without it a new key pair is made, to be signed again.
     pub identity: Option<PathBuf>,
@@ -91,11 +97,13 @@ pub fn restore(
             return Err(Error::at(Code::BadArgument, dir.root(), what));
         }
     }
-    check_log(snapshot, &manifest, &key_of(snapshot, dir, options)?, &mut progress)?;
+    let source = KeySource::choose(snapshot, dir, options)?;
+    check_log(snapshot, &manifest, &source.load(snapshot)?, &mut progress)?;
     if let Some(from) = &options.identity {
         check_identity(from, &manifest)?;
     }
 
+    let made = there.is_none();
     let (node, _lock) = match there {
         Some(node) => (node, DirLock::acquire(dir)?),
         None => make(dir, &manifest, options)?,
@@ -103,7 +111,11 @@ pub fn restore(
     if existing(dir)?.is_none() {
         return Err(Error::at(Code::NotInitialised, dir.root(), "it has changed meanwhile"));
     }
-    let key_kept_as = put_key(snapshot, dir, &manifest, options)?;
+    let mut key_kept_as = put_key(dir, &source)?;
+    if made && let Some(path) = key_kept_as.take() {
+        // It was drawn a moment ago.
+        fs::remove_dir_all(&path).at("removing", &path)?;
+    }
     put_mark(dir, &manifest)?;
     put_log(snapshot, dir, &manifest, &mut progress)?;
     let signed = NodeIdentity::load(dir).is_ok();
@@ -149,24 +161,61 @@ fn existing(dir: &DataDir) -> Result<Option<NodeFile>> {
     }
 }
 
-/// The key that opens the log: the one named, the snapshot's, or the one that lies in the directory.
-fn key_of(snapshot: &Path, dir: &DataDir, options: &RestoreOptions) -> Result<Keys> {
-    if let Some(path) = &options.key_file {
-        return Ok(Arc::new([(KEY_ID, DataKey::new(*read_key_file(path)?.as_bytes()))]));
-    }
-    let holder = if exists(&snapshot.join("keys"))? { &DataDir::new(snapshot) } else { dir };
-    match keys(holder) {
-        Ok(keys) => Ok(Arc::new(keys)),
-        Err(e) if e.code == Code::KeyMissing => {
-            let what = "the snapshot was taken without the log's key: name it with --key-file";
-            Err(Error::at(Code::KeyMissing, snapshot, what))
-        }
-        Err(e) => Err(e),
-    }
+/// Where keys come from.
+#[derive(Debug)]
+enum KeySource {
+    /// The `keys` folder of this directory, be it a node's, a snapshot's or a backup's.
+    Folder(DataDir),
+    /// A file with the key itself.
+    File(PathBuf),
 }
 
-fn read_key_file(path: &Path) -> Result<LogKey> {
-    LogKey::parse(&read_secret(path, 128)?).map_err(|e| e.in_file(path))
+impl KeySource {
+    /// The one named, else the snapshot's, else what lies in the directory.
+    fn choose(snapshot: &Path, dir: &DataDir, options: &RestoreOptions) -> Result<Self> {
+        let Some(path) = &options.keys else {
+            let within = exists(&snapshot.join(KEYS))?;
+            return Ok(Self::Folder(if within { DataDir::new(snapshot) } else { dir.clone() }));
+        };
+        if !path.is_dir() {
+            return Ok(Self::File(path.clone()));
+        }
+        if path.join(KEYS).is_dir() {
+            return Ok(Self::Folder(DataDir::new(path)));
+        }
+        let named = path.file_name().is_some_and(|n| n == KEYS);
+        let above = named.then(|| folder_of(path));
+        above.map(|p| Self::Folder(DataDir::new(p))).ok_or_else(|| {
+            Error::at(Code::BadArgument, path, "it is neither a key file, a folder `keys`, nor one that holds such")
+        })
+    }
+
+    fn load(&self, snapshot: &Path) -> Result<Keys> {
+        let key = match self {
+            Self::File(path) => {
+                let key = LogKey::parse(&read_secret(path, KEY_MAX_BYTES)?).map_err(|e| e.in_file(path))?;
+                return Ok(Arc::new([(KEY_ID, DataKey::new(*key.as_bytes()))]));
+            }
+            Self::Folder(dir) => keys(dir),
+        };
+        match key {
+            Ok(keys) => Ok(Arc::new(keys)),
+            Err(e) if e.code == Code::KeyMissing => {
+                let what = "the log's key is not in it, nor where it is to be restored: say with --keys where it is";
+                Err(Error::at(Code::KeyMissing, snapshot, what).with_source(e))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Name and content of each file.
+    fn files(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+        let (folder, names) = match self {
+            Self::File(path) => return Ok(vec![("log.key".to_owned(), read_secret(path, KEY_MAX_BYTES)?)]),
+            Self::Folder(dir) => (dir.root().join(KEYS), plain_files(&dir.root().join(KEYS))?),
+        };
+        names.into_iter().map(|name| read_secret(&folder.join(&name), KEY_MAX_BYTES).map(|b| (name, b))).collect()
+    }
 }
 
 /// The log opens with this key and holds what the manifest says.
@@ -237,31 +286,25 @@ fn make(dir: &DataDir, m: &Manifest, options: &RestoreOptions) -> Result<(NodeFi
 
 /// Puts the log's key in place. One that lies there and is another one is kept aside: keygen made it
 /// for a log that was never begun.
-fn put_key(snapshot: &Path, dir: &DataDir, m: &Manifest, options: &RestoreOptions) -> Result<Option<PathBuf>> {
-    let folder = dir.root().join("keys");
-    let mut files = Vec::new();
-    if let Some(path) = &options.key_file {
-        files.push((dir.log_key(), read_secret(path, 128)?));
-    } else {
-        for f in m.files.iter().filter(|f| f.path.starts_with("keys/")) {
-            files.push((f.under(dir.root()), read_secret(&f.under(snapshot), 1 << 20)?));
-        }
-    }
-    let is_there = |f: &(PathBuf, Zeroizing<Vec<u8>>)| read_secret(&f.0, 1 << 20).is_ok_and(|there| there == f.1);
-    if files.is_empty() || files.iter().all(is_there) {
+fn put_key(dir: &DataDir, from: &KeySource) -> Result<Option<PathBuf>> {
+    let folder = dir.root().join(KEYS);
+    let files = from.files()?;
+    let is_there = |(name, bytes): &(String, Zeroizing<Vec<u8>>)| {
+        read_secret(&folder.join(name), KEY_MAX_BYTES).is_ok_and(|there| there == *bytes)
+    };
+    if files.iter().all(is_there) {
         return Ok(None);
     }
     let mut aside = None;
-    if exists(&dir.log_key())? {
-        let free = (1..).map(|n| dir.root().join(format!("keys.unused-{n}"))).find(|p| !p.exists());
-        aside = free;
+    if exists(&folder)? && !plain_files(&folder)?.is_empty() {
+        aside = (1..).map(|n| dir.root().join(format!("keys.unused-{n}"))).find(|p| !p.exists());
         if let Some(to) = &aside {
             fs::rename(&folder, to).at("renaming", &folder)?;
         }
     }
     make_folder(&folder)?;
-    for (path, bytes) in &files {
-        write_atomic(path, bytes, Access::Secret)?;
+    for (name, bytes) in &files {
+        write_atomic(&folder.join(name), bytes, Access::Secret)?;
     }
     sync_dir(dir.root())?;
     Ok(aside)

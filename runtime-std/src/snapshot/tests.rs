@@ -36,7 +36,7 @@ fn take(dir: &DataDir, dest: &Path) -> Manifest {
 }
 
 fn key(dir: &DataDir) -> RestoreOptions {
-    RestoreOptions { key_file: Some(dir.log_key()), ..RestoreOptions::default() }
+    RestoreOptions { keys: Some(dir.log_key()), ..RestoreOptions::default() }
 }
 
 /// Incarnation and top of each stream.
@@ -57,7 +57,10 @@ fn a_restored_node_holds_all_and_writes_in_an_incarnation_of_its_own() {
 
     let to = DataDir::new(tmp.path().join("b"));
     let restored = restore(&dest, &to, &key(&dir), |_, _| ()).unwrap();
-    assert!(!restored.signed && restored.node.name == name("clinic_a"));
+    assert!(!restored.signed && restored.node.name == name("clinic_a") && restored.key_kept_as.is_none());
+    let mut names: Vec<_> = fs::read_dir(to.root()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["keys", "lock", "log", "node.json", "quarantine", "restored.json", "tls"]);
     assert_eq!(fs::metadata(to.log_key()).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(to.log()).unwrap().permissions().mode() & 0o777, 0o700);
     let mut again = open(&to);
@@ -136,6 +139,10 @@ fn what_cannot_be_trusted_is_not_restored_and_nothing_is_left_behind() {
     let other = DataDir::new(tmp.path().join("other"));
     init_node(&other, name("clinic_b")).unwrap();
     assert_eq!(refused(&key(&other)), Code::WrongKey);
+    let folder = |path: PathBuf| RestoreOptions { keys: Some(path), ..RestoreOptions::default() };
+    assert_eq!(refused(&folder(other.root().join("keys"))), Code::WrongKey);
+    assert_eq!(refused(&folder(other.root().to_owned())), Code::WrongKey);
+    assert_eq!(refused(&folder(other.log())), Code::BadArgument);
 
     fs::write(dest.join(INCOMPLETE), "").unwrap();
     assert_eq!(refused(&key(&dir)), Code::BadSnapshot);
@@ -213,4 +220,31 @@ fn a_torn_tail_is_left_out_and_damage_is_copied_and_told() {
     let to = DataDir::new(tmp.path().join("b"));
     restore(&tmp.path().join("damaged"), &to, &key(&dir), |_, _| ()).unwrap();
     assert_eq!(open(&to).damages().len(), 1);
+}
+
+#[test]
+fn a_newest_group_that_may_be_in_the_page_cache_only_can_be_left_out() {
+    let (tmp, dir) = node();
+    let mut replica = open(&dir);
+    for _ in 0..5 {
+        push(&mut replica, 2);
+    }
+    drop(replica);
+    let pass = |dir: &DataDir, without| {
+        let keys: Keys = Arc::new(keys(&source_of(tmp.path())).unwrap());
+        look(Pass::over(DirFiles::new(dir), keys, name("clinic_a")).without(without), &mut |_, _| ()).unwrap()
+    };
+    let newest = pass(&dir, None).newest;
+    let source = pass(&dir, newest);
+    assert_eq!((source.newest, source.events), (newest, 8));
+    let dest = tmp.path().join("snap");
+    begin(&dir, &dest).unwrap();
+    copy_log(&dir, &dest, &source, newest, &mut |_, _| ()).unwrap();
+    let copy = pass(&DataDir::new(&dest), None);
+    assert_eq!((copy.events, copy.heads == source.heads, copy.damages.len()), (8, true, 0));
+}
+
+/// The directory that [`node`] makes.
+fn source_of(tmp: &Path) -> DataDir {
+    DataDir::new(tmp.join("a"))
 }

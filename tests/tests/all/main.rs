@@ -11,3 +11,4 @@ mod probes;
 mod scene;
 mod strangers;
 mod sync;
+mod views;

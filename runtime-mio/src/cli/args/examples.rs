@@ -41,9 +41,9 @@ examples! {
   ropeway audit --data-dir hub --check-head heads-of-march";
     SNAPSHOT "  ropeway snapshot /backup/hub-2026-03-01 --data-dir /var/lib/ropeway/hub
   ropeway snapshot /backup/hub-2026-03-01 --data-dir /var/lib/ropeway/hub --with-key";
-    RESTORE "  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub --key-file log.key --identity tls-backup
-  ropeway restore /backup/clinic_a --dir /var/lib/ropeway/clinic_a --key-file log.key
-  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub_2 --key-file log.key     # after keygen and sign";
+    RESTORE "  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub --keys safe/keys --identity safe/tls
+  ropeway restore /backup/clinic_a --dir /var/lib/ropeway/clinic_a --keys safe/keys
+  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub_2 --keys safe/keys     # after keygen and sign";
     COMPLETIONS "  ropeway completions bash > /etc/bash_completion.d/ropeway
   ropeway completions zsh > ~/.zfunc/_ropeway";
 }

@@ -156,10 +156,10 @@ fn audit_snapshot_and_restore() {
     let Command::Snapshot(snapshot) = ok("snapshot s --data-dir d").command else { panic!() };
     assert_eq!(snapshot, SnapshotArgs { dest: "s".into(), data_dir: "d".into(), with_key: false });
     let Command::Restore(restore) = ok("restore s --dir d").command else { panic!() };
-    let plain = RestoreArgs { snapshot: "s".into(), dir: "d".into(), key_file: None, identity: None };
+    let plain = RestoreArgs { snapshot: "s".into(), dir: "d".into(), keys: None, identity: None };
     assert_eq!(restore, plain);
-    let Command::Restore(restore) = ok("restore s --data-dir d --key-file k --identity i").command else { panic!() };
-    assert_eq!(restore, RestoreArgs { key_file: Some("k".into()), identity: Some("i".into()), ..plain });
+    let Command::Restore(restore) = ok("restore s --data-dir d --keys k --identity i").command else { panic!() };
+    assert_eq!(restore, RestoreArgs { keys: Some("k".into()), identity: Some("i".into()), ..plain });
 }
 
 #[test]

@@ -87,9 +87,10 @@ pub struct RestoreArgs {
     /// Where to: a directory that is empty or not there yet, or a new node without a log
     #[arg(long = "dir", visible_alias = "data-dir", value_name = "DIR")]
     pub dir: PathBuf,
-    /// The log's key (keys/log.key of the old directory), if the snapshot does not hold it
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
+    /// Where the log's key is, if the snapshot does not hold it: the old directory, its folder keys, or
+    /// the one file log.key
+    #[arg(long, value_name = "PATH")]
+    pub keys: Option<PathBuf>,
     /// Where the node's private key and certificate are: the old directory or a copy of its tls/;
     /// without it a new key pair is made, to be signed
     #[arg(long, value_name = "DIR")]
