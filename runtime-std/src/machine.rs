@@ -54,3 +54,14 @@ pub fn fingerprint(dir: &DataDir) -> u64 {
     eight.copy_from_slice(&digest.as_bytes()[..8]);
     u64::from_le_bytes(eight).max(1)
 }
+
+/// 32 bytes from the system's cryptographic source.
+///
+/// # Errors
+/// [`Code::Io`](ropeway_core::code::Code::Io).
+pub fn random() -> crate::error::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let code = ropeway_core::code::Code::Io;
+    getrandom::fill(&mut bytes).map_err(|e| crate::error::Error::new(code, format!("no random numbers: {e}")))?;
+    Ok(bytes)
+}

@@ -7,8 +7,8 @@ use ropeway_core::log::{CrcScan, End, Place, SegmentName, Sight};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
-use crate::pass::{Pages, first_link};
-use crate::store::{Damage, DirFiles, Files};
+use crate::pass::Pages;
+use crate::store::{Damage, DirFiles, Files, first_link};
 
 /// How often a segment is read again that seems damaged and is perhaps being written to.
 const RESCANS_MAX: usize = 16;
@@ -38,9 +38,14 @@ pub struct Quick {
 pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result<Quick> {
     let mut quick = Quick { unread: others(dir)?, ..Quick::default() };
     let mut pages = Pages::new(DirFiles::new(dir));
-    let numbers = pages.files.list()?;
+    // Sealed segments are not read, but they are no holes.
+    let hot = pages.files.list()?;
+    let mut numbers = pages.files.list_sealed()?;
+    numbers.extend(&hot);
+    numbers.sort_unstable();
+    numbers.dedup();
     let mut total = 0;
-    for n in &numbers {
+    for n in &hot {
         total += pages.files.len(*n)?;
     }
     let mut expected = 1;
@@ -48,6 +53,9 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
         let missing = std::mem::replace(&mut expected, number + 1)..number;
         let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
         quick.damages.extend(missing.map(lost));
+        if !hot.contains(&number) {
+            continue;
+        }
         let newest = i + 2 >= numbers.len();
         let next = numbers.get(i + 1).copied();
         let mut seen = scan(&mut pages, number, next)?;
@@ -126,7 +134,7 @@ fn scan(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>) -> Result<S
 /// What the end of a segment means (docs/LOG.md#recovery-3), as far as it can be told: whether an
 /// acknowledgement speaks of lost events stands in the frames.
 fn damaged_end(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
-    let place = match next.map(|n| (n, first_link(pages, n))) {
+    let place = match next.map(|n| (n, first_link(&mut pages.files, n))) {
         None | Some((_, None)) => Place::Last,
         Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
         Some(_) => Place::Broken,

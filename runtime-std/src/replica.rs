@@ -1,5 +1,7 @@
 //! A node to embed: open, append, read, sync. One thread, nothing in the background.
 
+use std::time::{Duration, Instant};
+
 use ropeway_core::code::Code;
 use ropeway_core::event::{Event, Records, put_record};
 use ropeway_core::id::{Lane, StreamKey};
@@ -14,8 +16,8 @@ use ropeway_core::varint::Writer;
 use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
-use crate::machine::{SystemClock, fingerprint};
-use crate::store::{Damage, Files, KEY_ID, Segments, Stop, Store, keys, recover_to_write};
+use crate::machine::{SystemClock, fingerprint, random};
+use crate::store::{Damage, Files, KEY_ID, Sealing, Segments, Stop, Store, keys, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -37,6 +39,9 @@ impl Default for Options {
         Self { limits: Limits::clinic(), timing: Timing::default(), policy: Policy::Own, hlc_tick_ms: 1000 }
     }
 }
+
+/// After so many bytes written, a step of sealing is done.
+const SEAL_STEP_BYTES: usize = 32 << 10;
 
 /// How far a peer's clock may lead ours and still move our stamps.
 const HLC_BOUND_MS: u64 = 10 * 60 * 1000;
@@ -155,12 +160,40 @@ impl Replica {
 
     /// Lets the disk do all that there is to do now.
     pub(crate) fn drive(&mut self) {
+        let written = self.drive_log();
+        // Sealing keeps pace with what is written, and is never much at once.
+        for _ in 0..1 + written / SEAL_STEP_BYTES {
+            if self.store.seal(&mut random) != Sealing::Working {
+                return;
+            }
+        }
+    }
+
+    /// Seals full segments of the log, for at most about `limit`; true if nothing is left to be done.
+    /// It goes on by itself with every commit; a process that ends soon should call this before, since
+    /// the next one begins with the segment anew.
+    pub fn maintain(&mut self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while self.store.seal(&mut random) != Sealing::Idle {
+            if start.elapsed() > limit {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does what the node wants of the disk; how many bytes were written.
+    fn drive_log(&mut self) -> usize {
+        let mut written = 0;
         loop {
             let now = self.clock.now();
             let done = match self.node.poll_effect(now) {
-                None => return,
+                None => return written,
                 Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
-                Some(Effect::Append { at, bytes, .. }) => self.store.append(at, bytes),
+                Some(Effect::Append { at, bytes, .. }) => {
+                    written += bytes.len();
+                    self.store.append(at, bytes)
+                }
                 Some(Effect::Sync { upto }) => {
                     let runs: Vec<_> = self.node.runs_in_flight().collect();
                     Some(self.store.sync(upto, &runs))
@@ -223,8 +256,7 @@ pub fn prepare(
     for d in &opened.damages {
         log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
     }
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|e| Error::new(Code::Io, format!("no random numbers: {e}")))?;
+    let seed = random()?;
     let config = Config {
         name: file.name,
         role: file.role,
@@ -360,6 +392,51 @@ mod tests {
         drop(node);
         let view = LogView::open(&dir).unwrap();
         assert_eq!((view.frontier().next().unwrap().top, view.damages()), (6, &[][..]));
+    }
+
+    #[test]
+    fn full_segments_are_sealed_while_the_log_is_written_and_read_beside_it() {
+        let (_tmp, dir) = new_node();
+        let limits = Limits { segment_bytes: 1 << 20, ..Limits::clinic() };
+        let options = Options { limits, ..Options::default() };
+        let mut payloads = Vec::new();
+        for round in 0..3u32 {
+            let mut node = Replica::open(dir.clone(), options).unwrap();
+            assert_eq!(node.damages(), []);
+            for i in 0..700u32 {
+                payloads.push(format!("{round} {i} {}", "x".repeat((i * 37 % 4000) as usize)).into_bytes());
+                node.append(Lane::Normal, 0, payloads.last().unwrap()).unwrap();
+                if i % 3 == 0 {
+                    node.commit().unwrap();
+                }
+                if i % 100 == 99 {
+                    node.commit().unwrap();
+                    let mut found = 0;
+                    node.read(1, |_, seq, e| {
+                        assert_eq!(e.payload, payloads[seq as usize - 1]);
+                        found += 1;
+                    })
+                    .unwrap();
+                    assert_eq!(found, payloads.len());
+                }
+            }
+            node.commit().unwrap();
+            assert!(round < 1 || node.maintain(Duration::from_secs(60)));
+        }
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.log()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert!(names.iter().filter(|n| n.ends_with(".sealed")).count() > 3, "{names:?}");
+        assert!(names.iter().filter(|n| n.ends_with(".log")).count() <= 2, "{names:?}");
+        let mut view = LogView::open(&dir).unwrap();
+        assert_eq!(view.damages(), []);
+        let mut found = Vec::new();
+        view.read(&Filter::default(), 1, |_, _, e| {
+            found.push(e.payload.to_vec());
+            Stop::No
+        })
+        .unwrap();
+        assert_eq!(found, payloads);
     }
 
     #[test]

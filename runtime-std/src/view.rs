@@ -168,7 +168,7 @@ impl LogView {
                 break;
             }
             // Event `next` cannot be read. What stands behind it?
-            let resume = self.index.next_from(n, next + 1).unwrap_or(entry.top + 1);
+            let resume = self.reader.next_from(&self.index, n, &entry.key, next + 1).unwrap_or(entry.top + 1);
             match missing.last_mut() {
                 Some((key, _, last)) if *key == entry.key && *last + 1 == next => *last = resume - 1,
                 _ => missing.push((entry.key, next, resume - 1)),

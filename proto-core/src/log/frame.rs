@@ -127,6 +127,7 @@ impl FrameFault {
 }
 
 /// Seals and opens the frames of one epoch. Its key is erased when it is dropped.
+#[derive(Clone)]
 pub struct Cipher {
     aead: ChaCha20Poly1305,
     salt_prefix: [u8; 8],
@@ -237,6 +238,36 @@ impl Cipher {
                 mark!("hostile.tampered_frame");
                 Err(FrameFault::Tampered)
             }
+            Err(_) => Err(FrameFault::Damaged),
+        }
+    }
+
+    /// A cipher for the dense frames of a sealed file.
+    pub(super) fn dense(key: &[u8; 32], salt: &[u8; 32]) -> Self {
+        let mut salt_prefix = [0; 8];
+        salt_prefix.copy_from_slice(&salt[..8]);
+        Self { aead: ChaCha20Poly1305::new(key.into()), salt_prefix }
+    }
+
+    /// Encrypts `body` for `place` in place; the tag and the checksum.
+    pub(super) fn seal_bytes(&self, place: u64, word: [u8; 4], body: &mut [u8]) -> Result<([u8; 16], u32), Code> {
+        let tag = self.aead.encrypt_in_place_detached(&nonce(place), &word, body).map_err(|_| Code::TooLarge)?;
+        Ok((tag.into(), self.crc(place, word, body, &tag)))
+    }
+
+    /// Decrypts `body` in place; true if the checksum is rotten. A refusal leaves it as it was.
+    pub(super) fn open_bytes(
+        &self,
+        place: u64,
+        word: [u8; 4],
+        crc: &[u8],
+        body: &mut [u8],
+        tag: &[u8; FRAME_TAG_BYTES],
+    ) -> Result<bool, FrameFault> {
+        let crc_good = self.crc(place, word, body, tag).to_le_bytes() == crc;
+        match self.aead.decrypt_in_place_detached(&nonce(place), &word, body, Tag::from_slice(tag)) {
+            Ok(()) => Ok(!crc_good),
+            Err(_) if crc_good => Err(FrameFault::Tampered),
             Err(_) => Err(FrameFault::Damaged),
         }
     }

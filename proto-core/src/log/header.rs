@@ -13,7 +13,7 @@ pub(super) static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// First bytes of an epoch header. The high bit, CR LF, ^Z and LF catch text-mode copies.
 pub(super) const MAGIC: [u8; 8] = *b"\x89RPW\r\n\x1a\n";
 const VERSION: u16 = 1;
-const SUITE: u8 = 1;
+pub(super) const SUITE: u8 = 1;
 const ALIGNMENT_LOG2: u8 = 12;
 /// What the epoch key is derived from: everything before the commitment.
 const KEYED_BYTES: usize = 104;

@@ -6,6 +6,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Context of the key that seals an epoch's frames (docs/LOG.md#key-1).
 const EPOCH_CONTEXT: &str = "ropeway 2026 log epoch key v1";
+/// Context of the key of a sealed segment or a checkpoint (docs/LOG.md#sealed-4).
+const SEALED_CONTEXT: &str = "ropeway 2026 log sealed key v1";
 /// Context of the key commitment (docs/LOG.md#key-2).
 const COMMITMENT_CONTEXT: &str = "ropeway 2026 log key commitment v1";
 
@@ -24,6 +26,11 @@ impl DataKey {
     /// The key of an epoch; `head` is what its header holds before the commitment.
     pub(super) fn epoch_key(&self, head: &[u8]) -> Zeroizing<[u8; 32]> {
         self.derive(EPOCH_CONTEXT, head)
+    }
+
+    /// The key of a sealed file; `head` is what its header holds before the commitment.
+    pub(super) fn sealed_key(&self, head: &[u8]) -> Zeroizing<[u8; 32]> {
+        self.derive(SEALED_CONTEXT, head)
     }
 
     /// Tells a wrong key from damage without opening a frame (docs/LOG.md#key-2).

@@ -16,6 +16,7 @@ mod quick;
 mod record;
 mod run;
 mod scan;
+pub mod sealed;
 mod verdict;
 
 pub use frame::{Cipher, FrameFault, FrameType, Opened, frame_pages, padded_len};
@@ -23,7 +24,7 @@ pub(crate) use group::RUN_HEAD_MAX_BYTES;
 pub use group::{GroupBuilder, event_bytes_max};
 pub use header::{EpochStart, Header, link_digest};
 pub use key::DataKey;
-pub use name::SegmentName;
+pub use name::{SealedName, SegmentName};
 pub use quick::{CrcScan, Sight};
 pub use record::{Parent, Receipt, Record, RecordIter, StreamDecl, records};
 pub(crate) use run::event_bytes_after;

@@ -16,6 +16,28 @@ impl fmt::Display for SegmentName {
     }
 }
 
+/// The file name of a sealed segment: `seg-00000001.sealed` (docs/LOG.md#sealed-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SealedName(pub u64);
+
+impl fmt::Display for SealedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seg-{:08}.sealed", self.0)
+    }
+}
+
+impl FromStr for SealedName {
+    type Err = Code;
+
+    /// As for [`SegmentName`].
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] for any other name.
+    fn from_str(name: &str) -> Result<Self, Code> {
+        number(name, ".sealed").map(SealedName)
+    }
+}
+
 impl FromStr for SegmentName {
     type Err = Code;
 
@@ -25,12 +47,15 @@ impl FromStr for SegmentName {
     /// # Errors
     /// [`Code::BadArgument`] for any other name.
     fn from_str(name: &str) -> Result<Self, Code> {
-        let digits = name.strip_prefix("seg-").and_then(|n| n.strip_suffix(".log")).ok_or(Code::BadArgument)?;
-        let shape = digits.bytes().all(|b| b.is_ascii_digit())
-            && (digits.len() == 8 || digits.len() > 8 && digits.as_bytes()[0] != b'0');
-        let number = digits.parse().ok().filter(|n| shape && *n > 0);
-        number.map(SegmentName).ok_or(Code::BadArgument)
+        number(name, ".log").map(SegmentName)
     }
+}
+
+fn number(name: &str, ending: &str) -> Result<u64, Code> {
+    let digits = name.strip_prefix("seg-").and_then(|n| n.strip_suffix(ending)).ok_or(Code::BadArgument)?;
+    let shape = digits.bytes().all(|b| b.is_ascii_digit())
+        && (digits.len() == 8 || digits.len() > 8 && digits.as_bytes()[0] != b'0');
+    digits.parse().ok().filter(|n| shape && *n > 0).ok_or(Code::BadArgument)
 }
 
 #[cfg(test)]
@@ -45,6 +70,9 @@ mod tests {
             assert_eq!(name.parse(), Ok(SegmentName(n)), "{name}");
         }
         assert_eq!(SegmentName(1).to_string(), "seg-00000001.log");
+        assert_eq!(SealedName(1).to_string(), "seg-00000001.sealed");
+        assert_eq!("seg-00000031.sealed".parse(), Ok(SealedName(31)));
+        assert_eq!("seg-00000031.log".parse::<SealedName>(), Err(Code::BadArgument));
     }
 
     #[test]

@@ -168,19 +168,19 @@ fn parse_index(r: &mut Reader<'_>) -> Result<u32, Code> {
     r.varint_max(u64::from(u32::MAX)).map(|n| n as u32)
 }
 
-fn parse_name(r: &mut Reader<'_>) -> Result<NodeName, Code> {
+pub(super) fn parse_name(r: &mut Reader<'_>) -> Result<NodeName, Code> {
     let len = r.u8()?;
     NodeName::from_bytes(r.take(usize::from(len))?)
 }
 
-fn parse_incarnation(r: &mut Reader<'_>) -> Result<Incarnation, Code> {
+pub(super) fn parse_incarnation(r: &mut Reader<'_>) -> Result<Incarnation, Code> {
     match r.u64()? {
         0 => Err(Code::Corrupt),
         n => Ok(Incarnation::new(n)),
     }
 }
 
-fn emit_name(w: &mut Writer<'_>, name: &NodeName) -> Result<(), Full> {
+pub(super) fn emit_name(w: &mut Writer<'_>, name: &NodeName) -> Result<(), Full> {
     w.u8(name.as_bytes().len() as u8)?;
     w.put(name.as_bytes())
 }

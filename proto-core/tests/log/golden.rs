@@ -18,7 +18,7 @@ fn hex(bytes: &[u8]) -> String {
     lines.join("\n") + "\n"
 }
 
-fn check(name: &str, bytes: &[u8]) {
+pub(crate) fn check(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/log").join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&path, hex(bytes)).unwrap();
@@ -34,7 +34,7 @@ fn header() -> Header {
     Header::new(&key(), EpochStart { segment: 1, page: 0, salt, key_id: 1, base_hlc, prev: [0; 16] })
 }
 
-fn body() -> Vec<u8> {
+pub(crate) fn body() -> Vec<u8> {
     let mut body = vec![0; MAX_BODY];
     let mut g = GroupBuilder::new();
     let parent = Parent { incarnation: Incarnation::new(6), seq: 41, reason: 1 };

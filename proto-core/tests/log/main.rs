@@ -4,4 +4,5 @@
 mod damage;
 mod docs;
 mod golden;
+mod sealed;
 mod support;

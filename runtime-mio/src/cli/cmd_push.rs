@@ -149,7 +149,12 @@ impl Log {
         outcome: ropeway_std::Result<()>,
     ) -> (ropeway_std::Result<()>, ropeway_std::Result<()>) {
         let push = match self {
-            Log::Own(mut replica) => return (replica.commit(), outcome),
+            Log::Own(mut replica) => {
+                let committed = replica.commit();
+                // The next process would begin with it anew.
+                replica.maintain(show::MAINTAIN_LIMIT);
+                return (committed, outcome);
+            }
             Log::Neighbour(push) => push,
         };
         match push.finish() {

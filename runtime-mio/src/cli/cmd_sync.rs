@@ -34,6 +34,7 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
         bar.set_message(format!("{} up, {} received", show::size(r.wire_bytes_up), r.received));
     });
     bar.finish_and_clear();
+    replica.maintain(show::MAINTAIN_LIMIT);
     match outcome {
         Ok(report) => {
             out.say(format_args!("synced with {}: {}", report.hub, numbers(&report)))?;

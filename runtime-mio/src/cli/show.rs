@@ -15,6 +15,8 @@ use super::{Outcome, Output, Result};
 
 /// How long a verb waits for another one to end that works on the same directory.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long a verb goes on after its work with what the log has left to tidy.
+pub(super) const MAINTAIN_LIMIT: Duration = Duration::from_secs(3);
 pub(super) const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 /// Opens a node for writing; waits a little if it is locked, since a push is over soon.

@@ -1,14 +1,15 @@
 //! The disk thread: does one job after the other, in order.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use mio::Waker;
 use ropeway_core::event::Chain;
 use ropeway_core::node::{Completion, LogPosition, ReadRequest};
 use ropeway_core::recovery::RunAt;
-use ropeway_std::store::Store;
+use ropeway_std::machine::random;
+use ropeway_std::store::{Sealing, Store};
 
 /// What the loop wants done. There is at most one group under way and one read a session, so the
 /// queue is bounded by the core.
@@ -64,7 +65,14 @@ impl Drop for Disk {
 }
 
 fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
-    while let Ok(job) = inbox.recv() {
+    loop {
+        // Sealing is done in small steps whenever there is no job.
+        let job = match inbox.try_recv() {
+            Err(TryRecvError::Empty) if store.seal(&mut random) != Sealing::Idle => continue,
+            Err(TryRecvError::Empty) => inbox.recv().ok(),
+            other => other.ok(),
+        };
+        let Some(job) = job else { return };
         let done = match job {
             Job::Provision { segment } => Done::Log(store.provision(segment)),
             Job::Append { at, bytes } => match store.append(at, &bytes) {

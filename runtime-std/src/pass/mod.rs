@@ -3,10 +3,12 @@
 //!
 //! It holds one frame, and per stream some 200 bytes, whatever the log's size: no index is made and no
 //! frame is opened twice. Events of one stream come in the order of their numbers, but for those that
-//! were fetched again after damage: these stand where the log took them in.
+//! were fetched again after damage: these stand where the log took them in. A sealed segment is in the
+//! order of its streams.
 
 mod filter;
 mod pages;
+mod sealed;
 mod track;
 
 use std::collections::BTreeMap;
@@ -16,13 +18,11 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::{Incarnation, NodeName, StreamKey};
-use ropeway_core::log::{
-    DataKey, End, HEADER_BYTES, Header, MAX_BODY_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records,
-};
+use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
-use crate::store::{Damage, DirFiles, Files, GroupAt, keys};
+use crate::store::{Damage, DirFiles, Files, GroupAt, SideFile, Unpacker, first_link, keys};
 
 pub use filter::Filter;
 pub(crate) use pages::Pages;
@@ -74,6 +74,7 @@ pub(crate) struct SegmentSeen {
 pub struct Pass<F = DirFiles> {
     pages: Pages<F>,
     keys: Arc<[(u32, DataKey)]>,
+    unpacker: Unpacker,
     seen: Found,
     /// The segment with which the next run begins; those before it do not change any more.
     resume: u64,
@@ -89,6 +90,7 @@ struct Found {
     damages: Vec<Damage>,
     segments: Vec<SegmentSeen>,
     groups: BTreeMap<u64, u64>,
+    sealed_bytes: BTreeMap<u64, u64>,
     newest: Option<GroupAt>,
     own: Option<Incarnation>,
 }
@@ -116,10 +118,11 @@ impl<F: Files> Pass<F> {
             damages: Vec::new(),
             segments: Vec::new(),
             groups: BTreeMap::new(),
+            sealed_bytes: BTreeMap::new(),
             newest: None,
             own: None,
         };
-        Self { pages: Pages::new(files), keys, seen, resume: 0 }
+        Self { pages: Pages::new(files), keys, unpacker: Unpacker::default(), seen, resume: 0 }
     }
 
     /// The same, blind for one group.
@@ -135,13 +138,17 @@ impl<F: Files> Pass<F> {
     /// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
     /// all. Damage is no error: see [`Pass::damages`] and [`Pass::streams`].
     pub fn run(&mut self, filter: &Filter, visitor: &mut impl Visitor) -> Result<ControlFlow<()>> {
-        let numbers = self.pages.files.list()?;
+        // Hot ones first: what is sealed between the two lists is in both.
+        let hot = self.pages.files.list()?;
+        let mut numbers = self.pages.files.list_sealed()?;
+        numbers.extend(&hot);
+        numbers.sort_unstable();
+        numbers.dedup();
         let first = self.resume;
         self.seen.forget_from(first);
-        let mut total = 0;
-        for n in numbers.iter().filter(|n| **n >= first) {
-            total += self.pages.files.len(*n)?;
-        }
+        let total = numbers.iter().filter(|n| **n >= first).map(|n| self.size(*n)).sum();
+        // What is wrong with a segment, as the sealed one before it tells.
+        let mut broken: Option<Damage> = None;
         let (mut done, mut expected) = (0, 1);
         for (i, &number) in numbers.iter().enumerate() {
             let missing = std::mem::replace(&mut expected, number + 1)..number;
@@ -150,6 +157,16 @@ impl<F: Files> Pass<F> {
             }
             let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
             self.seen.damages.extend(missing.map(lost));
+            if !(hot.contains(&number) && self.is_hot(number)?) {
+                let next = numbers.get(i + 1).copied();
+                let Some((len, behind)) = self.sealed(number, next, filter, visitor)? else {
+                    return Ok(ControlFlow::Break(()));
+                };
+                self.seen.damages.extend(std::mem::replace(&mut broken, behind));
+                (self.resume, done) = (number, done + len);
+                visitor.progress(done, total);
+                continue;
+            }
             // Only the newest two can be in the middle of a write.
             let mut rescans = if i + 2 >= numbers.len() { RESCANS_MAX } else { 0 };
             let mut accepted = Vec::new();
@@ -169,15 +186,35 @@ impl<F: Files> Pass<F> {
                     }
                 }
             };
+            self.seen.damages.extend(broken.take());
             done += len;
         }
+        self.seen.damages.extend(broken);
         // A next one may have been made already while this one still fills.
-        self.resume = self.seen.newest.map_or(0, |at| at.segment);
+        self.resume = self.seen.newest.map_or(self.resume, |at| at.segment);
         visitor.progress(total, total);
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Scans one segment. With `accepted`, damage that is not in it is put there, and the segment is
+    /// Bytes of a segment's file, for the progress.
+    fn size(&mut self, number: u64) -> u64 {
+        let files = &mut self.pages.files;
+        files
+            .len(number)
+            .or_else(|_| files.side_len(SideFile::Sealed(number)).map(Option::unwrap_or_default))
+            .unwrap_or(0)
+    }
+
+    /// Whether a segment is still hot: it may have been sealed and removed since it was listed.
+    fn is_hot(&mut self, number: u64) -> Result<bool> {
+        match self.pages.open(number) {
+            Ok(_) => Ok(true),
+            Err(_) if self.pages.files.side_len(SideFile::Sealed(number))?.is_some() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Scans one hot segment. With `accepted`, damage that is not in it is put there, and the segment is
     /// to be scanned again: what was shown is not shown twice.
     fn segment<V: Visitor>(
         &mut self,
@@ -254,7 +291,7 @@ impl<F: Files> Pass<F> {
 
     /// What the end of a segment means (docs/LOG.md#recovery-3); true if it is lost data.
     fn judge(&mut self, number: u64, next: Option<u64>, end: &End, len: u64) -> bool {
-        let place = match next.map(|n| (n, first_link(&mut self.pages, n))) {
+        let place = match next.map(|n| (n, first_link(&mut self.pages.files, n))) {
             // One that was made and never written to: this one is still the last in use.
             None | Some((_, None)) => Place::Last,
             Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
@@ -308,7 +345,7 @@ impl<F: Files> Pass<F> {
     /// Bytes of the segment files.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
-        self.seen.segments.iter().map(|s| s.len).sum()
+        self.seen.segments.iter().map(|s| s.len).sum::<u64>() + self.seen.sealed_bytes.values().sum::<u64>()
     }
 
     /// The incarnation in which this node has written last.
@@ -338,6 +375,7 @@ impl Found {
         self.damages.retain(|d| d.segment < number || d.code == Code::SegmentMissing && d.segment + 1 == number);
         self.segments.retain(|s| s.number < number);
         self.groups.retain(|n, _| *n < number);
+        self.sealed_bytes.retain(|n, _| *n < number);
     }
 
     fn group(
@@ -417,13 +455,6 @@ fn show(
         }
     }
     ControlFlow::Continue(())
-}
-
-/// What the first header of a segment links to, `None` if there is none to be read.
-pub(crate) fn first_link<F: Files>(pages: &mut Pages<F>, number: u64) -> Option<[u8; 16]> {
-    let mut head = [0; HEADER_BYTES];
-    let got = pages.first(number, &mut head).ok()?;
-    Header::parse_repairing(&head[..got]).ok().map(|(h, _)| h.start.prev)
 }
 
 #[cfg(test)]

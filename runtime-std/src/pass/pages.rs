@@ -44,12 +44,6 @@ impl<F: Files> Pages<F> {
         self.piece.extend_from_slice(&self.ahead[at..end]);
         Ok(&mut self.piece)
     }
-
-    /// The first `buf.len()` bytes of a segment, fewer if it is shorter.
-    pub(crate) fn first(&mut self, segment: u64, buf: &mut [u8]) -> Result<usize> {
-        let need = buf.len();
-        fill(&mut self.files, segment, 0, buf, need)
-    }
 }
 
 /// Reads until `buf` is full or the segment ends; an error behind the first `need` bytes is another

@@ -7,11 +7,23 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ropeway_core::code::Code;
-use ropeway_core::log::{PAGE_BYTES, SegmentName};
+use ropeway_core::log::{PAGE_BYTES, SealedName, SegmentName};
 
-use super::segment_path;
+use super::{segment_path, side_path};
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
+
+/// A file of the log beside the hot segments (docs/LOG.md#sealed-1): written once from front to back,
+/// synced, and given its name only then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SideFile {
+    /// A sealed segment.
+    Sealed(u64),
+    /// One of the two slots of the checkpoint.
+    Checkpoint(u8),
+    /// What is being written and has no name yet. Worth nothing after a crash.
+    Unfinished,
+}
 
 /// Segment files, by number. Offsets and lengths are in bytes.
 ///
@@ -72,6 +84,84 @@ pub trait Files {
 
     /// What messages call the segment.
     fn describe(&self, segment: u64) -> PathBuf;
+
+    /// The numbers of the sealed segments, ascending.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn list_sealed(&mut self) -> Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a hot segment. Not durable before [`Files::sync_list`].
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn remove(&mut self, segment: u64) -> Result<()> {
+        Err(Error::at(Code::ReadOnly, &self.describe(segment), "segments cannot be removed here"))
+    }
+
+    /// Size of a side file, `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn side_len(&mut self, _file: SideFile) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// Reads from a side file as [`Files::read_at`] does.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn read_side(&mut self, file: SideFile, _offset: u64, _buf: &mut [u8]) -> Result<usize> {
+        Err(Error::new(Code::Io, format!("{file:?} is not there")))
+    }
+
+    /// Writes all of `bytes` into [`SideFile::Unfinished`], not durably yet. At offset 0 the file
+    /// is made anew.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn write_unfinished(&mut self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Err(Error::new(Code::ReadOnly, "no side files here"))
+    }
+
+    /// Waits until everything written to [`SideFile::Unfinished`] is on stable storage.
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn sync_unfinished(&mut self) -> Result<()> {
+        Err(Error::new(Code::ReadOnly, "no side files here"))
+    }
+
+    /// Gives [`SideFile::Unfinished`] its name, in the place of what had it. Atomic, and not durable
+    /// before [`Files::sync_list`].
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn name_unfinished(&mut self, _file: SideFile) -> Result<()> {
+        Err(Error::new(Code::ReadOnly, "no side files here"))
+    }
+
+    /// Removes a side file; nothing if there is none. Not durable before [`Files::sync_list`].
+    ///
+    /// # Errors
+    /// See [`Files`].
+    fn remove_side(&mut self, _file: SideFile) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// As [`read_full`], from a side file.
+pub(super) fn read_side_full<F: Files>(files: &mut F, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match files.read_side(file, offset + done as u64, &mut buf[done..])? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
 }
 
 /// Reads until `buf` is full or the segment ends. Once `need` bytes are there, an error behind them
@@ -102,24 +192,24 @@ pub struct DirFiles {
     dir: DataDir,
     reading: Option<(u64, File)>,
     writing: Option<(u64, File)>,
+    side: Option<(SideFile, File)>,
+    unfinished: Option<File>,
 }
 
 impl DirFiles {
     /// The segments of `dir`. Opens nothing yet.
     #[must_use]
     pub fn new(dir: &DataDir) -> Self {
-        Self { dir: dir.clone(), reading: None, writing: None }
+        Self { dir: dir.clone(), reading: None, writing: None, side: None, unfinished: None }
     }
 
     fn reading(&mut self, segment: u64) -> Result<&File> {
         let path = segment_path(&self.dir, segment);
         kept(&mut self.reading, segment, || File::open(&path).at("opening", &path))
     }
-}
 
-impl Files for DirFiles {
-    /// Files of other names are left alone.
-    fn list(&mut self) -> Result<Vec<u64>> {
+    /// The numbers that `number` finds in the names of the folder.
+    fn numbers(&self, number: impl Fn(&str) -> Option<u64>) -> Result<Vec<u64>> {
         let path = self.dir.log();
         let entries = match std::fs::read_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -127,13 +217,17 @@ impl Files for DirFiles {
         };
         let mut numbers = Vec::new();
         for entry in entries {
-            let name = entry.at("listing", &path)?.file_name();
-            if let Some(SegmentName(n)) = name.to_str().and_then(|n| n.parse().ok()) {
-                numbers.push(n);
-            }
+            numbers.extend(entry.at("listing", &path)?.file_name().to_str().and_then(&number));
         }
         numbers.sort_unstable();
         Ok(numbers)
+    }
+}
+
+impl Files for DirFiles {
+    /// Files of other names are left alone.
+    fn list(&mut self) -> Result<Vec<u64>> {
+        self.numbers(|name| name.parse::<SegmentName>().ok().map(|n| n.0))
     }
 
     fn len(&mut self, segment: u64) -> Result<u64> {
@@ -200,6 +294,70 @@ impl Files for DirFiles {
 
     fn describe(&self, segment: u64) -> PathBuf {
         segment_path(&self.dir, segment)
+    }
+
+    fn list_sealed(&mut self) -> Result<Vec<u64>> {
+        self.numbers(|name| name.parse::<SealedName>().ok().map(|n| n.0))
+    }
+
+    fn remove(&mut self, segment: u64) -> Result<()> {
+        self.reading.take_if(|f| f.0 == segment);
+        self.writing.take_if(|f| f.0 == segment);
+        let path = segment_path(&self.dir, segment);
+        std::fs::remove_file(&path).at("removing", &path)
+    }
+
+    fn side_len(&mut self, file: SideFile) -> Result<Option<u64>> {
+        let path = side_path(&self.dir, file);
+        match std::fs::metadata(&path) {
+            Ok(m) => Ok(Some(m.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).at("reading", &path),
+        }
+    }
+
+    fn read_side(&mut self, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let path = side_path(&self.dir, file);
+        if self.side.as_ref().is_none_or(|f| f.0 != file) {
+            self.side = Some((file, File::open(&path).at("opening", &path)?));
+        }
+        let Some((_, open)) = &self.side else { return Err(Code::Io.into()) };
+        open.read_at(buf, offset).at("reading", &path)
+    }
+
+    fn write_unfinished(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let path = side_path(&self.dir, SideFile::Unfinished);
+        if offset == 0 {
+            let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+            self.unfinished = Some(made.at("making", &path)?);
+        }
+        let file = self.unfinished.as_ref().ok_or_else(|| Error::at(Code::Storage, &path, "it was not begun"))?;
+        file.write_all_at(bytes, offset).at("writing", &path)
+    }
+
+    fn sync_unfinished(&mut self) -> Result<()> {
+        let path = side_path(&self.dir, SideFile::Unfinished);
+        let file = self.unfinished.as_ref().ok_or_else(|| Error::at(Code::Storage, &path, "it was not begun"))?;
+        file.sync_all().at("syncing", &path)
+    }
+
+    fn name_unfinished(&mut self, file: SideFile) -> Result<()> {
+        self.unfinished = None;
+        self.side.take_if(|f| f.0 == file);
+        let (from, to) = (side_path(&self.dir, SideFile::Unfinished), side_path(&self.dir, file));
+        std::fs::rename(&from, &to).at("renaming", &from)
+    }
+
+    fn remove_side(&mut self, file: SideFile) -> Result<()> {
+        if file == SideFile::Unfinished {
+            self.unfinished = None;
+        }
+        self.side.take_if(|f| f.0 == file);
+        let path = side_path(&self.dir, file);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.at("removing", &path),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where the events of each stream stand: sparse, in memory, rebuilt at every open.
+//! Where the events of each stream stand: sparse, in memory, rebuilt at every open. Sealed segments
+//! have an index of their own in the file; of them only the numbers are here.
 
 use ropeway_core::recovery::RunAt;
 
@@ -16,11 +17,12 @@ pub(super) struct Entry {
     pub(super) epoch: u64,
 }
 
-/// The index of a log: about 40 bytes per stream and 256 KiB in which it occurs.
+/// The index of a log: about 40 bytes per stream and 256 KiB of hot segments in which it occurs.
 #[derive(Debug, Default)]
 pub struct Index {
     streams: Vec<Vec<Entry>>,
     epoch: u64,
+    sealed: Vec<u64>,
 }
 
 impl Index {
@@ -31,6 +33,22 @@ impl Index {
         for run in runs {
             self.add(run, segment, page);
         }
+    }
+
+    /// The segment is sealed: what is known of its pages is no longer true.
+    pub(super) fn seal(&mut self, segment: u64) {
+        for entries in &mut self.streams {
+            entries.retain(|e| e.segment != segment);
+        }
+        let at = self.sealed.partition_point(|s| *s < segment);
+        if self.sealed.get(at) != Some(&segment) {
+            self.sealed.insert(at, segment);
+        }
+    }
+
+    /// The numbers of the sealed segments, ascending.
+    pub(super) fn sealed(&self) -> &[u64] {
+        &self.sealed
     }
 
     pub(super) fn begin_epoch(&mut self, page: u64) {
@@ -64,9 +82,8 @@ impl Index {
         entries[..end].iter().rev().filter(move |e| e.last_seq >= seq).copied()
     }
 
-    /// The next event at or after `seq` that stands in the log.
-    #[must_use]
-    pub fn next_from(&self, stream: u32, seq: u64) -> Option<u64> {
+    /// The next event at or after `seq` that stands in a hot segment.
+    pub(super) fn next_from(&self, stream: u32, seq: u64) -> Option<u64> {
         let entries = self.streams.get(stream as usize)?;
         entries.iter().filter(|e| e.last_seq >= seq).map(|e| e.first_seq.max(seq)).min()
     }

@@ -1,12 +1,18 @@
 //! The log's files: segments are made, written, scanned and read here; what the bytes mean is the
 //! core's business (docs/LOG.md).
 
+mod dense;
 mod files;
+mod footers;
 mod index;
 mod reader;
 mod recover;
+mod seal;
 mod segment;
+#[cfg(test)]
+mod tests;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use ropeway_core::code::Code;
@@ -14,14 +20,18 @@ use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
-pub use files::{DirFiles, Files};
+pub(crate) use dense::{Part, Unpacker, scan_sealed};
+pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use reader::{Reader, Stop};
+pub(crate) use recover::first_link;
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_to_write};
+pub use seal::Sealing;
 pub use segment::Segments;
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
+use seal::Sealer;
 
 /// Number of the only data key that there is so far.
 pub const KEY_ID: u32 = 1;
@@ -34,6 +44,20 @@ pub struct Store<F = DirFiles> {
     reader: Reader<F>,
     /// Segment and page of the group being written, and the page of its epoch header, if any.
     at: Option<(u64, u64, Option<u64>)>,
+    seals: Seals,
+}
+
+/// What is to be sealed.
+#[derive(Debug, Default)]
+struct Seals {
+    /// Segments before this one are no longer written to: a group of it is durable.
+    below: u64,
+    /// Everything below this was looked at.
+    looked_below: u64,
+    /// Hot segments that are full, the oldest first.
+    waiting: VecDeque<u64>,
+    /// The one that is being sealed.
+    at_work: Option<Sealer>,
 }
 
 impl Store {
@@ -50,7 +74,8 @@ impl<F: Files> Store<F> {
     /// A store over what was recovered from the same files that `segments` and `reader` see.
     #[must_use]
     pub fn over(segments: Segments<F>, reader: Reader<F>, index: Index) -> Self {
-        Self { segments, index, reader, at: None }
+        let seals = Seals { below: segments.settled(), ..Seals::default() };
+        Self { segments, index, reader, at: None, seals }
     }
 
     /// Does [`Effect::Provision`](ropeway_core::node::Effect::Provision).
@@ -76,12 +101,61 @@ impl<F: Files> Store<F> {
         match self.segments.sync() {
             Ok(()) => {
                 if let Some((segment, page, epoch)) = self.at.take() {
+                    self.seals.below = segment;
                     self.index.wrote(runs, segment, page, epoch);
                 }
                 Completion::Durable { upto }
             }
             Err(e) => failed(&e, false),
         }
+    }
+
+    /// Does a bounded part of what there is to seal: call it when nothing else is to be done. What
+    /// fails is given up until the next segment is full, and loses nothing. `random`: 32 bytes from a
+    /// cryptographic source.
+    pub fn seal(&mut self, random: &mut dyn FnMut() -> Result<[u8; 32]>) -> Sealing {
+        if self.seals.looked_below < self.seals.below {
+            self.seals.looked_below = self.seals.below;
+            let at_work = self.seals.at_work.as_ref().map(Sealer::segment);
+            let hot = self.segments.files().list().unwrap_or_default();
+            let full = hot.into_iter().filter(|n| *n < self.seals.below && Some(*n) != at_work);
+            self.seals.waiting = full.collect();
+        }
+        if self.seals.at_work.is_none() {
+            self.seals.at_work = self.seals.waiting.pop_front().map(Sealer::new);
+        }
+        let Some(sealer) = &mut self.seals.at_work else { return Sealing::Idle };
+        let number = sealer.segment();
+        let stepped = match self.segments.may_write() {
+            Ok(()) => sealer.step(self.segments.files(), &mut self.reader, random),
+            Err(e) => Err(e),
+        };
+        let done = match stepped {
+            Ok(None) => return Sealing::Working,
+            Ok(Some(digest)) => self.replace(number, digest),
+            Err(e) => Err(e),
+        };
+        self.seals.at_work = None;
+        match done {
+            Ok(()) => Sealing::Sealed(number),
+            Err(e) => {
+                log::warn!("segment {number} stays as it is: {e}");
+                let _ = self.segments.files().remove_side(SideFile::Unfinished);
+                Sealing::Kept(number)
+            }
+        }
+    }
+
+    /// Puts the sealed file in the place of the hot one (docs/LOG.md#sealed-10).
+    fn replace(&mut self, number: u64, _digest: [u8; 32]) -> Result<()> {
+        let files = self.segments.files();
+        files.name_unfinished(SideFile::Sealed(number))?;
+        files.sync_list()?;
+        files.remove(number)?;
+        self.index.seal(number);
+        self.reader.forget(number);
+        // Should the removal be lost, then both are there, and the hot one counts.
+        files.sync_list()
     }
 
     /// The reading side, with the index it needs.
@@ -107,6 +181,14 @@ pub(crate) fn keys(dir: &DataDir) -> Result<[(u32, DataKey); 1]> {
 
 pub(crate) fn segment_path(dir: &DataDir, number: u64) -> PathBuf {
     dir.log().join(ropeway_core::log::SegmentName(number).to_string())
+}
+
+pub(crate) fn side_path(dir: &DataDir, file: SideFile) -> PathBuf {
+    dir.log().join(match file {
+        SideFile::Sealed(number) => ropeway_core::log::SealedName(number).to_string(),
+        SideFile::Checkpoint(slot) => format!("checkpoint-{}", if slot == 0 { 'a' } else { 'b' }),
+        SideFile::Unfinished => "unfinished.tmp".to_owned(),
+    })
 }
 
 /// Copies what a torn write has left at the end of the log to `quarantine/`: the next group goes

@@ -4,13 +4,16 @@ use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::{
-    Cipher, DataKey, FrameFault, HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Record, padded_len, records,
+    Cipher, DataKey, FRAME_TAG_BYTES, FrameFault, FrameType, HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Record,
+    padded_len, records, sealed,
 };
 use ropeway_core::policy::ReadGrant;
 
+use super::dense::read_frame;
 use super::files::read_full;
+use super::footers::Footers;
 use super::index::{Entry, SPAN_PAGES};
-use super::{DirFiles, Files, Index, keys};
+use super::{DirFiles, Files, Index, SideFile, keys};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 
@@ -33,7 +36,11 @@ struct Open {
     epoch: u64,
     pages: u64,
     body: core::ops::Range<usize>,
+    tag: [u8; FRAME_TAG_BYTES],
 }
+
+/// Stands for an epoch where the "page" is the place of a frame in a sealed segment.
+const SEALED: u64 = u64::MAX;
 
 /// Segment and page of a frame, and the page of its epoch's header.
 type Spot = (u64, u64, u64);
@@ -55,10 +62,13 @@ struct Cursor {
 pub struct Reader<F = DirFiles> {
     files: F,
     keys: Vec<(u32, DataKey)>,
-    cipher: Option<(u64, u64, Cipher)>,
+    cipher: Option<(u64, u64, Cipher, Header)>,
     buf: Vec<u8>,
     open: Option<Open>,
     cursor: Option<Cursor>,
+    footers: Footers,
+    /// Why the page that was looked at last holds nothing.
+    fault: Option<FrameFault>,
 }
 
 impl Reader {
@@ -75,7 +85,16 @@ impl<F: Files> Reader<F> {
     /// A reader of any [`Files`]. `keys`: the data keys with their numbers.
     #[must_use]
     pub fn over(files: F, keys: Vec<(u32, DataKey)>) -> Self {
-        Self { files, keys, cipher: None, buf: Vec::new(), open: None, cursor: None }
+        Self {
+            files,
+            keys,
+            cipher: None,
+            buf: Vec::new(),
+            open: None,
+            cursor: None,
+            footers: Footers::default(),
+            fault: None,
+        }
     }
 
     /// Calls `each` with the events `from_seq..=upto_seq` of the granted stream, in order, together
@@ -97,7 +116,14 @@ impl<F: Files> Reader<F> {
         while next <= upto_seq {
             let before = next;
             for entry in index.find(stream, next) {
-                if self.walk(&entry, grant, &mut next, upto_seq, &mut each)? {
+                let done = match self.walk(&entry, grant, &mut next, upto_seq, &mut each) {
+                    // Another process has sealed it since.
+                    Err(_) if next == before && self.is_sealed(entry.segment) => {
+                        self.walk_sealed(&[entry.segment], grant, &mut next, upto_seq, &mut each)?
+                    }
+                    other => other?,
+                };
+                if done {
                     return Ok(());
                 }
                 if next > before {
@@ -105,10 +131,92 @@ impl<F: Files> Reader<F> {
                 }
             }
             if next == before {
+                match self.walk_sealed(index.sealed(), grant, &mut next, upto_seq, &mut each) {
+                    Ok(false) => {}
+                    Err(e) if next == from_seq => return Err(e),
+                    _ => return Ok(()),
+                }
+            }
+            if next == before {
                 return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
             }
         }
         Ok(())
+    }
+
+    /// The next event of stream number `stream`, whose key is `key`, at or after `seq` that stands in
+    /// the log.
+    #[must_use]
+    pub fn next_from(&mut self, index: &Index, stream: u32, key: &StreamKey, seq: u64) -> Option<u64> {
+        let hot = index.next_from(stream, seq);
+        let sealed = self.footers.next_from(&mut self.files, &self.keys, index.sealed(), key, seq);
+        hot.into_iter().chain(sealed).min()
+    }
+
+    fn is_sealed(&mut self, segment: u64) -> bool {
+        self.files.side_len(SideFile::Sealed(segment)).is_ok_and(|len| len.is_some())
+    }
+
+    /// Hands out what the frame of a sealed segment holds that event `next` stands in; true if that was
+    /// enough.
+    fn walk_sealed(
+        &mut self,
+        segments: &[u64],
+        grant: &ReadGrant,
+        next: &mut u64,
+        upto_seq: u64,
+        each: &mut impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
+    ) -> Result<bool> {
+        let found = self.footers.locate(&mut self.files, &self.keys, segments, grant.stream(), *next)?;
+        let Some((segment, range)) = found else { return Ok(false) };
+        let spot = (segment, range.offset, SEALED);
+        if self.open.as_ref().is_none_or(|o| (o.segment, o.page, o.epoch) != spot) {
+            self.open = None;
+            let footer = self.footers.footer(&mut self.files, &self.keys, segment)?;
+            let cipher = footer.cipher.clone();
+            let at = (SideFile::Sealed(segment), range.offset);
+            match read_frame(&mut self.files, &cipher, &mut self.footers.unpacker, at, &mut self.buf) {
+                Ok(sealed::DenseType::Group) => {}
+                other => {
+                    // Perhaps it was repaired, and stands in a later one too.
+                    let others: Vec<u64> = segments.iter().copied().filter(|s| *s != segment).collect();
+                    let before = *next;
+                    let done = self.walk_sealed(&others, grant, next, upto_seq, each)?;
+                    let found = done || *next > before;
+                    return if found { Ok(done) } else { Err(other.err().unwrap_or_else(|| missing(grant, before))) };
+                }
+            }
+            let (page, epoch, body) = (range.offset, SEALED, 0..self.buf.len());
+            self.open = Some(Open { segment, page, epoch, pages: 0, body, tag: [0; FRAME_TAG_BYTES] });
+        }
+        self.deliver(grant, spot, (range.offset, range.first_seq), next, upto_seq, each)
+    }
+
+    /// Forgets what is known of the places in a segment: it was sealed, or its numbers are used again.
+    pub(super) fn forget(&mut self, segment: u64) {
+        self.footers.forget(segment);
+        self.open.take_if(|o| o.segment == segment);
+        self.cursor.take_if(|c| c.spot.0 == segment);
+        self.cipher.take_if(|c| c.0 == segment);
+    }
+
+    /// Opens what stands at a page of a hot segment, for the sealer. `epoch` is the page of the header
+    /// that holds there, and moves on with the headers.
+    pub(super) fn hot(&mut self, segment: u64, page: u64, epoch: &mut u64) -> Result<Hot<'_>> {
+        self.fault = None;
+        Ok(match self.open(segment, page, epoch)? {
+            Found::Header => self.cipher.as_ref().map_or(Hot::Nothing(None), |c| Hot::Header(c.3)),
+            Found::Nothing => Hot::Nothing(self.fault),
+            Found::Frame(pages) => match &self.open {
+                Some(o) => Hot::Group { body: &self.buf[o.body.clone()], pages, tag: o.tag },
+                None => Hot::Nothing(None),
+            },
+        })
+    }
+
+    /// What it reads from, and with which keys.
+    pub(super) fn parts(&mut self) -> (&mut F, &[(u32, DataKey)], &mut Footers) {
+        (&mut self.files, &self.keys, &mut self.footers)
     }
 
     /// Hands out what the frames of one index entry hold; true if that was enough.
@@ -224,20 +332,24 @@ impl<F: Files> Reader<F> {
                 *epoch = page;
                 return Ok(Found::Header);
             }
-            let Some((_, _, cipher)) = &self.cipher else { return Ok(Found::Nothing) };
+            let Some((_, _, cipher, _)) = &self.cipher else { return Ok(Found::Nothing) };
             match cipher.open(page, &mut self.buf[..got]) {
-                Ok(opened) => {
-                    let (pages, body) = (opened.pages, opened.body);
-                    self.open = Some(Open { segment, page, epoch: *epoch, pages, body });
+                Ok(opened) if opened.frame_type == FrameType::Group => {
+                    let (pages, body, tag) = (opened.pages, opened.body, opened.tag);
+                    self.open = Some(Open { segment, page, epoch: *epoch, pages, body, tag });
                     return Ok(Found::Frame(pages));
                 }
+                Ok(_) => return Ok(Found::Nothing),
                 Err(FrameFault::NeedMore(n)) if n > want && n <= padded_len(MAX_BODY_BYTES) => want = n,
                 // A header with a rotten bit in its magic is still a header.
                 Err(_) if self.use_header(segment, page, got.min(PAGE_BYTES)).is_ok() => {
                     *epoch = page;
                     return Ok(Found::Header);
                 }
-                Err(_) => return Ok(Found::Nothing),
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return Ok(Found::Nothing);
+                }
             }
         }
     }
@@ -250,7 +362,7 @@ impl<F: Files> Reader<F> {
         }
         let key = self.keys.iter().find(|k| k.0 == header.start.key_id);
         let key = key.ok_or_else(|| about(Code::KeyMissing, "data key"))?;
-        self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| about(c, "header"))?));
+        self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| about(c, "header"))?, header));
         Ok(())
     }
 
@@ -261,6 +373,17 @@ impl<F: Files> Reader<F> {
         }
         read_full(&mut self.files, segment, page * PAGE_BYTES as u64, &mut self.buf[..len], len)
     }
+}
+
+/// What stands at a page of a hot segment.
+#[derive(Debug)]
+pub(super) enum Hot<'b> {
+    /// The header of an epoch.
+    Header(Header),
+    /// A group.
+    Group { body: &'b [u8], pages: u64, tag: [u8; FRAME_TAG_BYTES] },
+    /// Neither, and what speaks against a frame.
+    Nothing(Option<FrameFault>),
 }
 
 enum Found {

@@ -2,12 +2,14 @@
 
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
-use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
+use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
+use ropeway_core::log::{DataKey, Evidence, Header, PAGE_BYTES, Place, SegmentScan, Step, Tail, Verdict, decide};
 use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 
-use super::files::read_full;
+use super::dense::{Part, Unpacker, scan_sealed};
+use super::files::{read_full, read_side_full};
 use super::segment::{Segments, Settled};
-use super::{DirFiles, Files, Index, keys};
+use super::{DirFiles, Files, Index, SideFile, keys};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 
@@ -95,6 +97,7 @@ pub fn recover_to_write<F: Files>(
     max_body: usize,
 ) -> Result<Opened> {
     let opened = recover_files(segments.files(), keys, name, streams, max_body)?;
+    super::seal::tidy(segments.files());
     match segments.settle(&opened)? {
         Settled::Durable => Ok(opened),
         Settled::InDoubt => scan(segments.files(), keys, name, streams, max_body, opened.newest),
@@ -150,16 +153,33 @@ fn scan_all<F: Files>(
         newest: None,
         in_doubt: without.is_some(),
     };
-    let numbers = files.list()?;
+    // Hot ones first: what is sealed between the two lists is in both.
+    let hot = files.list()?;
+    let mut numbers = files.list_sealed()?;
+    numbers.extend(&hot);
+    numbers.sort_unstable();
+    numbers.dedup();
     let mut tail = LogTail::default();
     let mut input = Input::new(files);
+    let mut unpacker = Unpacker::default();
     for (i, &number) in numbers.iter().enumerate() {
         let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
         for missing in expected..number {
             out.recovered.damaged();
             out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
         }
-        let len = input.open(number)?;
+        // Where both are there, the hot one is still whole (docs/LOG.md#sealed-11).
+        let opened = if hot.contains(&number) { input.open(number).map(Some) } else { Ok(None) };
+        let len = match opened {
+            Ok(Some(len)) => len,
+            Err(e) if input.files.side_len(SideFile::Sealed(number))?.is_none() => return Err(e),
+            Ok(None) | Err(_) => {
+                let link = replay_sealed(input.files, keys, &mut unpacker, number, &mut out)?;
+                judge_sealed(input.files, number, link, numbers.get(i + 1).copied(), &mut out);
+                tail = LogTail { segment: number, next_page: 0, clean: false, link: link.unwrap_or(tail.link) };
+                continue;
+            }
+        };
         out.log_bytes += len;
         let mut scan = SegmentScan::new(keys, number, len, max_body)?;
         let mut began_epoch = None;
@@ -246,10 +266,110 @@ fn scan_all<F: Files>(
 }
 
 /// What the first header of a segment links to, `None` if there is none to be read.
-fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
+pub(crate) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
     let mut page = [0; PAGE_BYTES];
-    let got = read_full(files, number, 0, &mut page, PAGE_BYTES).ok()?;
-    Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev)
+    if let Ok(got) = read_full(files, number, 0, &mut page, PAGE_BYTES) {
+        return Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev);
+    }
+    let mut head = [0; SEALED_HEADER_BYTES];
+    read_side_full(files, SideFile::Sealed(number), 0, &mut head).ok()?;
+    SealedHeader::parse(&head).ok().map(|(h, _)| h.start.prev)
+}
+
+/// Reads a sealed segment into the state; what the next segment links to, `None` if its header cannot
+/// be read. What is damaged is listed, in pages of the sealed file.
+fn replay_sealed<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    unpacker: &mut Unpacker,
+    number: u64,
+    out: &mut Opened,
+) -> Result<Option<[u8; 16]>> {
+    let file = SideFile::Sealed(number);
+    let len = files.side_len(file)?.unwrap_or(0);
+    out.log_bytes += len;
+    out.newest = None;
+    out.index.seal(number);
+    let (mut link, mut frames, mut groups) = (None, 0, None);
+    let (recovered, damages) = (&mut out.recovered, &mut out.damages);
+    let damage = |code, from: u64, to: u64| {
+        let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
+        Damage { code, segment: number, from_page, to_page }
+    };
+    let read = scan_sealed(files, keys, unpacker, number, |part| {
+        match part {
+            Part::Header(header, repaired) => {
+                link = Some(header.start.link);
+                if repaired {
+                    damages.push(damage(Code::Rotten, 0, SEALED_HEADER_BYTES as u64));
+                }
+            }
+            Part::Group { offset, len, body, rotten } => {
+                frames += 1;
+                match recovered.group(body, |_| ()) {
+                    Ok(()) => {}
+                    Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code),
+                    Err(code) => damages.push(damage(code, offset, offset + len)),
+                }
+                if rotten {
+                    damages.push(damage(Code::Rotten, offset, offset + len));
+                }
+            }
+            Part::Index { rotten: false, .. } => {}
+            Part::Index { offset, len, .. } => damages.push(damage(Code::Rotten, offset, offset + len)),
+            Part::Seal { offset, len, summary, rotten } => {
+                groups = Some(summary.groups);
+                if rotten {
+                    damages.push(damage(Code::Rotten, offset, offset + len));
+                }
+            }
+            Part::Damaged { from, to, code } => {
+                recovered.damaged();
+                damages.push(damage(code, from, to));
+            }
+        }
+        Ok(())
+    });
+    out.groups += groups.unwrap_or(frames);
+    match read {
+        Ok(true) => {}
+        Ok(false) => {
+            out.recovered.damaged();
+            if out.damages.last().is_none_or(|d| d.segment != number || !d.is_loss()) {
+                out.damages.push(damage(Code::Corrupt, len, len));
+            }
+        }
+        Err(e) if e.code == Code::SegmentHeader => {
+            log::warn!("{e}");
+            out.recovered.damaged();
+            out.damages.push(damage(Code::SegmentHeader, 0, len));
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(link)
+}
+
+/// A segment is sealed only when the one after it is in use (docs/LOG.md#sealed-10), so that one must
+/// be there, and must link to it.
+fn judge_sealed<F: Files>(files: &mut F, number: u64, link: Option<[u8; 16]>, next: Option<u64>, out: &mut Opened) {
+    let (Some(next), Some(link)) = (next, link) else {
+        if next.is_none() {
+            out.recovered.damaged();
+            let (code, segment) = (Code::SegmentMissing, number + 1);
+            out.damages.push(Damage { code, segment, from_page: 0, to_page: 0 });
+        }
+        return;
+    };
+    if next != number + 1 {
+        // What is missing in the middle is told where the next one is looked at.
+        return;
+    }
+    let place = if first_link(files, number + 1) == Some(link) { Place::Continued } else { Place::Broken };
+    let evidence = Evidence { tail: Tail::Zero, later_valid: false, long: false, covered: false, place };
+    if let Some(code) = decide(&evidence).code() {
+        out.recovered.damaged();
+        out.damages.push(Damage { code, segment: number + 1, from_page: 0, to_page: 1 });
+    }
 }
 
 /// Reads a segment in large pieces and hands out small ones: the scanner decrypts in place, so

@@ -24,6 +24,8 @@ pub struct Segments<F = DirFiles> {
     /// A sync failed: the kernel may have dropped the pages and will report success next time, so
     /// no further sync of this log is believed.
     poisoned: bool,
+    /// Where the newest group stood when the log was opened, once it was durable.
+    settled: u64,
     /// The newest group is in doubt: nothing may be written behind it, nor over it.
     in_doubt: bool,
 }
@@ -49,7 +51,7 @@ impl<F: Files> Segments<F> {
     /// Writes segments of `segment_bytes`.
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, current: None, poisoned: false, in_doubt: false }
+        Self { files, segment_bytes, current: None, poisoned: false, settled: 0, in_doubt: false }
     }
 
     /// Makes durable what opening has found. A process that was killed between write and sync leaves
@@ -79,7 +81,11 @@ impl<F: Files> Segments<F> {
                 self.in_doubt = true;
                 Ok(Settled::InDoubt)
             }
-            other => other.map(|()| Settled::Durable),
+            Ok(()) => {
+                self.settled = newest.segment;
+                Ok(Settled::Durable)
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -97,6 +103,11 @@ impl<F: Files> Segments<F> {
         self.files.sync_list()?;
         self.write(group.segment, group.offset(), bytes)?;
         self.sync()
+    }
+
+    /// Segments before this one are full, and what follows them is durable.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
     }
 
     pub(super) fn files(&mut self) -> &mut F {
@@ -134,7 +145,8 @@ impl<F: Files> Segments<F> {
         self.poisoned = synced.is_err();
         synced.map_err(|e| Error::new(Code::Storage, e.to_string()))
     }
-    fn may_write(&self) -> Result<()> {
+
+    pub(super) fn may_write(&self) -> Result<()> {
         if self.in_doubt { Err(Code::ReadOnly.into()) } else { Ok(()) }
     }
 }

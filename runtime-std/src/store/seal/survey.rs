@@ -1,0 +1,222 @@
+//! The first look at a segment that is to be sealed: what stands where, and whether all of it is sound.
+
+use std::collections::BTreeMap;
+
+use ropeway_core::event::ChainTag;
+use ropeway_core::hlc::Hlc;
+use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::log::{
+    FrameFault, Header, MAX_BODY_BYTES, PAGE_BYTES, Parent, Record, StreamDecl, frame_pages, link_digest, records,
+};
+
+use super::super::files::read_full;
+use super::super::reader::{Hot, Reader};
+use super::{Files, unfit};
+use crate::error::Result;
+
+/// Consecutive events of one stream in one group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunAt {
+    stream: u32,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) page: u64,
+    pub(super) epoch: u64,
+}
+
+/// A stream that occurs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamAt {
+    pub(super) key: StreamKey,
+    own_machine: Option<u64>,
+    pub(super) parent: Option<Parent>,
+}
+
+/// An acknowledgement, the newest of its stream and peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceiptAt {
+    pub(super) stream: u32,
+    pub(super) peer: NodeName,
+    pub(super) seq: u64,
+    pub(super) tag: ChainTag,
+}
+
+/// See the [module](self). About 40 bytes for each run, and nothing of the events.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) segment: u64,
+    pub(super) streams: Vec<StreamAt>,
+    numbers: BTreeMap<StreamKey, u32>,
+    /// The streams in the order of their keys.
+    pub(super) order: Vec<u32>,
+    runs: Vec<RunAt>,
+    pub(super) receipts: Vec<ReceiptAt>,
+    pub(super) last_own: Option<u32>,
+    pub(super) groups: u64,
+    pub(super) hot_bytes: u64,
+    pub(super) base_hlc: Hlc,
+    pub(super) key_id: u32,
+    pub(super) prev: [u8; 16],
+    link: [u8; 16],
+    header: Option<Header>,
+    content: blake3::Hasher,
+    page: u64,
+    epoch: u64,
+}
+
+impl Survey {
+    pub(super) fn new(segment: u64) -> Self {
+        Self {
+            segment,
+            streams: Vec::new(),
+            numbers: BTreeMap::new(),
+            order: Vec::new(),
+            runs: Vec::new(),
+            receipts: Vec::new(),
+            last_own: None,
+            groups: 0,
+            hot_bytes: 0,
+            base_hlc: Hlc::ZERO,
+            key_id: 0,
+            prev: [0; 16],
+            link: [0; 16],
+            header: None,
+            content: blake3::Hasher::new(),
+            page: 0,
+            epoch: 0,
+        }
+    }
+
+    /// What the next segment must link to if everything was read.
+    pub(super) fn link(&self) -> [u8; 16] {
+        self.link
+    }
+
+    /// Digest of the groups.
+    pub(super) fn content(&self) -> [u8; 32] {
+        *self.content.finalize().as_bytes()
+    }
+
+    /// How the stream is declared here.
+    pub(super) fn decl(&self, stream: u32, parent: Option<Parent>) -> StreamDecl {
+        let s = &self.streams[stream as usize];
+        StreamDecl { index: 0, key: s.key, own_machine: s.own_machine, parent }
+    }
+
+    /// The runs of a stream, sorted.
+    pub(super) fn runs_of(&self, stream: u32) -> &[RunAt] {
+        let start = self.runs.partition_point(|r| r.stream < stream);
+        let end = self.runs.partition_point(|r| r.stream <= stream);
+        &self.runs[start..end]
+    }
+
+    /// Looks at about `bytes` more; true at the end.
+    pub(super) fn step<F: Files>(&mut self, reader: &mut Reader<F>, bytes: u64) -> Result<bool> {
+        let upto = self.page + bytes.div_ceil(PAGE_BYTES as u64);
+        while self.page < upto {
+            match reader.hot(self.segment, self.page, &mut self.epoch)? {
+                Hot::Header(header) => {
+                    if self.page == 0 {
+                        self.prev = header.start.prev;
+                        self.base_hlc = header.start.base_hlc;
+                    } else if header.start.prev != self.link {
+                        return Err(unfit(self.segment, "something is missing before one of its headers"));
+                    }
+                    self.key_id = header.start.key_id;
+                    self.link = link_digest(&header, &[0; 16]);
+                    self.header = Some(header);
+                    self.page += 1;
+                }
+                Hot::Group { body, pages, tag } => {
+                    let Some(header) = &self.header else { return Err(unfit(self.segment, "it has no header")) };
+                    self.link = link_digest(header, &tag);
+                    self.content.update(&tag);
+                    // The borrow of the body ends before the next read.
+                    let body = body.to_vec();
+                    self.take(&body)?;
+                    self.page += pages;
+                }
+                Hot::Nothing(fault) => {
+                    self.end(reader, fault)?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn take(&mut self, body: &[u8]) -> Result<()> {
+        self.groups += 1;
+        let mut dict: Vec<u32> = Vec::new();
+        for record in records(body) {
+            match record? {
+                Record::Stream(decl) => {
+                    let next = self.streams.len() as u32;
+                    let stream = *self.numbers.entry(decl.key).or_insert(next);
+                    if stream == next {
+                        self.streams.push(StreamAt { key: decl.key, own_machine: None, parent: None });
+                    }
+                    let s = &mut self.streams[stream as usize];
+                    s.parent = s.parent.or(decl.parent);
+                    if decl.own_machine.is_some() {
+                        s.own_machine = decl.own_machine;
+                        self.last_own = Some(stream);
+                    }
+                    dict.push(stream);
+                }
+                Record::Events(run) => {
+                    let stream = *dict.get(run.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
+                    let (page, epoch, last_seq) = (self.page, self.epoch, run.last_seq());
+                    let joins = |r: &&mut RunAt| {
+                        r.stream == stream && r.page == page && r.last_seq.checked_add(1) == Some(run.base_seq)
+                    };
+                    match self.runs.last_mut().filter(joins) {
+                        Some(r) => r.last_seq = last_seq,
+                        None => self.runs.push(RunAt { stream, first_seq: run.base_seq, last_seq, page, epoch }),
+                    }
+                }
+                Record::Receipt(r) => {
+                    let stream = *dict.get(r.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
+                    let mut new = ReceiptAt { stream, peer: r.peer, seq: r.seq, tag: r.tag };
+                    // What a later one of the same peer covers need not be kept.
+                    if let Some(at) = self.receipts.iter().position(|o| (o.stream, o.peer) == (stream, r.peer)) {
+                        let old = self.receipts.remove(at);
+                        if old.seq > new.seq {
+                            (new.seq, new.tag) = (old.seq, old.tag);
+                        }
+                    }
+                    self.receipts.push(new);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks behind the last group: a torn write may stand there, and nothing else.
+    fn end<F: Files>(&mut self, reader: &mut Reader<F>, fault: Option<FrameFault>) -> Result<()> {
+        if self.header.is_none() || fault == Some(FrameFault::Tampered) {
+            return Err(unfit(self.segment, "it is damaged"));
+        }
+        self.hot_bytes = self.page * PAGE_BYTES as u64;
+        let (files, _, _) = reader.parts();
+        let (len, mut used_to) = (files.len(self.segment)?, self.hot_bytes);
+        let (mut at, mut piece) = (self.hot_bytes, vec![0; 64 << 10]);
+        while at < len {
+            let n = read_full(files, self.segment, at, &mut piece, 1)?;
+            if n == 0 {
+                break;
+            }
+            if let Some(last) = piece[..n].iter().rposition(|b| *b != 0 && *b != 0xff) {
+                used_to = at + last as u64 + 1;
+            }
+            at += n as u64;
+        }
+        let torn_pages = (used_to - self.hot_bytes).div_ceil(PAGE_BYTES as u64);
+        if torn_pages > frame_pages(MAX_BODY_BYTES) + 1 {
+            return Err(unfit(self.segment, "more is unreadable at its end than one torn write"));
+        }
+        self.runs.sort_by_key(|r| (r.stream, r.first_seq, r.page));
+        self.order = self.numbers.values().copied().collect();
+        Ok(())
+    }
+}
