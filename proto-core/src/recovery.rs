@@ -5,6 +5,7 @@
 use crate::code::Code;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName};
+use crate::log::sealed::{LogState, StreamState};
 use crate::log::{Record, records};
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
@@ -179,6 +180,58 @@ impl<'m> Recovered<'m> {
     pub fn ending_at(mut self, tail: LogTail) -> Self {
         self.tail = tail;
         self
+    }
+
+    /// Everything about the streams, in the order of their numbers, for a checkpoint.
+    pub fn states(&self) -> impl Iterator<Item = StreamState> {
+        self.streams.all().map(|(_, s)| {
+            let at = |p: Position| (p.seq, p.chain);
+            StreamState {
+                key: s.key,
+                have: at(s.now.have),
+                gap: s.now.gap_end.map(|end| (at(s.now.top), at(end))),
+                last_hlc: s.last_hlc,
+                own: s.own,
+                end_at_risk: s.end_at_risk,
+                acked: s.acked_by.map(|by| (s.acked, by)),
+            }
+        })
+    }
+
+    /// Everything else, for a checkpoint: as of the end of segment `upto`, to whose end the next one
+    /// links with `link`. `groups`: how many were read.
+    #[must_use]
+    pub fn log_state(&self, upto: u64, link: [u8; 16], groups: u64) -> LogState {
+        LogState { upto, link, clock: self.clock, own: self.own, events: self.events, groups }
+    }
+
+    /// Takes the log's part of a checkpoint: before anything else is fed.
+    pub fn restore_log(&mut self, state: &LogState) {
+        (self.clock, self.own, self.events) = (state.clock, state.own, state.events);
+    }
+
+    /// Takes a stream from a checkpoint: before anything else is fed.
+    ///
+    /// # Errors
+    /// [`Code::Limit`] if there are more streams than memory, [`Code::Corrupt`] if it is there already.
+    pub fn restore_stream(&mut self, state: &StreamState) -> Result<(), Code> {
+        if self.streams.find(&state.key).is_some() {
+            return Err(Code::Corrupt);
+        }
+        let n = self.streams.add(state.key)?;
+        let s = self.streams.at_mut(n).ok_or(Code::Limit)?;
+        let at = |p: (u64, crate::event::Chain)| Position { seq: p.0, chain: p.1 };
+        let have = at(state.have);
+        s.now = match state.gap {
+            None => Mark::whole(have),
+            Some((top, end)) => Mark { have, top: at(top), gap_end: Some(at(end)) },
+        };
+        (s.sealed, s.durable) = (s.now, s.now);
+        (s.last_hlc, s.own, s.end_at_risk) = (state.last_hlc, state.own, state.end_at_risk);
+        if let Some((acked, by)) = state.acked {
+            (s.acked, s.acked_by) = (acked, Some(by));
+        }
+        Ok(())
     }
 
     /// What the log holds of each stream.

@@ -10,7 +10,7 @@ use ropeway_core::streams::FrontierEntry;
 
 use crate::dir::{DataDir, NodeFile};
 use crate::error::{Error, Result};
-use crate::store::{Damage, Index, Reader, Stop, recover};
+use crate::store::{Damage, DirFiles, Index, Opened, Reader, Stop, recover, recover_quickly};
 
 /// Streams for which room is made at first.
 const STREAMS: usize = 1024;
@@ -48,8 +48,23 @@ impl LogView {
     /// # Errors
     /// [`Code::NotInitialised`], [`Code::WrongKey`], [`Code::FormatNewer`], ... Damage is no error.
     pub fn open(dir: &DataDir) -> Result<LogView> {
+        Self::open_with(dir, |node| recover(dir, node.name, STREAMS, MAX_BODY_BYTES))
+    }
+
+    /// As [`LogView::open`], but what lies before the checkpoint is not read: as quick for a long log
+    /// as for a short one. Damage there is found when the events are read, or by [`LogView::open`].
+    ///
+    /// # Errors
+    /// As [`LogView::open`].
+    pub fn open_quickly(dir: &DataDir) -> Result<LogView> {
+        let keys = crate::store::keys(dir)?;
+        let mut files = DirFiles::new(dir);
+        Self::open_with(dir, |node| recover_quickly(&mut files, &keys, node.name, STREAMS, MAX_BODY_BYTES))
+    }
+
+    fn open_with(dir: &DataDir, mut recover: impl FnMut(&NodeFile) -> Result<Opened>) -> Result<LogView> {
         let node = dir.node()?;
-        let mut opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
+        let mut opened = recover(&node)?;
         // A page that was empty when we came by and the page behind it, written and read a moment
         // later, look like a hole. Damage stays where it is, such a hole does not.
         let mut before = losses(&opened.damages);
@@ -57,7 +72,7 @@ impl LogView {
             if before.is_empty() {
                 break;
             }
-            opened = recover(dir, node.name, STREAMS, MAX_BODY_BYTES)?;
+            opened = recover(&node)?;
             let now = losses(&opened.damages);
             if now == before {
                 break;

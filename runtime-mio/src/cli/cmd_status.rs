@@ -67,7 +67,7 @@ impl From<FrontierEntry> for Stream {
 /// Those of [`LogView::open`].
 pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let dir = DataDir::new(&args.data_dir);
-    let view = LogView::open(&dir)?;
+    let view = LogView::open_quickly(&dir)?;
     // What damage has cost shows only in what stands behind it.
     let damaged = view.damages().iter().any(|d| d.is_loss());
     let pass = if damaged { Some(read_through(&dir)?) } else { None };

@@ -49,6 +49,8 @@ impl<F: Files> Pass<F> {
                     (rotten, offset, len)
                 }
                 Part::Index { offset, len, rotten } => (rotten, offset, len),
+                // Only checkpoints hold such.
+                Part::State(_) => return Err(Code::FormatNewer),
                 Part::Seal { offset, len, summary, rotten } => {
                     groups = Some(summary.groups);
                     (rotten, offset, len)

@@ -37,7 +37,9 @@ impl Unpacker {
 #[derive(Debug)]
 pub(super) struct Footer {
     pub(super) segment: u64,
+    pub(super) header: SealedHeader,
     pub(super) cipher: SealedCipher,
+    pub(super) summary: Summary,
     pub(super) digest: [u8; 32],
     pub(super) pieces: Vec<Piece>,
     /// The pieces themselves, where the file's own could not be read.
@@ -49,8 +51,9 @@ pub(super) fn read_footer<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     unpacker: &mut Unpacker,
-    (kind, file, number): (Kind, SideFile, u64),
+    number: u64,
 ) -> Result<Footer> {
+    let file = SideFile::Sealed(number);
     let corrupt = || Error::new(Code::Corrupt, format!("the footer of {file:?}"));
     let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file:?}")))?;
     let at = len.checked_sub(TRAILER_BYTES as u64).ok_or_else(corrupt)?;
@@ -59,7 +62,7 @@ pub(super) fn read_footer<F: Files>(
     let trailer = Trailer::parse(&end).map_err(|c| Error::new(c, format!("the end of {file:?}")))?;
     let header = trailer.header;
     let footer_len = at.checked_sub(trailer.footer_at).filter(|n| *n <= 2 << 20).ok_or_else(corrupt)?;
-    if header.start.kind != kind || kind == Kind::Segment && header.start.number != number {
+    if (header.start.kind, header.start.number) != (Kind::Segment, number) {
         return Err(corrupt());
     }
     let key = keys.iter().find(|k| k.0 == header.start.key_id).ok_or(Code::KeyMissing)?;
@@ -75,9 +78,9 @@ pub(super) fn read_footer<F: Files>(
     }
     let mut body = Vec::new();
     unpacker.unpack(&frame[opened.body], &mut body)?;
-    let (_, pieces) = Summary::parse(&body)?;
+    let (summary, pieces) = Summary::parse(&body)?;
     let pieces = pieces.collect::<CodeResult<Vec<_>>>()?;
-    Ok(Footer { segment: number, cipher, digest, pieces, bodies: Vec::new() })
+    Ok(Footer { segment: number, header, cipher, summary, digest, pieces, bodies: Vec::new() })
 }
 
 /// Opens one frame of a sealed file into `out`, unpacked.
@@ -128,6 +131,8 @@ pub(crate) enum Part<'b> {
     Index { offset: u64, len: u64, rotten: bool },
     /// The footer.
     Seal { offset: u64, len: u64, summary: Summary, rotten: bool },
+    /// A part of a checkpoint.
+    State(&'b [u8]),
     /// Bytes that cannot be read.
     Damaged { from: u64, to: u64, code: Code },
 }
@@ -147,7 +152,8 @@ pub(crate) fn scan_sealed<F: Files>(
     scan_file(files, unpacker, scan, file, each)
 }
 
-fn scan_file<F: Files>(
+/// As [`scan_sealed`], of any sealed file.
+pub(super) fn scan_file<F: Files>(
     files: &mut F,
     unpacker: &mut Unpacker,
     mut scan: SealedScan<'_>,
@@ -182,7 +188,7 @@ fn scan_file<F: Files>(
                         Ok((summary, _)) => Part::Seal { offset, len, summary, rotten },
                         Err(code) => Part::Damaged { from: offset, to: offset + len, code },
                     },
-                    (Ok(()), DenseType::State) => return Err(Code::FormatNewer.into()),
+                    (Ok(()), DenseType::State) => Part::State(&body),
                     (Err(code), _) => Part::Damaged { from: offset, to: offset + len, code },
                 };
                 each(part)?;

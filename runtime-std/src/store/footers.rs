@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::DataKey;
-use ropeway_core::log::sealed::{DenseType, IndexBuilder, Kind, Piece, Range, find};
+use ropeway_core::log::sealed::{DenseType, IndexBuilder, Piece, Range, Summary, find};
 
 use super::dense::{Footer, Part, Unpacker, ranges_of, read_footer, read_frame, scan_sealed};
 use super::{Files, SideFile};
@@ -83,8 +83,7 @@ impl Footers {
         let at = match self.footers.iter().position(|f| f.segment == segment) {
             Some(at) => at,
             None => {
-                let what = (Kind::Segment, SideFile::Sealed(segment), segment);
-                let footer = match read_footer(files, keys, &mut self.unpacker, what) {
+                let footer = match read_footer(files, keys, &mut self.unpacker, segment) {
                     // What the footer said is in the frames too, only slower.
                     Err(e) if matches!(e.code, Code::Corrupt | Code::Tampered | Code::Io) => {
                         self.rebuild(files, keys, segment)?
@@ -125,7 +124,8 @@ impl Footers {
         let cipher = header.cipher(&key.1)?;
         let pieces = index.done.iter().map(|(first, _)| Piece { offset: 0, first: *first }).collect();
         let bodies = index.done.into_iter().map(|(_, body)| body).collect();
-        Ok(Footer { segment, cipher, digest: [0; 32], pieces, bodies })
+        let summary = Summary::default();
+        Ok(Footer { segment, header, cipher, summary, digest: [0; 32], pieces, bodies })
     }
 
     /// The first events of the stream at or after `seq` in a segment.

@@ -3,6 +3,8 @@
 
 use ropeway_core::recovery::RunAt;
 
+use super::checkpoint::Origin;
+
 /// Pages that one entry covers: a read decrypts at most these in vain (256 KiB).
 pub(super) const SPAN_PAGES: u64 = 64;
 
@@ -23,6 +25,8 @@ pub struct Index {
     streams: Vec<Vec<Entry>>,
     epoch: u64,
     sealed: Vec<u64>,
+    /// What the store needs to write checkpoints; none without it.
+    pub(super) origin: Option<Origin>,
 }
 
 impl Index {

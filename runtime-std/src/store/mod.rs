@@ -1,6 +1,7 @@
 //! The log's files: segments are made, written, scanned and read here; what the bytes mean is the
 //! core's business (docs/LOG.md).
 
+mod checkpoint;
 mod dense;
 mod files;
 mod footers;
@@ -25,12 +26,13 @@ pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use reader::{Reader, Stop};
 pub(crate) use recover::first_link;
-pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_to_write};
+pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quickly, recover_to_write};
 pub use seal::Sealing;
 pub use segment::Segments;
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
+use checkpoint::Origin;
 use seal::Sealer;
 
 /// Number of the only data key that there is so far.
@@ -132,12 +134,15 @@ impl<F: Files> Store<F> {
         };
         let done = match stepped {
             Ok(None) => return Sealing::Working,
-            Ok(Some(digest)) => self.replace(number, digest),
+            Ok(Some(_)) => self.replace(number),
             Err(e) => Err(e),
         };
         self.seals.at_work = None;
         match done {
-            Ok(()) => Sealing::Sealed(number),
+            Ok(()) => {
+                self.remember(number, random);
+                Sealing::Sealed(number)
+            }
             Err(e) => {
                 log::warn!("segment {number} stays as it is: {e}");
                 let _ = self.segments.files().remove_side(SideFile::Unfinished);
@@ -147,7 +152,7 @@ impl<F: Files> Store<F> {
     }
 
     /// Puts the sealed file in the place of the hot one (docs/LOG.md#sealed-10).
-    fn replace(&mut self, number: u64, _digest: [u8; 32]) -> Result<()> {
+    fn replace(&mut self, number: u64) -> Result<()> {
         let files = self.segments.files();
         files.name_unfinished(SideFile::Sealed(number))?;
         files.sync_list()?;
@@ -156,6 +161,29 @@ impl<F: Files> Store<F> {
         self.reader.forget(number);
         // Should the removal be lost, then both are there, and the hot one counts.
         files.sync_list()
+    }
+
+    /// Writes a checkpoint of the end of a segment that was sealed. One that fails costs the next start
+    /// some time, and nothing else.
+    fn remember(&mut self, number: u64, random: &mut dyn FnMut() -> Result<[u8; 32]>) {
+        let Some(origin) = self.index.origin else { return };
+        let files = self.segments.files();
+        let written = files.list().and_then(|hot| {
+            // A segment that stays hot is read at every start, and with it all that follows.
+            if hot.first().is_some_and(|n| *n <= number) {
+                return Ok(false);
+            }
+            let (_, keys, _) = self.reader.parts();
+            checkpoint::write(files, keys, &origin, number, random()?).map(|()| true)
+        });
+        match written {
+            Ok(true) => self.index.origin = Some(Origin { fits: true, ..origin }),
+            Ok(false) => {}
+            Err(e) => {
+                log::warn!("no checkpoint of segment {number}: {e}");
+                let _ = self.segments.files().remove_side(SideFile::Unfinished);
+            }
+        }
     }
 
     /// The reading side, with the index it needs.

@@ -6,6 +6,7 @@ use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
 use ropeway_core::log::{DataKey, Evidence, Header, PAGE_BYTES, Place, SegmentScan, Step, Tail, Verdict, decide};
 use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 
+use super::checkpoint::{self, Base, Origin};
 use super::dense::{Part, Unpacker, scan_sealed};
 use super::files::{read_full, read_side_full};
 use super::segment::{Segments, Settled};
@@ -96,11 +97,18 @@ pub fn recover_to_write<F: Files>(
     streams: usize,
     max_body: usize,
 ) -> Result<Opened> {
-    let opened = recover_files(segments.files(), keys, name, streams, max_body)?;
+    let scope = Scope { name, max_body, without: None, upto: None };
+    let mut opened = open_quickly(segments.files(), keys, &scope, streams)?;
     super::seal::tidy(segments.files());
     match segments.settle(&opened)? {
         Settled::Durable => Ok(opened),
-        Settled::InDoubt => scan(segments.files(), keys, name, streams, max_body, opened.newest),
+        Settled::InDoubt => {
+            let origin = opened.index.origin.take();
+            let scope = Scope { without: opened.newest, ..scope };
+            opened = open_quickly(segments.files(), keys, &scope, streams)?;
+            opened.index.origin = origin;
+            Ok(opened)
+        }
     }
 }
 
@@ -115,35 +123,74 @@ pub fn recover_files<F: Files>(
     streams: usize,
     max_body: usize,
 ) -> Result<Opened> {
-    scan(files, keys, name, streams, max_body, None)
+    let scope = Scope { name, max_body, without: None, upto: None };
+    with_room(streams, |room| scan_within(files, keys, &scope, room, None))
 }
 
-/// `without`: a group that is passed over as if it held nothing.
-fn scan<F: Files>(
+/// As [`recover_files`], but only what lies behind the checkpoint is read if there is one that fits:
+/// sealed segments before it are known to be there, and not known to be undamaged.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_quickly<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     name: NodeName,
     streams: usize,
     max_body: usize,
-    without: Option<GroupAt>,
 ) -> Result<Opened> {
+    open_quickly(files, keys, &Scope { name, max_body, without: None, upto: None }, streams)
+}
+
+fn open_quickly<F: Files>(files: &mut F, keys: &[(u32, DataKey)], scope: &Scope, streams: usize) -> Result<Opened> {
+    with_room(streams, |room| {
+        let base = match checkpoint::load(files, keys, scope.name, room)? {
+            Some(base) if base.fits(files, keys)? => Some(base),
+            Some(base) => {
+                // The log is what counts: it is read, and says itself what is missing.
+                log::warn!("checkpoint {} does not fit the log and is not used", base.generation);
+                None
+            }
+            None => None,
+        };
+        let fits = base.is_some();
+        let mut opened = scan_within(files, keys, scope, room, base)?;
+        let Scope { name, max_body, .. } = *scope;
+        opened.index.origin = Some(Origin { name, streams: room, max_body, fits });
+        Ok(opened)
+    })
+}
+
+/// What is to be read, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope {
+    pub(super) name: NodeName,
+    pub(super) max_body: usize,
+    /// A group that is passed over as if it held nothing.
+    pub(super) without: Option<GroupAt>,
+    /// The last segment that is read, all if `None`.
+    pub(super) upto: Option<u64>,
+}
+
+fn with_room(streams: usize, mut f: impl FnMut(usize) -> Result<Opened>) -> Result<Opened> {
     let mut room = streams.max(16);
     loop {
-        match scan_all(files, keys, name, room, max_body, without) {
+        match f(room) {
             Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
             other => return other,
         }
     }
 }
 
-fn scan_all<F: Files>(
+/// Reads the log, from `base` on if there is one.
+pub(super) fn scan_within<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
-    name: NodeName,
+    scope: &Scope,
     streams: usize,
-    max_body: usize,
-    without: Option<GroupAt>,
+    base: Option<Base>,
 ) -> Result<Opened> {
+    let Scope { name, max_body, without, upto } = *scope;
     let mut out = Opened {
         recovered: Recovered::new(name, StreamMemory::owned(streams)),
         index: Index::default(),
@@ -160,10 +207,24 @@ fn scan_all<F: Files>(
     numbers.sort_unstable();
     numbers.dedup();
     let mut tail = LogTail::default();
+    if let Some(base) = base {
+        let Base { log, recovered, manifest, .. } = base;
+        for s in &manifest {
+            out.index.seal(s.number);
+            out.log_bytes += s.bytes;
+        }
+        (out.recovered, out.groups) = (recovered, log.groups);
+        tail = LogTail { segment: log.upto, next_page: 0, clean: false, link: log.link };
+        numbers.retain(|n| *n > log.upto);
+    }
+    let start = tail.segment + 1;
     let mut input = Input::new(files);
     let mut unpacker = Unpacker::default();
     for (i, &number) in numbers.iter().enumerate() {
-        let expected = if i == 0 { 1 } else { numbers[i - 1] + 1 };
+        if upto.is_some_and(|upto| number > upto) {
+            break;
+        }
+        let expected = if i == 0 { start } else { numbers[i - 1] + 1 };
         for missing in expected..number {
             out.recovered.damaged();
             out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
@@ -323,6 +384,7 @@ fn replay_sealed<F: Files>(
                     damages.push(damage(Code::Rotten, offset, offset + len));
                 }
             }
+            Part::State(_) => return Err(Code::FormatNewer),
             Part::Damaged { from, to, code } => {
                 recovered.damaged();
                 damages.push(damage(code, from, to));

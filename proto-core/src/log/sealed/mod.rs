@@ -11,6 +11,7 @@ mod header;
 mod index;
 mod pack;
 mod scan;
+mod state;
 mod writer;
 
 pub use frame::{DenseFrame, DenseType, SealedCipher, Trailer, dense_len, dense_len_of};
@@ -18,6 +19,7 @@ pub use header::{Kind, SealedHeader, SealedStart, seal_digest};
 pub use index::{IndexBuilder, IndexRecord, Piece, Pieces, Range, Summary, find, index_records};
 pub use pack::{PACK_HEAD_BYTES, pack, unpack, unpacked_len};
 pub use scan::{SealedScan, SealedStep};
+pub use state::{At, LogState, STATE_RECORD_MAX_BYTES, SegmentState, StateRecord, StreamState, state_records};
 pub use writer::SealedWriter;
 
 /// Size of the header of a sealed file.

@@ -30,6 +30,7 @@ struct State {
     /// Calls that still succeed; then all that change anything fail.
     left: Option<usize>,
     calls: usize,
+    reads: u64,
 }
 
 /// See the [module](self). A clone is a copy.
@@ -69,6 +70,11 @@ impl Disk {
         self.bytes()[&name].len()
     }
 
+    /// Bytes that were read so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.0.borrow().reads
+    }
+
     /// From here on so many calls succeed.
     pub(super) fn stop_after(&self, calls: usize) {
         self.0.borrow_mut().left = Some(calls);
@@ -97,6 +103,14 @@ impl Disk {
         s.inodes[i].durable = s.inodes[i].cached.clone();
     }
 
+    pub(super) fn put(&self, name: Name, bytes: &[u8]) {
+        let mut s = self.0.borrow_mut();
+        s.inodes.push(Inode { cached: bytes.to_vec(), durable: bytes.to_vec() });
+        let i = s.inodes.len() - 1;
+        s.names.insert(name, i);
+        s.durable_names.insert(name, i);
+    }
+
     pub(super) fn remove(&self, name: Name) {
         let mut s = self.0.borrow_mut();
         s.names.remove(&name);
@@ -119,12 +133,13 @@ impl Mount {
     }
 
     fn read(&self, name: Name, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let s = self.0.borrow();
+        let mut s = self.0.borrow_mut();
         let i = *s.names.get(&name).ok_or_else(|| Error::new(Code::Io, format!("{name:?} is not there")))?;
         let bytes = &s.inodes[i].cached;
         let at = (offset as usize).min(bytes.len());
         let n = buf.len().min(bytes.len() - at);
         buf[..n].copy_from_slice(&bytes[at..at + n]);
+        s.reads += n as u64;
         Ok(n)
     }
 

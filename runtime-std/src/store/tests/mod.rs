@@ -1,5 +1,6 @@
 //! The store over a disk in memory that can be stopped at any call.
 
+mod checkpoint;
 mod disk;
 mod log;
 mod seal;
@@ -7,11 +8,12 @@ mod seal;
 use std::collections::BTreeMap;
 
 use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::log::sealed::{LogState, StreamState};
 use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
 use ropeway_core::policy::{Policy, Principal, authorize};
 use ropeway_core::streams::FrontierEntry;
 
-use super::{Damage, Opened, Reader, Sealing, Segments, Stop, Store, recover_files, recover_to_write};
+use super::{Damage, Opened, Reader, Sealing, Segments, Stop, Store, recover_files, recover_quickly, recover_to_write};
 use crate::error::Result;
 use disk::Disk;
 
@@ -51,6 +53,8 @@ type Stored = (u64, u16, Vec<u8>, [u8; 32]);
 #[derive(Debug, PartialEq)]
 struct Content {
     streams: Vec<FrontierEntry>,
+    states: Vec<StreamState>,
+    state: LogState,
     events: BTreeMap<(StreamKey, u64), Stored>,
     losses: Vec<Damage>,
     groups: u64,
@@ -62,6 +66,12 @@ fn open(disk: &Disk) -> Result<Opened> {
 
 fn content(disk: &Disk) -> Content {
     let opened = open(disk).unwrap();
+    content_of(disk, &opened)
+}
+
+/// As [`content`], opened by the checkpoint.
+fn content_quickly(disk: &Disk) -> Content {
+    let opened = recover_quickly(&mut disk.mount(), &keys(), name(), 4, MAX_BODY_BYTES).unwrap();
     content_of(disk, &opened)
 }
 
@@ -85,8 +95,12 @@ fn content_of(disk: &Disk, opened: &Opened) -> Content {
     }
     let mut streams: Vec<_> = opened.recovered.frontier().collect();
     streams.sort_by_key(|e| e.key);
+    let mut states: Vec<_> = opened.recovered.states().collect();
+    states.sort_by_key(|s| s.key);
+    // Events that stand twice in a segment are sealed once.
+    let state = LogState { events: 0, ..opened.recovered.log_state(0, [0; 16], opened.groups) };
     let losses = opened.damages.iter().filter(|d| d.is_loss()).cloned().collect();
-    Content { streams, events, losses, groups: opened.groups }
+    Content { streams, states, state, events, losses, groups: opened.groups }
 }
 
 /// Opens for writing, as a daemon does; everything but the newest segment may be sealed.
