@@ -57,6 +57,8 @@ codes! {
         "Choose another directory; a node's keys are never overwritten.";
     105 Config "bad configuration" "A file of the data directory cannot be understood."
         "The message names the file and what is wrong in it; restore it from a backup or correct it.";
+    106 BadSnapshot "bad snapshot" "The directory is no complete snapshot, or a file of it has changed since; nothing was restored."
+        "Take the snapshot again, or restore an older one; the message names what is wrong.";
     201 KeyMissing "key missing" "A key of the log is not there, or nobody gave the passphrase."
         "Put keys/log.key and keys/keyring back from your backup, or give the passphrase; without them the log cannot be read by anyone.";
     202 KeyBad "key unreadable" "A key file does not hold what it should."

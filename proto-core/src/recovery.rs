@@ -114,8 +114,10 @@ impl<'m> Recovered<'m> {
                     if let (Some(machine), true) = (decl.own_machine, decl.key.node == self.name) {
                         self.own = Some((decl.key.incarnation, machine));
                     }
+                    // The log of another node, from a snapshot, declares streams that were that one's own.
+                    let own = decl.own_machine.is_some() && decl.key.node == self.name;
                     if let Some(s) = self.streams.at_mut(i) {
-                        s.own |= decl.own_machine.is_some();
+                        s.own |= own;
                     }
                 }
                 Record::Events(run) => {
@@ -344,5 +346,14 @@ mod tests {
         assert!(r.own_at_risk(), "what follows of another lane says nothing about this one");
         r.group(&body(normal, 2, &chain).0, |_| ()).unwrap();
         assert!(!r.own_at_risk());
+    }
+
+    #[test]
+    fn what_was_another_nodes_own_stream_is_not_ours() {
+        let (theirs, ours) = (NodeName::new("hub").unwrap(), NodeName::new("hub_2").unwrap());
+        let key = StreamKey { node: theirs, incarnation: Incarnation::new(5), lane: Lane::Normal };
+        let mut r = Recovered::new(ours, StreamMemory::owned(8));
+        r.group(&body(key, 1, &Chain::start(&key)).0, |_| ()).unwrap();
+        assert!(r.own.is_none() && r.frontier().all(|e| !e.own));
     }
 }

@@ -207,9 +207,9 @@ fn a_log_of_several_segments_is_verified_and_a_rotten_bit_costs_its_own_group_on
     let raw = dir.run(&["pull", "--data-dir", "a", "--raw"]);
     assert!(raw.stdout == lines, "pulled what was pushed");
 
-    let (path, _) = &dir.log()[1];
     let before = dir.log();
-    dir.flip_a_bit(path.file_name().unwrap().to_str().unwrap(), 3 << 20);
+    let (path, bytes) = before.iter().find(|(path, _)| path.extension().is_some_and(|e| e == "sealed")).unwrap();
+    dir.flip_a_bit(path.file_name().unwrap().to_str().unwrap(), bytes.len() as u64 / 3);
     let verified = dir.run(&["verify", "--data-dir", "a", "--json"]);
     assert_eq!(verified.status.code(), Some(3), "{}", out(&verified));
     let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();

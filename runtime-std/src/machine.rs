@@ -7,6 +7,9 @@ use ropeway_core::time::Now;
 
 use crate::dir::DataDir;
 
+/// Longest `restored.json`.
+const RESTORED_MAX_BYTES: usize = 16 * 1024;
+
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
@@ -30,7 +33,8 @@ impl SystemClock {
 
 /// A number that changes when the log is copied: made of the machine's id, the processor's serial
 /// number, the card's id and the inode of the log's directory. A restored backup and a copied
-/// directory have another inode, a cloned card has another card id or sits in another machine.
+/// directory have another inode, a cloned card has another card id or sits in another machine. What
+/// was restored from a snapshot has a random number of its own, since an inode may be used again.
 /// Moving the directory within its file system changes nothing. Never 0.
 #[must_use]
 pub fn fingerprint(dir: &DataDir) -> u64 {
@@ -41,6 +45,9 @@ pub fn fingerprint(dir: &DataDir) -> u64 {
     all.push_str(&std::fs::read_to_string("/sys/block/mmcblk0/device/cid").unwrap_or_default());
     if let Ok(meta) = std::fs::metadata(dir.log()) {
         all.push_str(&meta.ino().to_string());
+    }
+    if let Ok(mark) = crate::dir::read_bounded(&dir.restored(), RESTORED_MAX_BYTES) {
+        all.push_str(&String::from_utf8_lossy(&mark));
     }
     let digest = blake3::hash(all.as_bytes());
     let mut eight = [0; 8];

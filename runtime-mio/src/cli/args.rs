@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use ropeway_core::id::{Lane, NodeName};
 use ropeway_core::policy::{Policy, Role};
 
 use super::error::EXIT_CODES_HELP;
@@ -16,9 +15,11 @@ use crate::demo::profile::Profile;
 mod examples;
 mod split;
 mod usage;
+mod views;
 
 pub use split::{KeygenArgs, NewNode, PushArgs, Source};
 pub use usage::{UsageError, parse};
+pub use views::{AuditArgs, FilterArgs, RestoreArgs, SnapshotArgs};
 
 /// Encrypted event log and sync for clinics on thin, broken links.
 #[derive(Clone, Debug, Parser)]
@@ -90,6 +91,15 @@ pub enum Command {
     /// Show the keys of the log: which there are, and what opens them
     #[command(after_help = examples::KEY)]
     Key(KeyArgs),
+    /// List what was written when, with chain hashes; check that nothing of it was changed since
+    #[command(after_help = examples::AUDIT)]
+    Audit(AuditArgs),
+    /// Copy the log of a node, which may be at work, to a directory of its own
+    #[command(after_help = examples::SNAPSHOT)]
+    Snapshot(SnapshotArgs),
+    /// Make a data directory from a snapshot
+    #[command(after_help = examples::RESTORE)]
+    Restore(RestoreArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -198,15 +208,9 @@ pub struct PullArgs {
     /// This node's directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Only events of this node
-    #[arg(long, value_name = "NAME", value_parser = value::NODE_NAME)]
-    pub node: Option<NodeName>,
-    /// Only events with this sequence number or a higher one
-    #[arg(long = "from", value_name = "SEQ", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub from_seq: u64,
-    /// Only events of this lane
-    #[arg(long, value_name = "LANE", value_parser = value::LANE)]
-    pub lane: Option<Lane>,
+    /// Which events.
+    #[command(flatten)]
+    pub filter: FilterArgs,
     /// Print the payloads alone, as they are, each with a line end
     #[arg(long)]
     pub raw: bool,
@@ -229,6 +233,9 @@ pub struct VerifyArgs {
     /// This node's directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Compare checksums only: fast, and needs no key; finds rot, but nothing that was altered on purpose
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// `ropeway rekey`.

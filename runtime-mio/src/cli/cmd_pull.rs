@@ -1,21 +1,20 @@
 //! `ropeway pull`.
 
-use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ropeway_core::code::Code;
 use ropeway_core::event::{Event, flags};
 use ropeway_core::id::StreamKey;
-use ropeway_std::store::Stop;
-use ropeway_std::{DataDir, Error, LogView};
+use ropeway_std::pass::{Pass, Seen, Visitor};
+use ropeway_std::{DataDir, Error};
 use serde::Serialize;
 
 use super::args::PullArgs;
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{CliError, Outcome, Output, Result, passphrase, show};
 
 /// How often `--follow` looks.
 const POLL: Duration = Duration::from_millis(500);
@@ -39,10 +38,11 @@ struct Row<'a> {
     flags: Vec<&'static str>,
 }
 
-/// Prints events. Works beside a process that writes.
+/// Prints events, in the order in which the log took them. Works beside a process that writes, and
+/// holds one frame and a little for each stream.
 ///
 /// # Errors
-/// Those of [`LogView::open`] and of printing. What damage has left out is no error: it is
+/// Those of reading a log and of printing. What damage has left out is no error: it is
 /// warned of, and [`Outcome::Damage`].
 pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
     let dir = passphrase::data_dir(&args.data_dir);
@@ -52,66 +52,44 @@ pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|e| Error::io("catching signals", e))?;
         }
     }
-    let mut pull = Pull { args, next: HashMap::new(), outcome: Outcome::Done, warned: 0 };
+    let (filter, mut pass) = (args.filter.filter(), Pass::new(&dir)?);
+    let (mut told, mut outcome) = (show::Told::default(), Outcome::Done);
     loop {
         let looked = SystemTime::now();
         let seen = fingerprint(&dir);
-        pull.print(&mut LogView::open_quickly(&dir)?, out)?;
+        let mut printer = Printer { raw: args.raw, out, failed: None };
+        let _ = pass.run(&filter, &mut printer)?;
+        printer.failed.map_or(Ok(()), Err)?;
+        // Rows before warnings, where both go to one terminal.
         out.flush()?;
+        if show::warn_of_losses(&pass, &filter, &mut told, out) == Outcome::Damage {
+            outcome = Outcome::Damage;
+        }
         if !args.follow || !wait_for_change(&dir, looked, &seen, &stop) {
-            return Ok(pull.outcome);
+            return Ok(outcome);
         }
     }
 }
 
-struct Pull<'a> {
-    args: &'a PullArgs,
-    /// The first seq that was not printed, per stream.
-    next: HashMap<StreamKey, u64>,
-    outcome: Outcome,
-    /// Damages warned of so far.
-    warned: usize,
+struct Printer<'a> {
+    raw: bool,
+    out: &'a mut Output,
+    failed: Option<CliError>,
 }
 
-impl Pull<'_> {
-    fn print(&mut self, view: &mut LogView, out: &mut Output) -> Result<()> {
-        let args = self.args;
-        let wanted =
-            |key: &StreamKey| args.node.is_none_or(|n| n == key.node) && args.lane.is_none_or(|l| l == key.lane);
-        let streams: Vec<_> = view.frontier().filter(|e| wanted(&e.key)).collect();
-        let mut missing = Vec::new();
-        for entry in streams {
-            let from = self.next.get(&entry.key).copied().unwrap_or(args.from_seq);
-            let incarnation = entry.key.incarnation.to_string();
-            let mut printed = Ok(());
-            let holes = view.read_stream(&entry.key, from, |key, seq, event| {
-                printed = if args.raw { raw(event, out) } else { out.row(&row(key, &incarnation, seq, event)) };
-                if printed.is_ok() { Stop::No } else { Stop::After }
-            })?;
-            printed?;
-            missing.extend(holes);
-            self.next.insert(entry.key, from.max(entry.top + 1));
-        }
-        // Rows before warnings, where both go to one terminal.
-        out.flush()?;
-        let code = Code::Corrupt;
-        for (key, from, to) in &missing {
-            self.outcome = Outcome::Damage;
-            match from == to {
-                true => out.warn(format_args!("{code}: event {from} of {key} cannot be read")),
-                false => out.warn(format_args!("{code}: events {from} to {to} of {key} cannot be read")),
+impl Visitor for Printer<'_> {
+    fn event(&mut self, s: &Seen<'_>) -> ControlFlow<()> {
+        let printed = match self.raw {
+            true => raw(s.event, self.out),
+            false => self.out.row(&row(s.key, &s.key.incarnation.to_string(), s.seq, s.event)),
+        };
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                self.failed = Some(e);
+                ControlFlow::Break(())
             }
         }
-        // Damage that no later event shows: nobody knows what was there.
-        let lost: Vec<_> = view.damages().iter().filter(|d| d.is_loss()).collect();
-        if missing.is_empty() && lost.len() > self.warned {
-            self.outcome = Outcome::Damage;
-            for d in &lost[self.warned..] {
-                out.warn(show::damage_line(d));
-            }
-        }
-        self.warned = self.warned.max(lost.len());
-        Ok(())
     }
 }
 

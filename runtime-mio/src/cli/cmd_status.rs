@@ -1,7 +1,10 @@
 //! `ropeway status`.
 
+use std::ops::ControlFlow;
+
 use ropeway_core::streams::FrontierEntry;
-use ropeway_std::{DirLock, LogView};
+use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::{DataDir, DirLock, LogView};
 use serde::Serialize;
 
 use super::args::StatusArgs;
@@ -65,6 +68,9 @@ impl From<FrontierEntry> for Stream {
 pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let dir = passphrase::data_dir(&args.data_dir);
     let view = LogView::open_quickly(&dir)?;
+    // What damage has cost shows only in what stands behind it.
+    let damaged = view.damages().iter().any(|d| d.is_loss());
+    let pass = if damaged { Some(read_through(&dir)?) } else { None };
     let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
     let status = Status {
@@ -78,16 +84,30 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         waiting: sum(|s| s.waiting),
         streams,
         log_bytes: view.log_bytes(),
-        damages: show::damage_rows(view.damages()),
+        damages: show::damage_rows(view.damages(), pass.as_ref()),
     };
-    for line in text(&status, &view) {
+    for line in text(&status, &view, pass.as_ref()) {
         out.line(line)?;
     }
     out.object(&status)?;
     Ok(Outcome::Done)
 }
 
-fn text(s: &Status, view: &LogView) -> Vec<String> {
+struct Nobody;
+
+impl Visitor for Nobody {
+    fn event(&mut self, _: &Seen<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+fn read_through(dir: &DataDir) -> Result<Pass> {
+    let mut pass = Pass::new(dir)?;
+    let _ = pass.run(&Filter::default(), &mut Nobody)?;
+    Ok(pass)
+}
+
+fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
     let deployment = s.deployment.as_deref().map_or("none yet".to_owned(), str::to_owned);
     let signed = if s.signed { "signed" } else { "not signed yet" };
     let process = s.locked_by.map_or("none".to_owned(), |pid| format!("{pid} works on it"));
@@ -123,7 +143,7 @@ fn text(s: &Status, view: &LogView) -> Vec<String> {
     }
     if !view.damages().is_empty() {
         lines.push(String::new());
-        lines.extend(view.damages().iter().map(show::damage_line));
+        lines.extend(show::damage_lines(view.damages(), pass));
     }
     lines
 }

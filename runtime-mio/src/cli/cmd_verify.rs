@@ -1,9 +1,11 @@
 //! `ropeway verify`.
 
-use ropeway_core::id::StreamKey;
-use ropeway_std::LogView;
-use ropeway_std::store::Stop;
-use ropeway_std::view::Filter;
+use std::ops::ControlFlow;
+
+use indicatif::ProgressBar;
+use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::quick::{Quick, quick_verify};
+use ropeway_std::store::Damage;
 use serde::Serialize;
 
 use super::args::VerifyArgs;
@@ -17,71 +19,130 @@ struct Verified {
     groups: u64,
     log_bytes: u64,
     damages: Vec<show::DamageRow>,
-    missing: Vec<Missing>,
+    /// All gaps of all streams.
+    missing: Vec<show::LostRow>,
 }
 
-/// Events of a stream that cannot be read, both inclusive.
+/// The result of `--quick` for programs.
 #[derive(Serialize)]
-struct Missing {
-    node: String,
-    lane: &'static str,
-    incarnation: String,
-    from: u64,
-    to: u64,
+struct Quickly {
+    quick: bool,
+    clean: bool,
+    segments: u64,
+    frames: u64,
+    log_bytes: u64,
+    key_ids: Vec<u32>,
+    damages: Vec<show::DamageRow>,
+    /// Files of the log that were not looked at.
+    unread: Vec<String>,
+    cannot_tell: [&'static str; 3],
 }
 
-/// Reads the whole log and checks it: once as it lies there, once by way of the index.
+/// What the checksums alone do not show.
+const CANNOT_TELL: [&str; 3] = [
+    "whether frames were altered on purpose, with a checksum made to fit",
+    "which streams and events a damage has cost, and whether the chains hold",
+    "whether a frame with a wrong checksum is whole all the same",
+];
+
+/// Reads the whole log and checks it: every tag and every chain, or the checksums only.
 ///
 /// # Errors
-/// Those of [`LogView::open`] and [`LogView::read`]; damage is [`Outcome::Damage`].
+/// Those of reading a log; damage is [`Outcome::Damage`].
 pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
-    let mut view = LogView::open(&passphrase::data_dir(&args.data_dir))?;
-    let mut events = 0;
-    let missing = view.read(&Filter::default(), 1, |_, _, _| {
-        events += 1;
-        Stop::No
-    })?;
-    let clean = missing.is_empty() && !view.damages().iter().any(|d| d.is_loss());
-    let verified = Verified {
+    let dir = passphrase::data_dir(&args.data_dir);
+    let bar = show::bytes_bar(out, "verifying");
+    if args.quick {
+        let quick = quick_verify(&dir, |done, total| set(&bar, done, total));
+        bar.finish_and_clear();
+        return tell_quick(&quick?, out);
+    }
+    let mut pass = Pass::new(&dir)?;
+    let read = pass.run(&Filter::default(), &mut Watch(&bar));
+    bar.finish_and_clear();
+    let _ = read?;
+    let streams = pass.streams().iter();
+    let missing: Vec<_> = streams.flat_map(|(key, t)| t.holes.iter().map(move |h| (key, h.from, h.to))).collect();
+    let clean = missing.is_empty() && !pass.damages().iter().any(Damage::is_loss);
+    let (events, groups, bytes) = (pass.events(), pass.groups(), pass.log_bytes());
+    let state = state(clean, pass.damages());
+    let (e, g) = (show::counted(events, "event"), show::counted(groups, "group"));
+    out.line(format_args!("verified {e} in {g}, {}: {state}", show::size(bytes)))?;
+    for line in show::damage_lines(pass.damages(), Some(&pass)) {
+        out.line(format_args!("  {line}"))?;
+    }
+    for (key, from, to) in &missing {
+        out.line(format_args!("  missing: {}", show::range_of(key, *from, *to)))?;
+    }
+    hint(pass.damages(), out)?;
+    out.object(&Verified {
         clean,
         events,
-        groups: view.groups(),
-        log_bytes: view.log_bytes(),
-        damages: show::damage_rows(view.damages()),
-        missing: missing.iter().map(missing_row).collect(),
-    };
-    tell(&verified, &view, &missing, out)?;
-    out.object(&verified)?;
+        groups,
+        log_bytes: bytes,
+        damages: show::damage_rows(pass.damages(), Some(&pass)),
+        missing: missing.iter().map(|(key, from, to)| show::LostRow::new(key, *from, *to)).collect(),
+    })?;
     Ok(if clean { Outcome::Done } else { Outcome::Damage })
 }
 
-fn missing_row((key, from, to): &(StreamKey, u64, u64)) -> Missing {
-    Missing {
-        node: key.node.to_string(),
-        lane: key.lane.as_str(),
-        incarnation: key.incarnation.to_string(),
-        from: *from,
-        to: *to,
+fn tell_quick(q: &Quick, out: &mut Output) -> Result<Outcome> {
+    let clean = !q.damages.iter().any(Damage::is_loss);
+    let state = state(clean, &q.damages);
+    let (f, s) = (show::counted(q.frames, "frame"), show::counted(q.segments, "segment"));
+    out.line(format_args!("checksums of {f} in {s}, {}: {state}", show::size(q.log_bytes)))?;
+    for line in show::damage_lines(&q.damages, None) {
+        out.line(format_args!("  {line}"))?;
     }
+    for path in &q.unread {
+        out.line(format_args!("  not looked at: {}", path.display()))?;
+    }
+    hint(&q.damages, out)?;
+    for what in CANNOT_TELL {
+        out.say(format_args!("  not told without the key: {what}"))?;
+    }
+    out.object(&Quickly {
+        quick: true,
+        clean,
+        segments: q.segments,
+        frames: q.frames,
+        log_bytes: q.log_bytes,
+        key_ids: q.key_ids.clone(),
+        damages: show::damage_rows(&q.damages, None),
+        unread: q.unread.iter().map(|p| p.display().to_string()).collect(),
+        cannot_tell: CANNOT_TELL,
+    })?;
+    Ok(if clean { Outcome::Done } else { Outcome::Damage })
 }
 
-fn tell(v: &Verified, view: &LogView, missing: &[(StreamKey, u64, u64)], out: &mut Output) -> Result<()> {
-    let state = match (v.clean, view.damages().len()) {
+fn state(clean: bool, damages: &[Damage]) -> &'static str {
+    match (clean, damages.len()) {
         (true, 0) => "clean",
         (true, _) => "clean, but for writes that a power cut interrupted; nothing acknowledged was in them",
         (false, _) => "DAMAGED",
-    };
-    let (events, groups) = (show::counted(v.events, "event"), show::counted(v.groups, "group"));
-    out.line(format_args!("verified {events} in {groups}, {}: {state}", show::size(v.log_bytes)))?;
-    for d in view.damages() {
-        out.line(format_args!("  {}", show::damage_line(d)))?;
     }
-    for (key, from, to) in missing {
-        let range = if from == to { format!("event {from}") } else { format!("events {from} to {to}") };
-        out.line(format_args!("  missing: {range} of {key}"))?;
+}
+
+fn hint(damages: &[Damage], out: &mut Output) -> Result<()> {
+    match damages.iter().find(|d| d.is_loss()) {
+        Some(d) => out.line(format_args!("  {}", d.code.hint())),
+        None => Ok(()),
     }
-    if let Some(d) = view.damages().iter().find(|d| d.is_loss()) {
-        out.line(format_args!("  {}", d.code.hint()))?;
+}
+
+struct Watch<'a>(&'a ProgressBar);
+
+impl Visitor for Watch<'_> {
+    fn event(&mut self, _: &Seen<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
     }
-    Ok(())
+
+    fn progress(&mut self, done: u64, total: u64) {
+        set(self.0, done, total);
+    }
+}
+
+pub(super) fn set(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
 }

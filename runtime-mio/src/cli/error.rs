@@ -19,7 +19,7 @@ pub enum Exit {
     Failed = 1,
     /// The command was not written as it must be; nothing was done.
     Usage = 2,
-    /// `verify` found damage.
+    /// `verify`, `audit` or `pull` found damage, or history that is not what it was.
     Damage = 3,
     /// `sync` did not get everything across; the same command goes on later.
     Incomplete = 4,
@@ -33,7 +33,7 @@ Exit codes:
   0  done
   1  refused or failed; the message has an R code
   2  wrong usage; nothing was done
-  3  verify found damage, key list a missing key
+  3  verify, audit or pull found damage, key list a missing key
   4  sync incomplete (unreachable, link cut, timeout): run it again, it goes on where it was
   5  locked: another process works on the data directory";
 
@@ -48,7 +48,7 @@ impl From<Exit> for ExitCode {
 pub enum Outcome {
     /// Everything was done.
     Done,
-    /// `verify` read everything and found damage.
+    /// Everything was read, and there is damage.
     Damage,
     /// `sync` reported how far it came, which is not all the way.
     Incomplete,

@@ -6,6 +6,7 @@
 //! code and the message.
 
 pub mod args;
+pub mod cmd_audit;
 pub mod cmd_completions;
 pub mod cmd_demo;
 pub mod cmd_key;
@@ -13,16 +14,20 @@ pub mod cmd_keygen;
 pub mod cmd_pull;
 pub mod cmd_push;
 pub mod cmd_rekey;
+pub mod cmd_restore;
 pub mod cmd_serve;
 pub mod cmd_sign;
+pub mod cmd_snapshot;
 pub mod cmd_status;
 pub mod cmd_sync;
 pub mod cmd_verify;
 pub mod error;
+mod head;
 pub mod logging;
 pub mod output;
 mod passphrase;
 mod show;
+mod time;
 pub mod value;
 
 pub use args::{Cli, Command, GlobalArgs};
@@ -50,6 +55,9 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
         Command::Verify(args) => cmd_verify::run(args, out),
         Command::Rekey(args) => cmd_rekey::run(args, out),
         Command::Key(args) => cmd_key::run(args, out),
+        Command::Audit(args) => cmd_audit::run(args, out),
+        Command::Snapshot(args) => cmd_snapshot::run(args, out),
+        Command::Restore(args) => cmd_restore::run(args, out),
         Command::Completions(args) => cmd_completions::run(args, out),
     }
 }

@@ -1,14 +1,17 @@
 //! How verbs show sizes, damage and progress, and how they open a node.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ropeway_core::code::Code;
+use ropeway_core::id::StreamKey;
+use ropeway_std::pass::{Filter, Pass};
 use ropeway_std::store::Damage;
 use ropeway_std::{DataDir, Options, Replica};
 use serde::Serialize;
 
-use super::{Output, Result};
+use super::{Outcome, Output, Result};
 
 /// How long a verb waits for another one to end that works on the same directory.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -68,6 +71,11 @@ pub(super) fn bar(out: &Output, total: Option<u64>, template: &str) -> ProgressB
     ProgressBar::with_draw_target(total, target).with_style(style.progress_chars("=> "))
 }
 
+/// A bar for so many bytes; `verb` says what is done with them.
+pub(super) fn bytes_bar(out: &Output, verb: &str) -> ProgressBar {
+    bar(out, Some(0), &format!("{verb} [{{bar:32}}] {{bytes}}/{{total_bytes}}"))
+}
+
 /// Damage as programs read it.
 #[derive(Serialize)]
 pub(super) struct DamageRow {
@@ -77,18 +85,90 @@ pub(super) struct DamageRow {
     from_page: u64,
     /// The first page after it.
     to_page: u64,
+    /// The events that it has cost, as far as later events show it.
+    lost: Vec<LostRow>,
 }
 
-/// The rows of all damages.
-pub(super) fn damage_rows(damages: &[Damage]) -> Vec<DamageRow> {
+/// Events of a stream that cannot be read, both inclusive.
+#[derive(Serialize)]
+pub(super) struct LostRow {
+    node: String,
+    lane: &'static str,
+    incarnation: String,
+    from: u64,
+    to: u64,
+}
+
+impl LostRow {
+    pub(super) fn new(key: &StreamKey, from: u64, to: u64) -> Self {
+        let (node, incarnation) = (key.node.to_string(), key.incarnation.to_string());
+        Self { node, lane: key.lane.as_str(), incarnation, from, to }
+    }
+}
+
+/// The rows of all damages. `pass`: what has read them, to tell what they have cost.
+pub(super) fn damage_rows(damages: &[Damage], pass: Option<&Pass>) -> Vec<DamageRow> {
     let row = |d: &Damage| DamageRow {
         code: format!("R{}", d.code.as_u16()),
         name: d.code.name(),
         segment: d.segment,
         from_page: d.from_page,
         to_page: d.to_page,
+        lost: pass.map_or_else(Vec::new, |p| p.hit_by(d).map(|(key, from, to)| LostRow::new(key, from, to)).collect()),
     };
     damages.iter().map(row).collect()
+}
+
+/// The same for people: each damage, and below it the events that it has cost.
+pub(super) fn damage_lines(damages: &[Damage], pass: Option<&Pass>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for d in damages {
+        lines.push(damage_line(d));
+        let hit = pass.into_iter().flat_map(|p| p.hit_by(d));
+        lines.extend(hit.map(|(key, from, to)| format!("  it has cost {}", range_of(key, from, to))));
+    }
+    lines
+}
+
+/// `event 3 of STREAM`, `events 3 to 5 of STREAM`.
+pub(super) fn range_of(key: &StreamKey, from: u64, to: u64) -> String {
+    if from == to { format!("event {from} of {key}") } else { format!("events {from} to {to} of {key}") }
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What was warned of already.
+#[derive(Default)]
+pub(super) struct Told {
+    ranges: HashSet<(StreamKey, u64, u64)>,
+    damages: usize,
+}
+
+/// Warns of what a pass could not read of the wanted streams, once.
+pub(super) fn warn_of_losses(pass: &Pass, filter: &Filter, told: &mut Told, out: &mut Output) -> Outcome {
+    let (mut outcome, code) = (Outcome::Done, Code::Corrupt);
+    for (key, track) in pass.streams().iter().filter(|(key, _)| filter.wants_stream(key)) {
+        for hole in track.holes.iter().filter(|h| h.to >= filter.from_seq) {
+            outcome = Outcome::Damage;
+            let from = hole.from.max(filter.from_seq);
+            if told.ranges.insert((*key, from, hole.to)) {
+                out.warn(format_args!("{code}: {} cannot be read", range_of(key, from, hole.to)));
+            }
+        }
+    }
+    // Damage that no later event shows: nobody knows what was there.
+    let lost: Vec<_> = pass.damages().iter().filter(|d| d.is_loss()).collect();
+    if outcome == Outcome::Done && lost.len() > told.damages {
+        outcome = Outcome::Damage;
+        for d in &lost[told.damages..] {
+            out.warn(damage_line(d));
+        }
+    }
+    told.damages = told.damages.max(lost.len());
+    outcome
 }
 
 /// Damage for people: `R302 corrupt: segment 1, pages 10 to 12`.

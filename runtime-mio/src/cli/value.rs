@@ -29,7 +29,7 @@ pub struct BadValue {
 }
 
 impl BadValue {
-    fn new(code: Code, what: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, what: impl Into<String>) -> Self {
         Self { code, what: what.into() }
     }
 }
@@ -48,6 +48,13 @@ impl std::error::Error for BadValue {}
 pub(super) struct Value<T> {
     parse: fn(&str) -> std::result::Result<T, BadValue>,
     names: &'static [(&'static str, &'static str)],
+}
+
+impl<T> Value<T> {
+    /// A value without names.
+    pub(super) const fn of(parse: fn(&str) -> std::result::Result<T, BadValue>) -> Self {
+        Self { parse, names: &[] }
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> TypedValueParser for Value<T> {

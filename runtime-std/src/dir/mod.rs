@@ -7,6 +7,7 @@
 //! tls/node.crt         this node's certificate           tls/ca.crt     the CA it trusts
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
 //! log/                 segments                          quarantine/    what was set aside
+//! restored.json        if the log came from a snapshot: which one, and when
 //! lock                 held by the process that works here; holds its process id
 //! ```
 
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 
 pub use file::{Access, read_bounded, write_atomic};
-pub(crate) use file::{folder_of, read_open, sync_dir};
+pub(crate) use file::{folder_of, is_temporary, read_open, sync_dir};
 pub use lock::DirLock;
 pub use node::NodeFile;
 pub(crate) use node::role_str as node_role_str;
@@ -91,6 +92,8 @@ paths! {
     log "log";
     /// Folder of what was set aside.
     quarantine "quarantine";
+    /// That the log came from a snapshot, and when: part of the machine's fingerprint.
+    restored "restored.json";
     /// The file that a working process locks.
     lock "lock";
 }
@@ -156,6 +159,11 @@ impl DataDir {
     #[must_use]
     pub fn with_passphrase(self, ask: Ask) -> Self {
         Self { secrets: Arc::new(Secrets::asking(ask)), ..self }
+    }
+
+    /// Another directory, with the same one to ask for its passphrase.
+    pub(crate) fn at(&self, root: impl Into<PathBuf>) -> Self {
+        Self { secrets: Arc::clone(&self.secrets), ..Self::new(root) }
     }
 
     pub(crate) fn secrets(&self) -> &Secrets {

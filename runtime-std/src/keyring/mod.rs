@@ -222,6 +222,18 @@ pub(crate) fn unlock(dir: &DataDir) -> Result<Unlocked> {
     }
 }
 
+/// The key of a node that has no keyring, from a file of any name.
+///
+/// # Errors
+/// As of reading a key file; [`Code::KeyBad`] if the file only opens a keyring.
+pub(crate) fn bare_key(path: &Path) -> Result<Keyring> {
+    let mut bare = source::read_key_file(path)?.into_iter().filter(|l| l.bare);
+    match (bare.next(), bare.next()) {
+        (Some(line), None) => Ok(Keyring::legacy(LogKey::of(line.key))),
+        _ => Err(Error::at(Code::KeyBad, path, "it opens a keyring: name the folder that holds both")),
+    }
+}
+
 fn unlock_slot(dir: &DataDir, path: &Path, slot: &Slot, unfinished: bool) -> Result<Unlocked> {
     let altered = |code| match code {
         Code::KeyBad => Error::at(code, path, "the right key does not open it: it was altered"),

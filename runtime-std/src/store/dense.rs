@@ -18,7 +18,7 @@ type CodeResult<T> = std::result::Result<T, Code>;
 
 /// Unpacks bodies; its memory is taken at the first compressed one.
 #[derive(Debug, Default)]
-pub(super) struct Unpacker {
+pub(crate) struct Unpacker {
     zstd: Option<Zstd>,
 }
 
@@ -122,7 +122,7 @@ pub(super) fn ranges_of(body: &[u8]) -> CodeResult<Vec<(StreamKey, u64, u64)>> {
 
 /// What [`scan_sealed`] finds, in the order of the file.
 #[derive(Debug)]
-pub(super) enum Part<'b> {
+pub(crate) enum Part<'b> {
     /// The header, and whether it was rotten.
     Header(SealedHeader, bool),
     /// A group: where it stands and its records.
@@ -139,7 +139,7 @@ pub(super) enum Part<'b> {
 
 /// Reads a whole sealed segment; what its content's digest is, and whether its footer was there.
 /// Refusals and a header that cannot be read are errors.
-pub(super) fn scan_sealed<F: Files>(
+pub(crate) fn scan_sealed<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     unpacker: &mut Unpacker,

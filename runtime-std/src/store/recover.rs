@@ -356,7 +356,7 @@ pub(super) fn scan_within<F: Files>(
 }
 
 /// What the first header of a segment links to, `None` if there is none to be read.
-pub(super) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
+pub(crate) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
     let mut page = [0; PAGE_BYTES];
     if let Ok(got) = read_full(files, number, 0, &mut page, PAGE_BYTES) {
         return Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev);

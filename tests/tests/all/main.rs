@@ -12,3 +12,4 @@ mod probes;
 mod scene;
 mod strangers;
 mod sync;
+mod views;

@@ -27,11 +27,23 @@ examples! {
   ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600";
     PULL "  ropeway pull --data-dir hub --node clinic_a --from 100
   ropeway pull --data-dir hub --lane urgent --follow
+  ropeway pull --data-dir hub --since 2d --kind 7,9
+  ropeway pull --data-dir hub --since 2026-03-01 --until 2026-04-01T00:00:00Z
   ropeway pull --data-dir hub --raw | jq .patient_id";
     STATUS "  ropeway status --data-dir clinic_a
   ropeway status --data-dir clinic_a --json | jq .";
     VERIFY "  ropeway verify --data-dir clinic_a
-  ropeway verify --data-dir clinic_a --json || echo damaged";
+  ropeway verify --data-dir clinic_a --json || echo damaged
+  ropeway verify --data-dir clinic_a --quick     # without the key";
+    AUDIT "  ropeway audit --data-dir hub --since 6h
+  ropeway audit --data-dir hub --node clinic_a --json | jq .chain
+  ropeway audit --data-dir hub --heads > heads-of-march     # keep it elsewhere
+  ropeway audit --data-dir hub --check-head heads-of-march";
+    SNAPSHOT "  ropeway snapshot /backup/hub-2026-03-01 --data-dir /var/lib/ropeway/hub
+  ropeway snapshot /backup/hub-2026-03-01 --data-dir /var/lib/ropeway/hub --with-key";
+    RESTORE "  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub --keys safe/keys --identity safe/tls
+  ropeway restore /backup/clinic_a --dir /var/lib/ropeway/clinic_a --keys safe/keys
+  ropeway restore /backup/hub-2026-03-01 --dir /var/lib/ropeway/hub_2 --keys safe/keys     # after keygen and sign";
     REKEY "  ropeway rekey --data-dir clinic_a                         # a new key in the same place
   ropeway rekey --data-dir clinic_a --to-passphrase --data
   ropeway rekey --data-dir clinic_a --to-file /etc/ropeway/clinic_a.key

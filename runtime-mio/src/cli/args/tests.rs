@@ -1,5 +1,6 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use ropeway_core::id::{Lane, NodeName};
 
 use super::*;
 use crate::cli::error::Exit;
@@ -121,21 +122,28 @@ fn push_takes_one_source() {
 #[test]
 fn pull_status_verify_and_completions() {
     let Command::Pull(pull) = ok("pull --data-dir d").command else { panic!() };
-    let plain = PullArgs { data_dir: "d".into(), node: None, from_seq: 1, lane: None, raw: false, follow: false };
-    assert_eq!(pull, plain);
-    let line = "pull --data-dir d --node clinic_a --from 7 --lane bulk --raw --follow";
-    let Command::Pull(pull) = ok(line).command else { panic!() };
-    let all = PullArgs {
-        node: Some(name("clinic_a")),
-        from_seq: 7,
-        lane: Some(Lane::Bulk),
-        raw: true,
-        follow: true,
-        ..plain
+    let plain = PullArgs {
+        data_dir: "d".into(),
+        filter: FilterArgs { from_seq: 1, ..FilterArgs::default() },
+        raw: false,
+        follow: false,
     };
-    assert_eq!(pull, all);
+    assert_eq!(pull, plain);
+    let line = "pull --data-dir d --node clinic_a --node b,c --from 7 --lane bulk,urgent --kind 3,9 --kind 1 \
+                --since 1970-01-02 --until 1970-01-02T00:00:01Z --raw --follow";
+    let Command::Pull(pull) = ok(line).command else { panic!() };
+    let filter = FilterArgs {
+        node: vec![name("clinic_a"), name("b"), name("c")],
+        lane: vec![Lane::Bulk, Lane::Urgent],
+        kind: vec![3, 9, 1],
+        since: Some(86_400_000),
+        until: Some(86_401_000),
+        from_seq: 7,
+    };
+    assert_eq!(pull, PullArgs { filter, raw: true, follow: true, ..plain });
     assert!(matches!(ok("status --data-dir d").command, Command::Status(_)));
-    assert!(matches!(ok("verify --data-dir d").command, Command::Verify(_)));
+    assert!(matches!(ok("verify --data-dir d").command, Command::Verify(VerifyArgs { quick: false, .. })));
+    assert!(matches!(ok("verify --data-dir d --quick").command, Command::Verify(VerifyArgs { quick: true, .. })));
     assert!(matches!(ok("completions zsh").command, Command::Completions(_)));
 }
 
@@ -158,6 +166,21 @@ fn rekey_has_one_place_for_the_key() {
         assert!(error(line).to_string().contains("cannot be used with"), "{line}");
     }
     assert_eq!(error("key").exit(), Exit::Usage);
+}
+
+#[test]
+fn audit_snapshot_and_restore() {
+    let Command::Audit(audit) = ok("audit --data-dir d --kind 4 --heads").command else { panic!() };
+    assert!(audit.heads && audit.check_head.is_empty() && audit.filter.kind == [4]);
+    let Command::Audit(audit) = ok("audit --data-dir d --check-head a --check-head b").command else { panic!() };
+    assert_eq!(audit.check_head, ["a", "b"]);
+    let Command::Snapshot(snapshot) = ok("snapshot s --data-dir d").command else { panic!() };
+    assert_eq!(snapshot, SnapshotArgs { dest: "s".into(), data_dir: "d".into(), with_key: false });
+    let Command::Restore(restore) = ok("restore s --dir d").command else { panic!() };
+    let plain = RestoreArgs { snapshot: "s".into(), dir: "d".into(), keys: None, identity: None };
+    assert_eq!(restore, plain);
+    let Command::Restore(restore) = ok("restore s --data-dir d --keys k --identity i").command else { panic!() };
+    assert_eq!(restore, RestoreArgs { keys: Some("k".into()), identity: Some("i".into()), ..plain });
 }
 
 #[test]
@@ -219,6 +242,11 @@ fn each_misuse_is_named() {
         ("sync --data-dir d --hub h:1 --timeout-s 0", "--timeout-s <N>"),
         ("pull --data-dir d --from 0", "--from <SEQ>"),
         ("pull --data-dir d --raw --json", "cannot be used with"),
+        ("pull --data-dir d --since yesterday", "R102 bad argument: it is no time"),
+        ("pull --data-dir d --kind x", "--kind <N>"),
+        ("audit --data-dir d --heads --check-head x", "cannot be used with"),
+        ("snapshot --data-dir d", "<DEST>"),
+        ("restore s", "--dir <DIR>"),
         ("status", "--data-dir <DIR>"),
         ("verify", "--data-dir <DIR>"),
         ("completions tcsh", "tcsh"),

@@ -1,0 +1,461 @@
+//! One pass over a log, in the order in which it was written: without the lock, without writing a
+//! byte, beside a running daemon.
+//!
+//! It holds one frame, and per stream some 200 bytes, whatever the log's size: no index is made and no
+//! frame is opened twice. Events of one stream come in the order of their numbers, but for those that
+//! were fetched again after damage: these stand where the log took them in. A sealed segment is in the
+//! order of its streams.
+
+mod filter;
+mod pages;
+mod sealed;
+mod track;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ropeway_core::code::Code;
+use ropeway_core::event::{Chain, Event};
+use ropeway_core::id::{Incarnation, NodeName, StreamKey};
+use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
+
+use crate::dir::DataDir;
+use crate::error::{Error, Result};
+use crate::store::{Damage, DirFiles, Files, GroupAt, SideFile, Unpacker, first_link, keys};
+
+pub use filter::Filter;
+pub(crate) use pages::Pages;
+pub use track::{Hole, Spot, Track};
+
+/// Most streams that are kept track of.
+const STREAMS_MAX: usize = 1 << 20;
+/// How often a segment is read again that seems damaged and is perhaps being written to: a page that
+/// was empty when we came by and the page behind it, read a moment later, look like a hole.
+const RESCANS_MAX: usize = 16;
+
+/// An event, as a pass shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Its stream.
+    pub key: &'a StreamKey,
+    /// Its number.
+    pub seq: u64,
+    /// Chain hash of the stream up to it.
+    pub chain: &'a Chain,
+    /// The event.
+    pub event: &'a Event<'a>,
+}
+
+/// Whom a pass shows what it finds.
+pub trait Visitor {
+    /// An event that is wanted. Each is shown once.
+    fn event(&mut self, seen: &Seen<'_>) -> ControlFlow<()>;
+
+    /// How far the pass is, in bytes of the segments' files.
+    fn progress(&mut self, done: u64, total: u64) {
+        let _ = (done, total);
+    }
+}
+
+/// What a pass has seen of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentSeen {
+    pub(crate) number: u64,
+    pub(crate) len: u64,
+    /// The page behind the last valid frame, and the one behind the last that is in use.
+    pub(crate) ends: (u64, u64),
+    /// Whether what stands between these is lost data.
+    pub(crate) end_is_loss: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Pass<F = DirFiles> {
+    pages: Pages<F>,
+    keys: Arc<[(u32, DataKey)]>,
+    unpacker: Unpacker,
+    seen: Found,
+    /// The segment with which the next run begins; those before it do not change any more.
+    resume: u64,
+}
+
+/// What was found so far.
+#[derive(Debug)]
+struct Found {
+    name: NodeName,
+    /// A group that is passed over as if it held nothing.
+    without: Option<GroupAt>,
+    tracks: BTreeMap<StreamKey, Track>,
+    damages: Vec<Damage>,
+    segments: Vec<SegmentSeen>,
+    groups: BTreeMap<u64, u64>,
+    sealed_bytes: BTreeMap<u64, u64>,
+    newest: Option<GroupAt>,
+    own: Option<Incarnation>,
+}
+
+impl Pass {
+    /// A pass over the log of `dir`. Reads nothing yet.
+    ///
+    /// # Errors
+    /// [`Code::NotInitialised`], [`Code::KeyMissing`] and whatever else keeps the directory from being
+    /// read.
+    pub fn new(dir: &DataDir) -> Result<Self> {
+        let node = dir.node()?;
+        Ok(Self::over(DirFiles::new(dir), Arc::from(keys(dir)?), node.name))
+    }
+}
+
+impl<F: Files> Pass<F> {
+    /// A pass over any [`Files`], the log of the node `name`. `keys`: the data keys with their numbers.
+    #[must_use]
+    pub fn over(files: F, keys: Arc<[(u32, DataKey)]>, name: NodeName) -> Self {
+        let seen = Found {
+            name,
+            without: None,
+            tracks: BTreeMap::new(),
+            damages: Vec::new(),
+            segments: Vec::new(),
+            groups: BTreeMap::new(),
+            sealed_bytes: BTreeMap::new(),
+            newest: None,
+            own: None,
+        };
+        Self { pages: Pages::new(files), keys, unpacker: Unpacker::default(), seen, resume: 0 }
+    }
+
+    /// The same, blind for one group.
+    pub(crate) fn without(mut self, group: Option<GroupAt>) -> Self {
+        self.seen.without = group;
+        self
+    }
+
+    /// Reads everything that was not read yet; called again, it goes on where the log has grown. Events
+    /// of streams that `filter` does not want are counted and not checked.
+    ///
+    /// # Errors
+    /// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
+    /// all. Damage is no error: see [`Pass::damages`] and [`Pass::streams`].
+    pub fn run(&mut self, filter: &Filter, visitor: &mut impl Visitor) -> Result<ControlFlow<()>> {
+        // Hot ones first: what is sealed between the two lists is in both.
+        let hot = self.pages.files.list()?;
+        let mut numbers = self.pages.files.list_sealed()?;
+        numbers.extend(&hot);
+        numbers.sort_unstable();
+        numbers.dedup();
+        let first = self.resume;
+        self.seen.forget_from(first);
+        let total = numbers.iter().filter(|n| **n >= first).map(|n| self.size(*n)).sum();
+        // What is wrong with a segment, as the sealed one before it tells.
+        let mut broken: Option<Damage> = None;
+        let (mut done, mut expected) = (0, 1);
+        for (i, &number) in numbers.iter().enumerate() {
+            let missing = std::mem::replace(&mut expected, number + 1)..number;
+            if number < first {
+                continue;
+            }
+            let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
+            self.seen.damages.extend(missing.map(lost));
+            if !(hot.contains(&number) && self.is_hot(number)?) {
+                let next = numbers.get(i + 1).copied();
+                let Some((len, behind)) = self.sealed(number, next, filter, visitor)? else {
+                    return Ok(ControlFlow::Break(()));
+                };
+                self.seen.damages.extend(std::mem::replace(&mut broken, behind));
+                (self.resume, done) = (number, done + len);
+                visitor.progress(done, total);
+                continue;
+            }
+            // Only the newest two can be in the middle of a write.
+            let mut rescans = if i + 2 >= numbers.len() { RESCANS_MAX } else { 0 };
+            let mut accepted = Vec::new();
+            let mut report = |at: u64, v: &mut _| Visitor::progress(v, done + at, total);
+            let mut lost_end = None;
+            let len = loop {
+                match self.segment(number, filter, visitor, &mut report, (rescans > 0).then_some(&mut accepted))? {
+                    Scanned::Stopped => return Ok(ControlFlow::Break(())),
+                    Scanned::Again => rescans -= 1,
+                    Scanned::End(end, len) => {
+                        let is_loss = self.judge(number, numbers.get(i + 1).copied(), &end, len);
+                        // The next segment may have been begun after this one was read to its end.
+                        if !is_loss || rescans == 0 || lost_end.replace(end) == Some(end) {
+                            break len;
+                        }
+                        rescans -= 1;
+                    }
+                }
+            };
+            self.seen.damages.extend(broken.take());
+            done += len;
+        }
+        self.seen.damages.extend(broken);
+        // A next one may have been made already while this one still fills.
+        self.resume = self.seen.newest.map_or(self.resume, |at| at.segment);
+        visitor.progress(total, total);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Bytes of a segment's file, for the progress.
+    fn size(&mut self, number: u64) -> u64 {
+        let files = &mut self.pages.files;
+        files
+            .len(number)
+            .or_else(|_| files.side_len(SideFile::Sealed(number)).map(Option::unwrap_or_default))
+            .unwrap_or(0)
+    }
+
+    /// Whether a segment is still hot: it may have been sealed and removed since it was listed.
+    fn is_hot(&mut self, number: u64) -> Result<bool> {
+        match self.pages.open(number) {
+            Ok(_) => Ok(true),
+            Err(_) if self.pages.files.side_len(SideFile::Sealed(number))?.is_some() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Scans one hot segment. With `accepted`, damage that is not in it is put there, and the segment is
+    /// to be scanned again: what was shown is not shown twice.
+    fn segment<V: Visitor>(
+        &mut self,
+        number: u64,
+        filter: &Filter,
+        visitor: &mut V,
+        report: &mut impl FnMut(u64, &mut V),
+        mut accepted: Option<&mut Vec<(u64, u64)>>,
+    ) -> Result<Scanned> {
+        self.seen.forget_from(number);
+        let len = self.pages.open(number)?;
+        let mut scan = SegmentScan::new(&self.keys, number, len, MAX_BODY_BYTES)?;
+        let (mut began_epoch, mut reported) = (None, 0);
+        loop {
+            let step = match scan.poll_want() {
+                None => scan.feed(&mut []),
+                Some(want) => {
+                    if want.offset >= reported + (1 << 20) {
+                        reported = want.offset;
+                        report(reported, visitor);
+                    }
+                    match self.pages.read(want.offset, want.len) {
+                        Ok(bytes) => scan.feed(bytes),
+                        Err(e) => {
+                            log::warn!("{e}");
+                            scan.unreadable()
+                        }
+                    }
+                }
+            };
+            let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page };
+            match step {
+                Step::NeedMore => {}
+                Step::Epoch { header, repaired, .. } => {
+                    let page = header.start.page;
+                    began_epoch = Some(page + 1);
+                    if repaired {
+                        self.seen.damages.push(damage(Code::Rotten, page, page + 1));
+                    }
+                }
+                Step::Group { page, pages, body, crc_rotten } => {
+                    *self.seen.groups.entry(number).or_default() += 1;
+                    let from_page = page - u64::from(began_epoch == Some(page));
+                    let at = GroupAt { segment: number, from_page, to_page: page + pages };
+                    self.seen.newest = Some(at);
+                    if self.seen.without == Some(at) {
+                        continue;
+                    }
+                    match self.seen.group(body, (number, page), filter, visitor) {
+                        Ok(ControlFlow::Continue(())) => {}
+                        Ok(ControlFlow::Break(())) => return Ok(Scanned::Stopped),
+                        Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code.into()),
+                        Err(code) => self.seen.damages.push(damage(code, page, page + pages)),
+                    }
+                    if crc_rotten {
+                        self.seen.damages.push(damage(Code::Rotten, page, page + pages));
+                    }
+                }
+                Step::Damaged { from_page, to_page, verdict } => {
+                    if let Some(accepted) = accepted.as_mut().filter(|a| !a.contains(&(from_page, to_page))) {
+                        accepted.push((from_page, to_page));
+                        return Ok(Scanned::Again);
+                    }
+                    let code = verdict.code().unwrap_or(Code::Corrupt);
+                    self.seen.damages.push(damage(code, from_page, to_page));
+                }
+                Step::End(end) => return Ok(Scanned::End(end, len)),
+                Step::Fault(code) => {
+                    return Err(Error::at(code, &self.pages.files.describe(number), "nothing was changed"));
+                }
+            }
+        }
+    }
+
+    /// What the end of a segment means (docs/LOG.md#recovery-3); true if it is lost data.
+    fn judge(&mut self, number: u64, next: Option<u64>, end: &End, len: u64) -> bool {
+        let place = match next.map(|n| (n, first_link(&mut self.pages.files, n))) {
+            // One that was made and never written to: this one is still the last in use.
+            None | Some((_, None)) => Place::Last,
+            Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
+            Some(_) => Place::Broken,
+        };
+        let beyond = self.seen.tracks.values().any(|t| t.acked > t.top);
+        let verdict = end.verdict(place, place == Place::Last && beyond);
+        let mut end_is_loss = false;
+        if let Some(code) = verdict.code() {
+            end_is_loss = verdict != Verdict::TornTail;
+            let (from_page, to_page) = (end.from_page, end.to_page);
+            self.seen.damages.push(Damage { code, segment: number, from_page, to_page });
+        }
+        self.seen.segments.push(SegmentSeen { number, len, ends: (end.from_page, end.to_page), end_is_loss });
+        end_is_loss
+    }
+
+    /// All streams that were met, by their keys.
+    #[must_use]
+    pub fn streams(&self) -> &BTreeMap<StreamKey, Track> {
+        &self.seen.tracks
+    }
+
+    /// Everything that is not as it should be, in the log's order.
+    #[must_use]
+    pub fn damages(&self) -> &[Damage] {
+        &self.seen.damages
+    }
+
+    /// The streams that a damage has cost events, with the first and last of them, as far as later
+    /// events show it. Several damages between the same two events share what is missing there.
+    pub fn hit_by<'a>(&'a self, damage: &Damage) -> impl Iterator<Item = (&'a StreamKey, u64, u64)> + use<'a, F> {
+        let at = (damage.segment, damage.from_page);
+        let hit = move |h: &&Hole| h.behind < at && at < h.before;
+        let streams = self.seen.tracks.iter();
+        streams.flat_map(move |(key, t)| t.holes.iter().filter(hit).map(move |h| (key, h.from, h.to)))
+    }
+
+    /// Different events that were read.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.seen.tracks.values().map(|t| t.events).sum()
+    }
+
+    /// Commit groups that were read.
+    #[must_use]
+    pub fn groups(&self) -> u64 {
+        self.seen.groups.values().sum()
+    }
+
+    /// Bytes of the segment files.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.seen.segments.iter().map(|s| s.len).sum::<u64>() + self.seen.sealed_bytes.values().sum::<u64>()
+    }
+
+    /// The incarnation in which this node has written last.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.seen.own
+    }
+
+    pub(crate) fn segments(&self) -> &[SegmentSeen] {
+        &self.seen.segments
+    }
+
+    pub(crate) fn newest(&self) -> Option<GroupAt> {
+        self.seen.newest
+    }
+}
+
+enum Scanned {
+    End(End, u64),
+    Again,
+    Stopped,
+}
+
+impl Found {
+    /// Forgets what was said of segments from `number` on, not what was shown of them.
+    fn forget_from(&mut self, number: u64) {
+        self.damages.retain(|d| d.segment < number || d.code == Code::SegmentMissing && d.segment + 1 == number);
+        self.segments.retain(|s| s.number < number);
+        self.groups.retain(|n, _| *n < number);
+        self.sealed_bytes.retain(|n, _| *n < number);
+    }
+
+    fn group(
+        &mut self,
+        body: &[u8],
+        spot: Spot,
+        filter: &Filter,
+        visitor: &mut impl Visitor,
+    ) -> std::result::Result<ControlFlow<()>, Code> {
+        let mut dict: Vec<StreamKey> = Vec::new();
+        let mut consistent = Ok(());
+        for record in records(body) {
+            match record? {
+                Record::Stream(decl) => {
+                    if decl.index as usize != dict.len() {
+                        return Err(Code::Corrupt);
+                    }
+                    if decl.own_machine.is_some() && decl.key.node == self.name {
+                        self.own = Some(decl.key.incarnation);
+                    }
+                    dict.push(decl.key);
+                }
+                Record::Events(run) => {
+                    let key = dict.get(run.index as usize).ok_or(Code::Corrupt)?;
+                    if self.tracks.len() >= STREAMS_MAX && !self.tracks.contains_key(key) {
+                        return Err(Code::Limit);
+                    }
+                    let track = self.tracks.entry(*key).or_insert_with(|| Track::new(key));
+                    if !track.brings_news(run.base_seq, run.last_seq()) {
+                        continue;
+                    }
+                    if !filter.wants_stream(key) {
+                        for seq in run.base_seq..=run.last_seq() {
+                            track.take(seq, spot);
+                        }
+                        continue;
+                    }
+                    if track.top + 1 == run.base_seq && track.chain != run.prev_chain {
+                        consistent = Err(Code::Corrupt);
+                    }
+                    if show(key, &run, track, spot, filter, visitor).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Record::Receipt(receipt) => {
+                    let key = dict.get(receipt.index as usize).ok_or(Code::Corrupt)?;
+                    if let Some(track) = self.tracks.get_mut(key) {
+                        track.acked = track.acked.max(receipt.seq);
+                    }
+                }
+            }
+        }
+        consistent.map(|()| ControlFlow::Continue(()))
+    }
+}
+
+/// Shows what is wanted of a run.
+fn show(
+    key: &StreamKey,
+    run: &Run<'_>,
+    track: &mut Track,
+    spot: Spot,
+    filter: &Filter,
+    visitor: &mut impl Visitor,
+) -> ControlFlow<()> {
+    let mut chain = run.prev_chain;
+    for (event, seq) in run.events().zip(run.base_seq..) {
+        chain = chain.then(&event);
+        if !track.take(seq, spot) {
+            continue;
+        }
+        if seq == track.top {
+            track.chain = chain;
+        }
+        if filter.wants(seq, &event) {
+            visitor.event(&Seen { key, seq, chain: &chain, event: &event })?;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+#[cfg(test)]
+mod tests;

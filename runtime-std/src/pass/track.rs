@@ -1,0 +1,106 @@
+//! What a pass keeps of one stream: how far it was seen, and what is missing before that.
+
+use ropeway_core::event::Chain;
+use ropeway_core::id::StreamKey;
+
+/// Segment and page of a frame.
+pub type Spot = (u64, u64);
+
+/// Events that are missing between two that were read, both inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first of them.
+    pub from: u64,
+    /// The last of them.
+    pub to: u64,
+    /// Where the event before stands; (0, 0) if there is none.
+    pub behind: Spot,
+    /// Where the event after them stands.
+    pub before: Spot,
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// The highest sequence number seen.
+    pub top: u64,
+    /// Chain hash up to there; of streams that are wanted only.
+    pub chain: Chain,
+    /// Different events seen.
+    pub events: u64,
+    /// Highest sequence number that a peer has acknowledged, as far as the log tells.
+    pub acked: u64,
+    /// What is missing, ascending.
+    pub holes: Vec<Hole>,
+    at: Spot,
+}
+
+impl Track {
+    pub(super) fn new(key: &StreamKey) -> Self {
+        Self { top: 0, chain: Chain::start(key), events: 0, acked: 0, holes: Vec::new(), at: (0, 0) }
+    }
+
+    /// Whether anything of `first..=last` has not been seen yet.
+    pub(super) fn brings_news(&self, first: u64, last: u64) -> bool {
+        last > self.top || self.holes.iter().any(|h| first <= h.to && last >= h.from)
+    }
+
+    /// Takes note of one event at `spot`; false if it was seen before.
+    pub(super) fn take(&mut self, seq: u64, spot: Spot) -> bool {
+        if seq > self.top {
+            if seq > self.top + 1 {
+                self.holes.push(Hole { from: self.top + 1, to: seq - 1, behind: self.at, before: spot });
+            }
+            (self.top, self.at) = (seq, spot);
+        } else {
+            let n = self.holes.partition_point(|h| h.to < seq);
+            let Some(hole) = self.holes.get_mut(n).filter(|h| h.from <= seq) else { return false };
+            // An event that was fetched again.
+            let rest = Hole { from: seq + 1, ..*hole };
+            hole.to = seq - 1;
+            let emptied = hole.from > hole.to;
+            if rest.from <= rest.to {
+                self.holes.insert(n + 1, rest);
+            }
+            if emptied {
+                self.holes.remove(n);
+            }
+        }
+        self.events += 1;
+        true
+    }
+
+    /// Events that are missing.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.holes.iter().map(|h| h.to - h.from + 1).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ropeway_core::id::{Incarnation, Lane, NodeName};
+
+    #[test]
+    fn holes_are_noted_and_filled_in_any_order_and_doubles_are_seen() {
+        let key = StreamKey { node: NodeName::new("a").unwrap(), incarnation: Incarnation::new(1), lane: Lane::Normal };
+        let mut t = Track::new(&key);
+        let ranges = |t: &Track| t.holes.iter().map(|h| (h.from, h.to)).collect::<Vec<_>>();
+        for seq in [1, 2, 10, 11, 20] {
+            assert!(t.take(seq, (1, seq)));
+        }
+        assert_eq!((ranges(&t), t.missing(), t.events), (vec![(3, 9), (12, 19)], 15, 5));
+        assert_eq!((t.holes[0].behind, t.holes[0].before), ((1, 2), (1, 10)));
+        assert!(!t.take(2, (2, 1)) && !t.take(20, (2, 1)));
+        assert!(!t.brings_news(10, 11) && t.brings_news(2, 3) && t.brings_news(20, 21));
+        for seq in [5, 3, 9, 4] {
+            assert!(t.take(seq, (2, 1)));
+        }
+        assert_eq!(ranges(&t), [(6, 8), (12, 19)]);
+        for seq in (6..=8).chain(12..=19) {
+            assert!(t.take(seq, (2, 1)));
+        }
+        assert_eq!((ranges(&t), t.events, t.top), (vec![], 20, 20));
+    }
+}
