@@ -71,6 +71,10 @@ impl Ext4 {
     }
 
     fn try_make(home: &Path, bytes: u64) -> Result<Self, String> {
+        // What the tests will need once it is there.
+        run("perl", &["-e", "1"])?;
+        run("debugfs", &["-V"])?;
+        run("fallocate", &["--version"])?;
         let (image, at) = (home.join("image"), home.join("card"));
         File::create(&image).and_then(|f| f.set_len(bytes)).map_err(|e| e.to_string())?;
         fs::create_dir(&at).map_err(|e| e.to_string())?;

@@ -122,8 +122,17 @@ impl Call {
     /// The command with `what` injected at this call: `signal=KILL`, `error=EIO`.
     #[must_use]
     pub fn inject(&self, command: &Command, what: &str) -> Command {
-        let trace = format!("trace={}", self.name);
-        let inject = format!("inject={}:{what}:when={}", self.name, self.nth);
+        self.injected(command, &format!("{what}:when={}", self.nth))
+    }
+
+    /// As [`Call::inject`], and at each later call of the same name.
+    #[must_use]
+    pub fn inject_from(&self, command: &Command, what: &str) -> Command {
+        self.injected(command, &format!("{what}:when={}+", self.nth))
+    }
+
+    fn injected(&self, command: &Command, what: &str) -> Command {
+        let (trace, inject) = (format!("trace={}", self.name), format!("inject={}:{what}", self.name));
         traced(command, &["--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
     }
 }

@@ -10,7 +10,7 @@ use ropeway_tests::strace::{self, Call};
 use crate::scenario::{ALL, Scenario, Stage};
 
 /// Calls of a scenario at which it is killed.
-const KILLS: usize = 40;
+const KILLS: usize = 60;
 /// Kills of the next starts, on the same files, after each fourth of them.
 const KILLS_AGAIN: usize = 3;
 
