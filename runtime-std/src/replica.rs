@@ -284,7 +284,7 @@ impl<F: Files> Store<F> {
         let (mut prev, mut used, mut count) = (None, 0, 0);
         let (reader, index) = self.reader();
         let r = request;
-        reader.read(index, &r.grant, r.stream, r.from_seq, r.upto_seq, |_, chain, event| {
+        let read = reader.read(index, &r.grant, r.stream, r.from_seq, r.upto_seq, |_, chain, event| {
             let need = used + ropeway_core::event::RECORD_HEAD_BYTES + event.payload.len();
             if count > 0 && need > r.bytes.max(1) + count * ropeway_core::event::RECORD_HEAD_BYTES {
                 return Stop::Before;
@@ -299,7 +299,11 @@ impl<F: Files> Store<F> {
             prev.get_or_insert(*chain);
             (used, count) = (used + w.len(), count + 1);
             Stop::No
-        })?;
+        });
+        if read.as_ref().is_err_and(|e| matches!(e.code, Code::Corrupt | Code::Tampered)) {
+            self.distrust();
+        }
+        read?;
         buf.truncate(used);
         prev.ok_or_else(|| Error::new(Code::Corrupt, format!("event {} of {}", r.from_seq, r.grant.stream())))
     }

@@ -101,6 +101,9 @@ pub trait Files {
         Err(Error::at(Code::ReadOnly, &self.describe(segment), "segments cannot be removed here"))
     }
 
+    /// Lets go of a segment that was removed: a file that is still open keeps its room.
+    fn close(&mut self, _segment: u64) {}
+
     /// Size of a side file, `None` if there is none.
     ///
     /// # Errors
@@ -300,9 +303,13 @@ impl Files for DirFiles {
         self.numbers(|name| name.parse::<SealedName>().ok().map(|n| n.0))
     }
 
-    fn remove(&mut self, segment: u64) -> Result<()> {
+    fn close(&mut self, segment: u64) {
         self.reading.take_if(|f| f.0 == segment);
         self.writing.take_if(|f| f.0 == segment);
+    }
+
+    fn remove(&mut self, segment: u64) -> Result<()> {
+        self.close(segment);
         let path = segment_path(&self.dir, segment);
         std::fs::remove_file(&path).at("removing", &path)
     }

@@ -185,6 +185,18 @@ impl<F: Files> Store<F> {
         }
     }
 
+    /// Removes the checkpoint: events that it counts on cannot be read. The next start then reads
+    /// everything, finds what is missing, and asks peers for it.
+    pub(crate) fn distrust(&mut self) {
+        let Some(origin) = self.index.origin.filter(|o| o.fits) else { return };
+        self.index.origin = Some(Origin { fits: false, ..origin });
+        let files = self.segments.files();
+        let removed = [0, 1].map(|slot| files.remove_side(SideFile::Checkpoint(slot)));
+        for e in removed.into_iter().chain([files.sync_list()]).filter_map(Result::err) {
+            log::warn!("{e}");
+        }
+    }
+
     /// The reading side, with the index it needs.
     pub fn reader(&mut self) -> (&mut Reader<F>, &Index) {
         (&mut self.reader, &self.index)

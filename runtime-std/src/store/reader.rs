@@ -194,6 +194,7 @@ impl<F: Files> Reader<F> {
 
     /// Forgets what is known of the places in a segment: it was sealed, or its numbers are used again.
     pub(super) fn forget(&mut self, segment: u64) {
+        self.files.close(segment);
         self.footers.forget(segment);
         self.open.take_if(|o| o.segment == segment);
         self.cursor.take_if(|c| c.spot.0 == segment);

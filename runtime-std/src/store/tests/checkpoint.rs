@@ -147,6 +147,24 @@ fn no_checkpoint_is_made_of_a_log_that_has_lost_something() {
 }
 
 #[test]
+fn a_node_that_cannot_read_a_sealed_event_reads_everything_at_its_next_start() {
+    let (disk, before) = sealed(3);
+    let mut store = store(&disk).unwrap();
+    disk.alter(sealed_name(1), |b| b[SEALED_HEADER_BYTES + 200] ^= 1);
+    assert_eq!(content_quickly(&disk).streams, before.streams, "nobody has read it yet");
+    let (key, seq) = *before.events.keys().next().unwrap();
+    let opened = recover_quickly(&mut disk.mount(), &keys(), name(), 4, MAX_BODY_BYTES).unwrap();
+    let stream = opened.recovered.streams().find(|(_, e)| e.key == key).unwrap().0;
+    let grant = authorize(Policy::Own, Principal::Owner, &key).read.unwrap();
+    let (reader, index) = store.reader();
+    let read = reader.read(index, &grant, stream, seq, seq, |_, _, _| Stop::No);
+    assert_eq!(read.unwrap_err().code, Code::Corrupt);
+    store.distrust();
+    assert!(!uses_checkpoint(&disk));
+    assert_eq!(content_quickly(&disk).losses[0].code, Code::Corrupt);
+}
+
+#[test]
 fn a_wrong_key_or_a_newer_version_is_refused_and_nothing_changed() {
     let (disk, _) = sealed(1);
     for n in [0, 1] {
