@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use ropeway_core::code::Code;
 use ropeway_core::log::SegmentName;
-use ropeway_std::store::Files;
+use ropeway_std::store::{Files, SideFile};
 use ropeway_std::{Error, Result};
 
 use crate::rng::Rng;
@@ -64,6 +64,12 @@ impl Disk {
     #[must_use]
     pub fn segments(&self) -> Vec<(u64, u64)> {
         self.platter.borrow().segments.iter().map(|(n, s)| (*n, s.cached.len() as u64)).collect()
+    }
+
+    /// The numbers of the sealed segments.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<u64> {
+        self.mount().list_sealed().unwrap_or_default()
     }
 
     /// Whether these bytes lie within a segment.
@@ -275,6 +281,57 @@ impl Files for Mount {
 
     fn describe(&self, segment: u64) -> PathBuf {
         PathBuf::from(SegmentName(segment).to_string())
+    }
+
+    fn list_sealed(&mut self) -> Result<Vec<u64>> {
+        let sealed = |file: &SideFile| if let SideFile::Sealed(n) = file { Some(*n) } else { None };
+        Ok(self.0.borrow().sides.keys().filter_map(sealed).collect())
+    }
+
+    fn remove(&mut self, segment: u64) -> Result<()> {
+        let mut platter = self.0.borrow_mut();
+        if platter.faults.read_only {
+            drop(platter);
+            return Err(self.error("removing", segment, io::ErrorKind::ReadOnlyFilesystem));
+        }
+        platter.segments.remove(&segment);
+        Ok(())
+    }
+
+    fn side_len(&mut self, file: SideFile) -> Result<Option<u64>> {
+        Ok(self.0.borrow().sides.get(&file).map(|s| s.cached.len() as u64))
+    }
+
+    fn read_side(&mut self, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let platter = self.0.borrow();
+        let found = platter.sides.get(&file).ok_or(io::ErrorKind::NotFound);
+        let bytes = &found.map_err(|e| Error::io(format!("opening {file:?}"), e.into()))?.cached;
+        let at = (offset as usize).min(bytes.len());
+        let n = buf.len().min(bytes.len() - at);
+        buf[..n].copy_from_slice(&bytes[at..at + n]);
+        Ok(n)
+    }
+
+    fn write_unfinished(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.0.borrow_mut().write_unfinished(offset as usize, bytes);
+        written.map_err(|e| Error::io("writing a side file", e.into()))
+    }
+
+    fn sync_unfinished(&mut self) -> Result<()> {
+        let synced = self.0.borrow_mut().sync_unfinished();
+        synced.map_err(|e| Error::io("syncing a side file", e.into()))
+    }
+
+    fn name_unfinished(&mut self, file: SideFile) -> Result<()> {
+        let mut platter = self.0.borrow_mut();
+        let unfinished = platter.sides.remove(&SideFile::Unfinished).ok_or(io::ErrorKind::NotFound);
+        platter.sides.insert(file, unfinished.map_err(|e| Error::io("naming a side file", e.into()))?);
+        Ok(())
+    }
+
+    fn remove_side(&mut self, file: SideFile) -> Result<()> {
+        self.0.borrow_mut().sides.remove(&file);
+        Ok(())
     }
 }
 

@@ -106,6 +106,9 @@ pub struct Host {
     pub(crate) backup: Option<Disk>,
     /// Events of it that were durable at the hub when that was noted last.
     pub(crate) at_hub: u64,
+    /// It seals full segments, in steps between its commits. Off at first: sealing changes what chance
+    /// brings in a run.
+    pub seals: bool,
     /// A planted bug: what opening found is not made durable.
     pub(crate) opens_unsynced: bool,
     /// The host whose card was copied.
@@ -166,6 +169,7 @@ impl Host {
             disk_failed: false,
             backup: None,
             at_hub: 0,
+            seals: false,
             opens_unsynced: false,
             clone_of: None,
         }
@@ -311,6 +315,18 @@ impl Host {
         match Node::new(setup, log.recovered, self.now(us)) {
             Ok(node) => self.node = Some(node),
             Err(code) => truth.fail(Check::LogOpens, format!("{}: the node does not start: {code}", self.config.name)),
+        }
+    }
+
+    /// Does a little of what there is to seal.
+    pub(crate) fn seal(&mut self, us: u64) {
+        let (Some(store), true) = (&mut self.store, self.seals) else { return };
+        for step in 0..4u8 {
+            // Never the same twice, which is all that a simulated disk asks of it.
+            let mut salt = [step; 32];
+            salt[..8].copy_from_slice(&us.to_le_bytes());
+            salt[8..12].copy_from_slice(&self.boot.to_le_bytes());
+            store.seal(&mut || Ok(salt));
         }
     }
 

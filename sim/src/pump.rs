@@ -168,6 +168,7 @@ impl World {
         host.synced.retain(|_, seq| *seq > 0);
         host.note_synced();
         host.promised.clone_from(&host.synced);
+        host.seal(self.now_us);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
         self.crash_point("a sync");
         if h == 0 {

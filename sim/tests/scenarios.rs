@@ -409,6 +409,35 @@ fn a_read_only_card_tells_nobody_of_what_only_its_page_cache_holds() {
 }
 
 #[test]
+fn a_log_that_is_sealed_while_it_is_written_survives_power_cuts_and_syncs_whole() {
+    for seed in 0..10 {
+        let mut w = pair(700 + seed);
+        w.hosts[HUB].seals = true;
+        w.hosts[CLINIC].seals = true;
+        for round in 0..6 {
+            for _ in 0..20 {
+                write(&mut w, CLINIC, 3, 900);
+            }
+            if round % 2 == 1 {
+                w.crash(CLINIC);
+                w.start(CLINIC, true);
+            }
+            sync(&mut w);
+            if round == 3 {
+                w.crash(HUB);
+                w.start(HUB, true);
+            }
+        }
+        for h in [HUB, CLINIC] {
+            let sealed = w.hosts[h].disk.sealed().len();
+            assert!(sealed > 1 || h == HUB, "{seed}: {sealed} segments of host {h} are sealed");
+        }
+        assert_eq!(w.verify(HUB), w.verify(CLINIC), "{seed}");
+        assert_holds(&w);
+    }
+}
+
+#[test]
 fn a_process_that_is_killed_promises_nothing_that_only_the_page_cache_holds() {
     for seed in 0..20 {
         let mut w = pair(300 + seed);

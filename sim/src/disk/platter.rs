@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::ops::Range;
 
 use ropeway_core::log::PAGE_BYTES;
+use ropeway_std::store::SideFile;
 
 use crate::rng::Rng;
 
@@ -15,6 +16,9 @@ const EIO: ErrorKind = ErrorKind::Other;
 #[derive(Clone, Debug)]
 pub(super) struct Platter {
     pub(super) segments: BTreeMap<u64, Segment>,
+    /// Sealed segments and checkpoints. What has a name is durable, and no fault but a crash and a
+    /// read-only disk touches them.
+    pub(super) sides: BTreeMap<SideFile, Segment>,
     pub(super) segments_max: usize,
     pub(super) faults: Faults,
     pub(super) sector_bytes: usize,
@@ -84,7 +88,13 @@ pub(super) fn page_range(page: u64) -> Range<usize> {
 
 impl Platter {
     pub(super) fn new(sector_bytes: usize) -> Self {
-        Self { segments: BTreeMap::new(), segments_max: usize::MAX, faults: Faults::default(), sector_bytes }
+        Self {
+            segments: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            segments_max: usize::MAX,
+            faults: Faults::default(),
+            sector_bytes,
+        }
     }
 
     pub(super) fn durable_copy(&self) -> Self {
@@ -94,7 +104,8 @@ impl Platter {
             ..Segment::clean(s.durable.clone())
         };
         let segments = self.segments.iter().map(|(n, s)| (*n, sound(s))).collect();
-        Self { segments, ..Self::new(self.sector_bytes) }
+        let sides = self.sides.iter().map(|(n, s)| (*n, sound(s))).collect();
+        Self { segments, sides, ..Self::new(self.sector_bytes) }
     }
 
     pub(super) fn provision(&mut self, segment: u64, bytes: usize) -> Result<(), ErrorKind> {
@@ -137,6 +148,32 @@ impl Platter {
             s.dirty.insert(i);
             s.dropped.remove(&i);
         }
+        Ok(())
+    }
+
+    /// Writes the side file without a name, which grows as need be.
+    pub(super) fn write_unfinished(&mut self, offset: usize, bytes: &[u8]) -> Result<(), ErrorKind> {
+        if self.faults.read_only {
+            return Err(ErrorKind::ReadOnlyFilesystem);
+        }
+        if offset == 0 {
+            self.sides.insert(SideFile::Unfinished, Segment::clean(Vec::new()));
+        }
+        let s = self.sides.get_mut(&SideFile::Unfinished).ok_or(ErrorKind::NotFound)?;
+        let end = offset + bytes.len();
+        if s.cached.len() < end {
+            s.cached.resize(end, 0);
+            s.durable.resize(end, 0);
+        }
+        s.cached[offset..end].copy_from_slice(bytes);
+        s.dirty.extend(offset / self.sector_bytes..end.div_ceil(self.sector_bytes));
+        Ok(())
+    }
+
+    pub(super) fn sync_unfinished(&mut self) -> Result<(), ErrorKind> {
+        let s = self.sides.get_mut(&SideFile::Unfinished).ok_or(ErrorKind::NotFound)?;
+        s.dirty.clear();
+        s.durable.clone_from(&s.cached);
         Ok(())
     }
 
@@ -228,7 +265,7 @@ impl Platter {
 
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         let (sector, outcomes) = (self.sector_bytes, if self.faults.garbage { 4 } else { 3 });
-        for s in self.segments.values_mut() {
+        for s in self.segments.values_mut().chain(self.sides.values_mut()) {
             let lied = std::mem::take(&mut s.lied);
             s.untouched = true;
             for i in std::mem::take(&mut s.dirty) {
