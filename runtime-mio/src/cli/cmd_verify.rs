@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use indicatif::ProgressBar;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::quick::{Quick, quick_verify};
-use ropeway_std::store::Damage;
+use ropeway_std::store::{Damage, forget_checkpoint};
 use serde::Serialize;
 
 use super::args::VerifyArgs;
@@ -75,6 +75,9 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
         out.line(format_args!("  missing: {}", show::range_of(key, *from, *to)))?;
     }
     hint(pass.damages(), out)?;
+    if !clean && let Err(e) = forget_checkpoint(&dir) {
+        out.note(format_args!("the next start may not see this damage: {e}; stop the node and verify again"));
+    }
     out.object(&Verified {
         clean,
         events,

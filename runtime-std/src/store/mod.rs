@@ -190,9 +190,7 @@ impl<F: Files> Store<F> {
     pub(crate) fn distrust(&mut self) {
         let Some(origin) = self.index.origin.filter(|o| o.fits) else { return };
         self.index.origin = Some(Origin { fits: false, ..origin });
-        let files = self.segments.files();
-        let removed = [0, 1].map(|slot| files.remove_side(SideFile::Checkpoint(slot)));
-        for e in removed.into_iter().chain([files.sync_list()]).filter_map(Result::err) {
+        if let Err(e) = remove_checkpoint(self.segments.files()) {
             log::warn!("{e}");
         }
     }
@@ -201,6 +199,21 @@ impl<F: Files> Store<F> {
     pub fn reader(&mut self) -> (&mut Reader<F>, &Index) {
         (&mut self.reader, &self.index)
     }
+}
+
+fn remove_checkpoint<F: Files>(files: &mut F) -> Result<()> {
+    let removed = [0, 1].map(|slot| files.remove_side(SideFile::Checkpoint(slot)));
+    removed.into_iter().chain([files.sync_list()]).collect()
+}
+
+/// Removes the checkpoint of a log in which damage was found, so that the next start reads everything,
+/// sees what is missing, and asks peers for it. Nothing but time is lost (docs/LOG.md#checkpoint-3).
+///
+/// # Errors
+/// [`Code::Locked`] if a process works on the log; [`Code::ReadOnly`], [`Code::Io`].
+pub fn forget_checkpoint(dir: &DataDir) -> Result<()> {
+    let _lock = crate::dir::DirLock::acquire(dir)?;
+    remove_checkpoint(&mut DirFiles::new(dir))
 }
 
 fn failed(e: &Error, provisioning: bool) -> Completion {
