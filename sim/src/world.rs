@@ -73,6 +73,8 @@ pub struct World {
     pub(crate) mutant: Mutant,
     /// Disks do things after which events may be gone for good.
     pub(crate) hostile_disk: bool,
+    /// Every host seals its full segments.
+    pub(crate) seals: bool,
     /// What carries the frames.
     pub(crate) stack: Stack,
     /// What has gone over the air with the full stack.
@@ -138,6 +140,7 @@ impl World {
             applied: BTreeMap::new(),
             mutant: Mutant::None,
             hostile_disk: false,
+            seals: false,
             stack: Stack::Stream,
             air: AirTotals::default(),
             ca: None,
@@ -210,6 +213,7 @@ impl World {
             let sector = self.hosts[h].disk.sector_bytes();
             self.hosts[h].disk = Disk::new(sector);
         }
+        self.hosts[h].seals |= self.seals;
         self.hosts[h].opens_unsynced = self.mutant == Mutant::OpensUnsynced;
         self.hosts[h].start(self.now_us, seed, &mut self.truth, crashed);
         if self.hosts[h].node.is_none() {
@@ -427,7 +431,9 @@ impl World {
         let ticket = node.append(now, lane, kind, payload)?;
         let key = StreamKey { node: host.config.name, incarnation, lane };
         host.wrote.insert(key);
-        let most_ms = host.wall_seen_ms.max(now.wall_ms) + host.config.hlc_bound_ms;
+        // A node takes a clock before its floor for the floor.
+        let shown_ms = host.wall_seen_ms.max(now.wall_ms).max(host.config.wall_floor_ms);
+        let most_ms = shown_ms + host.config.hlc_bound_ms;
         host.wall_seen_ms = host.wall_seen_ms.max(now.wall_ms);
         self.truth.appended(key, ticket.seq, fingerprint(kind, payload), ticket.hlc);
         self.truth.hold(Check::ClockBound, ticket.hlc.ms() <= most_ms, || {

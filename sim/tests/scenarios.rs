@@ -351,6 +351,27 @@ fn pages_that_could_not_be_read_for_a_while_leave_two_copies_that_read_as_one() 
 }
 
 #[test]
+fn a_newest_group_that_cannot_be_read_for_a_while_is_no_torn_write() {
+    let mut w = pair(25);
+    write(&mut w, CLINIC, 1, 100);
+    write(&mut w, CLINIC, 4, 100);
+    w.stop(CLINIC);
+    w.hosts[CLINIC].damaged = true;
+    let sectors = w.hosts[CLINIC].disk.sectors_of_page(2);
+    w.hosts[CLINIC].disk.fail_reads(1, sectors, None);
+    w.start(CLINIC, true);
+    assert!(w.hosts[CLINIC].findings.iter().any(|d| d.code == Code::TailSuspect));
+    // What it writes now must not be in the way of what comes back.
+    write(&mut w, CLINIC, 2, 100);
+    w.hosts[CLINIC].disk.heal();
+    w.crash(CLINIC);
+    w.start(CLINIC, true);
+    sync(&mut w);
+    assert_eq!((w.verify(CLINIC), w.verify(HUB)), (7, 7));
+    assert_holds(&w);
+}
+
+#[test]
 fn a_header_that_was_written_to_the_wrong_place_hides_no_frame_behind_it() {
     let mut w = pair(22);
     for lane in [Lane::Normal, Lane::Normal, Lane::Urgent, Lane::Urgent, Lane::Normal, Lane::Normal] {

@@ -70,7 +70,8 @@ pub struct End {
     pub from_page: u64,
     /// The page after the last one in use; `from_page` if none is.
     pub to_page: u64,
-    /// More pages are in use than one interrupted write can have touched.
+    /// More pages are in use than one interrupted write can have touched, or one of them cannot be
+    /// read.
     pub long: bool,
     /// [`EpochStart::prev`](super::EpochStart::prev) of the epoch that follows, and what the next
     /// segment's first header must say; zeros if no header was read.
@@ -118,6 +119,14 @@ struct Search {
     from_page: u64,
     tail: Tail,
     used_to: u64,
+    /// One of the pages could not be read: nobody knows what stands there.
+    unreadable: bool,
+}
+
+impl Search {
+    fn new(from_page: u64, tail: Tail) -> Self {
+        Self { from_page, tail, used_to: from_page, unreadable: false }
+    }
 }
 
 /// What a page turned out to be.
@@ -216,7 +225,11 @@ impl<'k> SegmentScan<'k> {
     /// page counts as damaged.
     pub fn unreadable(&mut self) -> Step<'static> {
         mark!("log.unreadable_page");
-        self.poll_over().unwrap_or_else(|| self.pass_bad(Tail::BadCrc, true))
+        if let Some(over) = self.poll_over() {
+            return over;
+        }
+        self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable = true;
+        self.pass_bad(Tail::BadCrc, true)
     }
 
     fn poll_over(&self) -> Option<Step<'static>> {
@@ -281,7 +294,7 @@ impl<'k> SegmentScan<'k> {
 
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Step<'static> {
         let page = self.page;
-        let search = self.search.get_or_insert(Search { from_page: page, tail, used_to: page });
+        let search = self.search.get_or_insert(Search::new(page, tail));
         if tail == Tail::CrcGoodTagBad {
             search.tail = tail;
         }
@@ -316,10 +329,9 @@ impl<'k> SegmentScan<'k> {
     }
 
     fn finish(&mut self) {
-        let none = Search { from_page: self.page, tail: Tail::Zero, used_to: self.page };
-        let s = self.search.unwrap_or(none);
+        let s = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
         let largest = frame_pages(self.max_body) + 1;
-        let long = s.used_to - s.from_page > largest;
+        let long = s.unreadable || s.used_to - s.from_page > largest;
         self.over = Some(Ok(End { tail: s.tail, from_page: s.from_page, to_page: s.used_to, long, link: self.link() }));
     }
 

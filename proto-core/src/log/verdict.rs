@@ -45,8 +45,8 @@ pub struct Evidence {
     pub tail: Tail,
     /// A valid frame or header stands later in the segment.
     pub later_valid: bool,
-    /// More pages are in use than one interrupted write can have touched: the largest group and a
-    /// header.
+    /// More pages are in use than one interrupted write can have touched (the largest group and a
+    /// header), or one of them cannot be read: what it holds may be durable, and come back.
     pub long: bool,
     /// A receipt or a checkpoint speaks of an event of this node that was not read.
     pub covered: bool,

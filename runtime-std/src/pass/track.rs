@@ -19,7 +19,7 @@ pub struct Hole {
     pub before: Spot,
 }
 
-/// See the [module](self).
+/// What was seen of a stream: see this file's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     /// The highest sequence number seen.

@@ -244,11 +244,11 @@ pub(crate) fn side_path(dir: &DataDir, file: SideFile) -> PathBuf {
 }
 
 /// Copies what a torn write has left at the end of the log to `quarantine/`: the next group goes
-/// elsewhere and nothing is cut off, but the copy survives the segment's reuse. Without room for it, or
-/// on a read-only disk, there is none: that must not keep the node from sending what it holds.
+/// elsewhere and nothing is cut off, but the copy survives the segment's reuse. Without room for it, on
+/// a read-only disk, or where it cannot be read, there is none: that must not keep the node from sending what it holds.
 pub(crate) fn set_aside(dir: &DataDir, damages: &[Damage]) -> Result<()> {
     match copy_tails(dir, damages) {
-        Err(e) if matches!(e.code, Code::DiskFull | Code::ReadOnly) => {
+        Err(e) if matches!(e.code, Code::DiskFull | Code::ReadOnly | Code::Io) => {
             log::warn!("{e}; the torn write stays where it is")
         }
         other => return other,
