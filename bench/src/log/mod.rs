@@ -5,6 +5,7 @@ mod open;
 mod overhead;
 mod rate;
 mod read;
+mod seal;
 mod workload;
 
 use clap::ValueEnum;
@@ -24,6 +25,8 @@ pub(crate) enum Part {
     Rate,
     /// Bytes that reach the device for each commit
     Device,
+    /// Sealing a full segment
+    Seal,
     /// Time and memory of opening
     Open,
     /// Reading one event and a thousand
@@ -46,6 +49,9 @@ pub(crate) fn run(args: &LogArgs) -> Result<()> {
     }
     if wanted(Part::Device) {
         tables.push(device::measure(home.path())?);
+    }
+    if wanted(Part::Seal) {
+        tables.push(seal::measure(home.path(), args.rounds)?);
     }
     if wanted(Part::Open) || wanted(Part::Read) {
         let (mut open, mut read) = (open::table(), read::table());

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use ropeway_core::id::{Lane, NodeName};
+use ropeway_core::limits::Limits;
 use ropeway_std::keygen::init_node;
-use ropeway_std::{DataDir, Replica};
+use ropeway_std::{DataDir, Options, Replica};
 
 use crate::Result;
 use crate::progress::bar;
@@ -14,9 +15,14 @@ pub(crate) const PAYLOAD_BYTES: usize = 100;
 
 /// A new node in a folder of this name.
 pub(crate) fn node(home: &Path, name: &str) -> Result<(DataDir, Replica)> {
+    node_with(home, name, Limits::clinic())
+}
+
+/// As [`node`], of these sizes.
+pub(crate) fn node_with(home: &Path, name: &str, limits: Limits) -> Result<(DataDir, Replica)> {
     let dir = DataDir::new(home.join(name));
     init_node(&dir, NodeName::new("bench").map_err(|e| e.to_string())?)?;
-    let replica = Replica::open(dir.clone(), Default::default())?;
+    let replica = Replica::open(dir.clone(), Options { limits, ..Options::default() })?;
     Ok((dir, replica))
 }
 
