@@ -6,12 +6,14 @@
 mod batch;
 mod control;
 mod frame;
+mod sealed;
 mod segment;
 mod session;
 
 pub use batch::{batch, batch_of_events};
 pub use control::control;
 pub use frame::frame;
+pub use sealed::sealed;
 pub use segment::segment;
 pub use session::session;
 
@@ -75,6 +77,11 @@ mod tests {
     #[test]
     fn the_frame_seeds_hold() {
         replay("frame", super::frame);
+    }
+
+    #[test]
+    fn the_sealed_seeds_hold() {
+        replay("sealed", super::sealed);
     }
 
     #[test]
