@@ -3,6 +3,7 @@
 //! [`Node::new`](crate::node::Node::new).
 
 use crate::code::Code;
+use crate::event::Chain;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName};
 use crate::log::sealed::{LogState, StreamState};
@@ -124,12 +125,17 @@ impl<'m> Recovered<'m> {
                     let i = self.stream_of(run.index)?;
                     let (own, first) = (self.name, Position { seq: run.base_seq - 1, chain: run.prev_chain });
                     let s = self.streams.at_mut(i).ok_or(Code::Corrupt)?;
+                    let top = s.now.top.seq;
                     let (mut at, mut hlc) = (first, Hlc::ZERO);
+                    let mut at_top = (at.seq == top).then_some(at.chain);
                     for e in run.events() {
                         if has(Bug::RecoveryForgetsLastEvent) && run.count > 1 && at.seq + 1 == run.last_seq() {
                             break;
                         }
                         at = Position { seq: at.seq + 1, chain: at.chain.then(&e) };
+                        if at.seq == top {
+                            at_top = Some(at.chain);
+                        }
                         hlc = e.hlc;
                         if e.flags & crate::event::flags::FUTURE == 0 || s.key.node == own {
                             self.clock = self.clock.max(e.hlc);
@@ -137,7 +143,7 @@ impl<'m> Recovered<'m> {
                     }
                     self.events += u64::from(run.count);
                     on_run(RunAt { stream: i, first_seq: run.base_seq, last_seq: at.seq });
-                    let consistent = place_run(s, first, at, hlc);
+                    let consistent = place_run(s, first, at, at_top, hlc);
                     s.sealed = s.now;
                     s.durable = s.now;
                     consistent?;
@@ -274,19 +280,18 @@ impl<'m> Recovered<'m> {
     }
 }
 
-/// Fits a run that stands in the log into its stream.
-fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, hlc: Hlc) -> Result<(), Code> {
+/// Fits a run that stands in the log into its stream. `at_top`: the run's chain where the stream
+/// ended so far, if it begins there or before and reaches it.
+fn place_run(
+    s: &mut crate::streams::Stream,
+    before: Position,
+    last: Position,
+    at_top: Option<Chain>,
+    hlc: Hlc,
+) -> Result<(), Code> {
     let top = s.now.top;
-    if before.seq >= top.seq {
+    if last.seq > top.seq {
         s.end_at_risk = false;
-    }
-    if before.seq == top.seq {
-        s.last_hlc = hlc;
-        s.now.top = last;
-        if s.now.gap_end.is_none() {
-            s.now.have = last;
-        }
-        return if before.chain == top.chain { Ok(()) } else { Err(Code::Corrupt) };
     }
     if before.seq > top.seq {
         // What stood between was damaged. Several gaps count as one: what lies between them comes
@@ -300,9 +305,28 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
         s.last_hlc = hlc;
         return Ok(());
     }
+    // Events that could not be read for a while are there twice; the second copy may go on where the
+    // first ends.
+    let overlaps = before.seq < top.seq;
+    if last.seq > top.seq {
+        let continues = at_top == Some(top.chain);
+        if !continues && overlaps {
+            return Err(Code::Corrupt);
+        }
+        s.last_hlc = hlc;
+        s.now.top = last;
+        if s.now.gap_end.is_none() {
+            s.now.have = last;
+        }
+        if !continues {
+            return Err(Code::Corrupt);
+        }
+    }
     // A repair: it continues below the gap.
     if let Some(gap) = s.now.gap_end
-        && before.seq == s.now.have.seq
+        && overlaps
+        && before.seq <= s.now.have.seq
+        && last.seq > s.now.have.seq
         && !has(Bug::RecoveryForgetsRepair)
     {
         mark!("recovery.repair");
@@ -318,18 +342,56 @@ fn place_run(s: &mut crate::streams::Stream, before: Position, last: Position, h
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Chain, Event};
+    use crate::event::Event;
     use crate::id::{Lane, StreamKey};
     use crate::log::{GroupBuilder, StreamDecl};
 
     fn body(key: StreamKey, first_seq: u64, chain: &Chain) -> (alloc::vec::Vec<u8>, Chain) {
-        let mut buf = alloc::vec![0; 512];
+        body_of(key, first_seq, 1, chain)
+    }
+
+    fn body_of(key: StreamKey, first_seq: u64, count: u64, chain: &Chain) -> (alloc::vec::Vec<u8>, Chain) {
+        let (mut buf, mut chain) = (alloc::vec![0; 512], *chain);
         let mut group = GroupBuilder::new();
         group.stream(&mut buf, &StreamDecl { index: 0, key, own_machine: Some(9), parent: None }).unwrap();
-        let event = Event { hlc: Hlc::new(1000 + first_seq, 0), kind: 0, flags: 0, payload: b"x" };
-        group.push_event(&mut buf, 0, first_seq, chain, &event).unwrap();
+        for seq in first_seq..first_seq + count {
+            let event = Event { hlc: Hlc::new(1000 + seq, 0), kind: 0, flags: 0, payload: b"x" };
+            group.push_event(&mut buf, 0, seq, &chain, &event).unwrap();
+            chain = chain.then(&event);
+        }
         buf.truncate(group.len());
-        (buf, chain.then(&event))
+        (buf, chain)
+    }
+
+    #[test]
+    fn a_second_copy_goes_on_where_the_first_one_ends() {
+        let name = NodeName::new("clinic_a").unwrap();
+        let key = StreamKey { node: name, incarnation: Incarnation::new(5), lane: Lane::Normal };
+        let start = Chain::start(&key);
+        let (three, at_three) = body_of(key, 1, 3, &start);
+        let (_, at_five) = body_of(key, 4, 2, &at_three);
+        // Pages were unreadable for a while, and events 1 to 7 were fetched again; then the first three were
+        // back.
+        let mut r = Recovered::new(name, StreamMemory::owned(8));
+        r.group(&three, |_| ()).unwrap();
+        r.damaged();
+        r.group(&body_of(key, 1, 7, &start).0, |_| ()).unwrap();
+        let entry = r.frontier().next().unwrap();
+        assert_eq!((entry.have, entry.top, entry.gap), (7, 7, None));
+        assert!(!r.own_at_risk());
+        // Over a gap: it is closed, wherever the copy begins.
+        let mut r = Recovered::new(name, StreamMemory::owned(8));
+        r.group(&three, |_| ()).unwrap();
+        r.group(&body_of(key, 6, 1, &at_five).0, |_| ()).unwrap();
+        assert_eq!(r.frontier().next().unwrap().gap, Some((4, 5)));
+        r.group(&body_of(key, 2, 4, &body_of(key, 1, 1, &start).1).0, |_| ()).unwrap();
+        let entry = r.frontier().next().unwrap();
+        assert_eq!((entry.have, entry.gap), (6, None));
+        // Another history is none of it.
+        let mut r = Recovered::new(name, StreamMemory::owned(8));
+        r.group(&three, |_| ()).unwrap();
+        assert_eq!(r.group(&body_of(key, 1, 7, &at_five).0, |_| ()), Err(Code::Corrupt));
+        assert_eq!(r.frontier().next().unwrap().top, 3);
     }
 
     #[test]
