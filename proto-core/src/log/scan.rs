@@ -329,7 +329,12 @@ impl<'k> SegmentScan<'k> {
     }
 
     fn finish(&mut self) {
-        let s = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
+        let mut s = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
+        // Zeros before something that was written are a lost page or a torn write, no end: over it nothing
+        // may be written.
+        if s.tail == Tail::Zero && s.used_to > s.from_page {
+            s.tail = if self.epoch.is_none() { Tail::BadHeader } else { Tail::BadCrc };
+        }
         let largest = frame_pages(self.max_body) + 1;
         let long = s.unreadable || s.used_to - s.from_page > largest;
         self.over = Some(Ok(End { tail: s.tail, from_page: s.from_page, to_page: s.used_to, long, link: self.link() }));

@@ -72,14 +72,22 @@ pub fn snapshot(
             return Err(Error::at(Code::Io, dest, what));
         }
         let pass = Pass::over(DirFiles::new(dir), Arc::clone(&keys), node.name).without(without);
-        let source = look(pass, &mut progress)?;
+        let looked = look(pass, &mut progress).and_then(|source| {
+            let stable = source.newest.map_or(Ok(true), |newest| is_stable(dir, newest))?;
+            Ok((source, stable))
+        });
+        let (source, stable) = match looked {
+            // A segment was sealed meanwhile: what was in it is durable.
+            Err(e) if tries < TRIES && crate::identity::not_found(&e) => continue,
+            other => other?,
+        };
         match (source.newest, without) {
             // Something was written behind what was in doubt: that is durable then.
             (newest, Some(_)) if newest != without => {
                 without = None;
                 continue;
             }
-            (Some(newest), None) if !is_stable(dir, newest)? => {
+            (Some(newest), None) if !stable => {
                 log::warn!("the newest group may stand in the page cache only and is left out");
                 without = Some(newest);
                 continue;

@@ -171,7 +171,12 @@ enum KeySource {
 impl KeySource {
     /// The one named, else the snapshot's, else what lies in the directory.
     fn choose(snapshot: &Path, dir: &DataDir, options: &RestoreOptions) -> Result<Self> {
-        let Some(path) = &options.keys else {
+        // A key file that lies beside its keyring is one of a folder.
+        let folder = |path: &PathBuf| match folder_of(path).join("keyring").exists() && !path.is_dir() {
+            true => folder_of(path).to_owned(),
+            false => path.clone(),
+        };
+        let Some(path) = &options.keys.as_ref().map(folder) else {
             let within = exists(&snapshot.join(KEYS))?;
             return Ok(Self::Folder(if within { dir.at(snapshot) } else { dir.clone() }));
         };

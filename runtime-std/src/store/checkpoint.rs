@@ -51,7 +51,7 @@ fn generation<F: Files>(files: &mut F, slot: u8) -> Result<Option<u64>> {
     let _ = read_side_full(files, file, 0, &mut head);
     let _ = read_side_full(files, file, len.saturating_sub(TRAILER_BYTES as u64), &mut end);
     let header = match SealedHeader::parse(&head).map(|h| h.0) {
-        Err(Code::FormatNewer) => return Err(Error::new(Code::FormatNewer, format!("{file:?}: nothing was changed"))),
+        Err(Code::FormatNewer) => return Err(Error::new(Code::FormatNewer, format!("{file}: nothing was changed"))),
         Err(_) => Trailer::parse(&end).ok().map(|t| t.header),
         Ok(header) => Some(header),
     };

@@ -54,12 +54,12 @@ pub(super) fn read_footer<F: Files>(
     number: u64,
 ) -> Result<Footer> {
     let file = SideFile::Sealed(number);
-    let corrupt = || Error::new(Code::Corrupt, format!("the footer of {file:?}"));
-    let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file:?}")))?;
+    let corrupt = || Error::new(Code::Corrupt, format!("the footer of {file}"));
+    let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file}")))?;
     let at = len.checked_sub(TRAILER_BYTES as u64).ok_or_else(corrupt)?;
     let mut end = [0; TRAILER_BYTES];
     read_side_full(files, file, at, &mut end)?;
-    let trailer = Trailer::parse(&end).map_err(|c| Error::new(c, format!("the end of {file:?}")))?;
+    let trailer = Trailer::parse(&end).map_err(|c| Error::new(c, format!("the end of {file}")))?;
     let header = trailer.header;
     let footer_len = at.checked_sub(trailer.footer_at).filter(|n| *n <= 2 << 20).ok_or_else(corrupt)?;
     if (header.start.kind, header.start.number) != (Kind::Segment, number) {
@@ -72,7 +72,7 @@ pub(super) fn read_footer<F: Files>(
         return Err(corrupt());
     }
     let digest = seal_digest(&header, &frame);
-    let opened = cipher.open(trailer.footer_at, &mut frame).map_err(|f| Error::new(f.code(), format!("{file:?}")))?;
+    let opened = cipher.open(trailer.footer_at, &mut frame).map_err(|f| Error::new(f.code(), format!("{file}")))?;
     if opened.frame_type != DenseType::Seal {
         return Err(corrupt());
     }
@@ -91,7 +91,7 @@ pub(super) fn read_frame<F: Files>(
     (file, offset): (SideFile, u64),
     out: &mut Vec<u8>,
 ) -> Result<DenseType> {
-    let about = |code| Error::new(code, format!("{file:?}, byte {offset}"));
+    let about = |code| Error::new(code, format!("{file}, byte {offset}"));
     let mut head = [0; 16];
     read_side_full(files, file, offset, &mut head)?;
     let mut frame = vec![0; dense_len_of(&head).ok_or_else(|| about(Code::Corrupt))?];
@@ -147,7 +147,7 @@ pub(crate) fn scan_sealed<F: Files>(
     each: impl FnMut(Part<'_>) -> CodeResult<()>,
 ) -> Result<bool> {
     let file = SideFile::Sealed(segment);
-    let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file:?}")))?;
+    let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file}")))?;
     let scan = SealedScan::new(keys, Kind::Segment, segment, len)?;
     scan_file(files, unpacker, scan, file, each)
 }
@@ -195,7 +195,7 @@ pub(super) fn scan_file<F: Files>(
             }
             SealedStep::Damaged { from, to, code } => each(Part::Damaged { from, to, code })?,
             SealedStep::End { sealed } => return Ok(sealed),
-            SealedStep::Fault(code) => return Err(Error::new(code, format!("{file:?}: nothing was changed"))),
+            SealedStep::Fault(code) => return Err(Error::new(code, format!("{file}: nothing was changed"))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What lies under the store: numbered files of fixed size. On a computer they are files in the
 //! data directory; a simulator lends a disk of its own.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -23,6 +24,18 @@ pub enum SideFile {
     Checkpoint(u8),
     /// What is being written and has no name yet. Worth nothing after a crash.
     Unfinished,
+}
+
+impl fmt::Display for SideFile {
+    /// Its file name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SideFile::Sealed(number) => SealedName(*number).fmt(f),
+            SideFile::Checkpoint(0) => f.write_str("checkpoint-a"),
+            SideFile::Checkpoint(_) => f.write_str("checkpoint-b"),
+            SideFile::Unfinished => f.write_str("unfinished.tmp"),
+        }
+    }
 }
 
 /// Segment files, by number. Offsets and lengths are in bytes.
@@ -117,7 +130,7 @@ pub trait Files {
     /// # Errors
     /// See [`Files`].
     fn read_side(&mut self, file: SideFile, _offset: u64, _buf: &mut [u8]) -> Result<usize> {
-        Err(Error::new(Code::Io, format!("{file:?} is not there")))
+        Err(Error::new(Code::Io, format!("{file} is not there")))
     }
 
     /// Writes all of `bytes` into [`SideFile::Unfinished`], not durably yet. At offset 0 the file

@@ -236,11 +236,7 @@ pub(crate) fn segment_path(dir: &DataDir, number: u64) -> PathBuf {
 }
 
 pub(crate) fn side_path(dir: &DataDir, file: SideFile) -> PathBuf {
-    dir.log().join(match file {
-        SideFile::Sealed(number) => ropeway_core::log::SealedName(number).to_string(),
-        SideFile::Checkpoint(slot) => format!("checkpoint-{}", if slot == 0 { 'a' } else { 'b' }),
-        SideFile::Unfinished => "unfinished.tmp".to_owned(),
-    })
+    dir.log().join(file.to_string())
 }
 
 /// Copies what a torn write has left at the end of the log to `quarantine/`: the next group goes

@@ -253,7 +253,9 @@ pub(super) fn scan_within<F: Files>(
                     other => other?,
                 };
                 judge_sealed(input.files, number, link, numbers.get(i + 1).copied(), &mut out);
-                tail = LogTail { segment: number, next_page: 0, clean: false, link: link.unwrap_or(tail.link) };
+                // The number of a segment that is missing is not used again: its loss would be forgotten.
+                let segment = if numbers.get(i + 1).is_none() { number + 1 } else { number };
+                tail = LogTail { segment, next_page: 0, clean: false, link: link.unwrap_or(tail.link) };
                 continue;
             }
         };
