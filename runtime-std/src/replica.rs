@@ -394,6 +394,37 @@ mod tests {
     }
 
     #[test]
+    fn a_newest_segment_that_is_gone_stays_missed_and_its_numbers_are_not_given_out_again() {
+        let (_tmp, dir) = new_node();
+        let limits = Limits { segment_bytes: 1 << 20, ..Limits::clinic() };
+        let options = Options { limits, ..Options::default() };
+        let mut node = Replica::open(dir.clone(), options).unwrap();
+        for i in 0..500u32 {
+            node.append(Lane::Normal, 0, &vec![i as u8; 3000]).unwrap();
+            node.commit().unwrap();
+        }
+        assert!(node.maintain(Duration::from_secs(60)));
+        let before = node.frontier().next().unwrap().key;
+        drop(node);
+        for entry in std::fs::read_dir(dir.log()).unwrap().map(|e| e.unwrap().path()) {
+            if entry.extension().is_some_and(|e| e == "log") {
+                std::fs::remove_file(entry).unwrap();
+            }
+        }
+        for _ in 0..3 {
+            let mut node = Replica::open(dir.clone(), options).unwrap();
+            assert!(node.damages().iter().any(|d| d.code == Code::SegmentMissing));
+            node.append(Lane::Normal, 0, b"later").unwrap();
+            node.commit().unwrap();
+            let key = node.frontier().map(|e| e.key).find(|key| key.incarnation != before.incarnation);
+            assert!(key.is_some(), "in a new incarnation");
+        }
+        let view = LogView::open(&dir).unwrap();
+        assert!(view.damages().iter().any(|d| d.code == Code::SegmentMissing));
+        assert_eq!(view.frontier().filter(|e| e.key != before).map(|e| e.have).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
     fn full_segments_are_sealed_while_the_log_is_written_and_read_beside_it() {
         let (_tmp, dir) = new_node();
         let limits = Limits { segment_bytes: 1 << 20, ..Limits::clinic() };

@@ -66,7 +66,8 @@ fn tell(m: &Manifest, args: &SnapshotArgs, out: &mut Output) -> Result<()> {
     let (dest, size) = (args.dest.display(), show::size(m.bytes()));
     out.say(format_args!("snapshot of {} in {dest}: {events} of {streams}, {size}, read back and whole", m.node))?;
     if m.with_key {
-        return out.say("  the log's key is in it: whoever has this directory can read everything");
+        out.say("  the log's keys are in it: whoever has this directory can read everything")?;
+        return out.say("  (unless a passphrase, a credential or a key file elsewhere opens them: then keep that too)");
     }
     let keys = args.data_dir.join("keys");
     out.say(format_args!("  no key is in it: without {} it cannot be read or restored", keys.display()))
