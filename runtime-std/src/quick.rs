@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use ropeway_core::code::Code;
-use ropeway_core::log::{CrcScan, End, Place, SegmentName, Sight};
+use ropeway_core::log::{CrcScan, End, SegmentName, Sight};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
-use crate::pass::Pages;
-use crate::store::{Damage, DirFiles, Files, first_link};
+use crate::store::{Damage, DirFiles, Files, ReadAhead, place_before};
 
 /// How often a segment is read again that seems damaged and is perhaps being written to.
 const RESCANS_MAX: usize = 16;
@@ -37,16 +36,16 @@ pub struct Quick {
 /// [`Code::NotInitialised`] if there is no `log` folder; [`Code::FormatNewer`]; [`Code::Io`].
 pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result<Quick> {
     let mut quick = Quick { unread: others(dir)?, ..Quick::default() };
-    let mut pages = Pages::new(DirFiles::new(dir));
+    let (mut files, mut ahead) = (DirFiles::new(dir), ReadAhead::default());
     // Sealed segments are not read, but they are no holes.
-    let hot = pages.files.list()?;
-    let mut numbers = pages.files.list_sealed()?;
+    let hot = files.list()?;
+    let mut numbers = files.list_sealed()?;
     numbers.extend(&hot);
     numbers.sort_unstable();
     numbers.dedup();
     let mut total = 0;
     for n in &hot {
-        total += pages.files.len(*n)?;
+        total += files.len(*n)?;
     }
     let mut expected = 1;
     for (i, &number) in numbers.iter().enumerate() {
@@ -58,12 +57,12 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
         }
         let newest = i + 2 >= numbers.len();
         let next = numbers.get(i + 1).copied();
-        let mut seen = scan(&mut pages, number, next)?;
+        let mut seen = scan(&mut files, &mut ahead, number, next)?;
         for _ in 0..if newest { RESCANS_MAX } else { 0 } {
             if !seen.damages.iter().any(Damage::is_loss) {
                 break;
             }
-            let again = scan(&mut pages, number, next)?;
+            let again = scan(&mut files, &mut ahead, number, next)?;
             let same = again.damages == seen.damages;
             seen = again;
             if same {
@@ -90,14 +89,14 @@ struct Segment {
 }
 
 /// Reads one segment. `next`: the number of the one behind it.
-fn scan(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>) -> Result<Segment> {
-    let len = pages.open(number)?;
+fn scan(files: &mut DirFiles, ahead: &mut ReadAhead, number: u64, next: Option<u64>) -> Result<Segment> {
+    let len = ahead.open(files, number)?;
     let mut scan = CrcScan::new(number, len)?;
     let (mut frames, mut key_ids, mut damages) = (0, Vec::new(), Vec::new());
     loop {
         let sight = match scan.poll_want() {
             None => scan.feed(&[]),
-            Some(want) => match pages.read(want.offset, want.len) {
+            Some(want) => match ahead.read(files, want.offset, want.len) {
                 Ok(bytes) => scan.feed(bytes),
                 Err(e) => {
                     log::warn!("{e}");
@@ -121,11 +120,11 @@ fn scan(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>) -> Result<S
                 damages.push(Damage { code: Code::Corrupt, segment: number, from_page, to_page });
             }
             Sight::End(end) => {
-                damages.extend(damaged_end(pages, number, next, &end));
+                damages.extend(damaged_end(files, number, next, &end));
                 return Ok(Segment { len, frames, key_ids, damages });
             }
             Sight::Fault(code) => {
-                return Err(Error::at(code, &pages.files.describe(number), "nothing was changed"));
+                return Err(Error::at(code, &files.describe(number), "nothing was changed"));
             }
         }
     }
@@ -133,13 +132,8 @@ fn scan(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>) -> Result<S
 
 /// What the end of a segment means (docs/LOG.md#recovery-3), as far as it can be told: whether an
 /// acknowledgement speaks of lost events stands in the frames.
-fn damaged_end(pages: &mut Pages<DirFiles>, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
-    let place = match next.map(|n| (n, first_link(&mut pages.files, n))) {
-        None | Some((_, None)) => Place::Last,
-        Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
-        Some(_) => Place::Broken,
-    };
-    let code = end.verdict(place, false).code()?;
+fn damaged_end(files: &mut DirFiles, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
+    let code = end.verdict(place_before(files, number, next, end.link), false).code()?;
     Some(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page })
 }
 

@@ -17,6 +17,7 @@ mod record;
 mod run;
 mod scan;
 pub mod sealed;
+mod search;
 mod verdict;
 
 pub use frame::{Cipher, FrameFault, FrameType, Opened, frame_pages, padded_len};

@@ -6,6 +6,7 @@
 
 use super::frame::Word;
 use super::header::{CRC, resembles, stands_at};
+use super::search::Search;
 use super::{
     End, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, SEGMENT_MAX_BYTES, Tail, Want,
     frame_pages, link_digest, padded_len,
@@ -57,14 +58,6 @@ pub struct CrcScan {
     epoch: Option<(Header, [u8; FRAME_TAG_BYTES])>,
     search: Option<Search>,
     over: Option<Result<End, Code>>,
-}
-
-/// Behind a bad page, looking whether anything valid follows.
-#[derive(Clone, Copy, Debug)]
-struct Search {
-    from_page: u64,
-    tail: Tail,
-    used_to: u64,
 }
 
 enum Look {
@@ -138,7 +131,11 @@ impl CrcScan {
 
     /// To call instead of [`CrcScan::feed`] when the disk cannot read the wanted bytes.
     pub fn unreadable(&mut self) -> Sight {
-        self.poll_over().unwrap_or_else(|| self.pass_bad(Tail::BadCrc, true))
+        if let Some(over) = self.poll_over() {
+            return over;
+        }
+        self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable();
+        self.pass_bad(Tail::BadCrc, true)
     }
 
     fn poll_over(&self) -> Option<Sight> {
@@ -194,10 +191,7 @@ impl CrcScan {
 
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Sight {
         let page = self.page;
-        let search = self.search.get_or_insert(Search { from_page: page, tail, used_to: page });
-        if used {
-            search.used_to = page + 1;
-        }
+        self.search.get_or_insert(Search::new(page, tail)).pass(page, tail, used);
         self.go_to(page + 1);
         self.poll_over().unwrap_or(Sight::NeedMore)
     }
@@ -219,11 +213,9 @@ impl CrcScan {
     }
 
     fn finish(&mut self) {
-        let none = Search { from_page: self.page, tail: Tail::Zero, used_to: self.page };
-        let s = self.search.unwrap_or(none);
-        let long = s.used_to - s.from_page > frame_pages(MAX_BODY_BYTES) + 1;
         let link = self.epoch.as_ref().map_or([0; 16], |(header, tag)| link_digest(header, tag));
-        self.over = Some(Ok(End { tail: s.tail, from_page: s.from_page, to_page: s.used_to, long, link }));
+        let search = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
+        self.over = Some(Ok(search.end(self.epoch.is_some(), MAX_BODY_BYTES, link)));
     }
 }
 
@@ -234,6 +226,18 @@ mod tests {
     use crate::hlc::Hlc;
     use alloc::vec;
     use alloc::vec::Vec;
+
+    #[test]
+    fn a_header_page_of_zeros_is_no_clean_end_here_either() {
+        let mut bytes = segment();
+        bytes[..PAGE_BYTES].fill(0);
+        let mut scan = CrcScan::new(1, bytes.len() as u64).unwrap();
+        while let Some(want) = scan.poll_want() {
+            scan.feed(&bytes[want.offset as usize..][..want.len]);
+        }
+        let Sight::End(end) = scan.feed(&[]) else { panic!() };
+        assert_eq!((end.tail, end.from_page, end.to_page), (Tail::BadHeader, 0, 6));
+    }
 
     /// A segment of 16 pages: a header, frames of 1, 3 and 1 pages, zeros.
     fn segment() -> Vec<u8> {

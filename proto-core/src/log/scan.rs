@@ -2,6 +2,7 @@
 
 use super::frame::{Cipher, FrameFault, FrameType, Word};
 use super::header::{resembles, stands_at};
+use super::search::Search;
 use super::{
     DataKey, Evidence, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Place, SEGMENT_MAX_BYTES, Tail, Verdict,
     decide, frame_pages, link_digest, padded_len,
@@ -113,22 +114,6 @@ struct Epoch {
     last_tag: [u8; FRAME_TAG_BYTES],
 }
 
-/// The scanner is behind a bad page and looks whether anything valid follows.
-#[derive(Clone, Copy, Debug)]
-struct Search {
-    from_page: u64,
-    tail: Tail,
-    used_to: u64,
-    /// One of the pages could not be read: nobody knows what stands there.
-    unreadable: bool,
-}
-
-impl Search {
-    fn new(from_page: u64, tail: Tail) -> Self {
-        Self { from_page, tail, used_to: from_page, unreadable: false }
-    }
-}
-
 /// What a page turned out to be.
 enum Look<'b> {
     More(usize),
@@ -228,7 +213,7 @@ impl<'k> SegmentScan<'k> {
         if let Some(over) = self.poll_over() {
             return over;
         }
-        self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable = true;
+        self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable();
         self.pass_bad(Tail::BadCrc, true)
     }
 
@@ -294,13 +279,7 @@ impl<'k> SegmentScan<'k> {
 
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Step<'static> {
         let page = self.page;
-        let search = self.search.get_or_insert(Search::new(page, tail));
-        if tail == Tail::CrcGoodTagBad {
-            search.tail = tail;
-        }
-        if used {
-            search.used_to = page + 1;
-        }
+        self.search.get_or_insert(Search::new(page, tail)).pass(page, tail, used);
         self.go_to(page + 1);
         match self.over {
             Some(Ok(end)) => Step::End(end),
@@ -329,15 +308,8 @@ impl<'k> SegmentScan<'k> {
     }
 
     fn finish(&mut self) {
-        let mut s = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
-        // Zeros before something that was written are a lost page or a torn write, no end: over it nothing
-        // may be written.
-        if s.tail == Tail::Zero && s.used_to > s.from_page {
-            s.tail = if self.epoch.is_none() { Tail::BadHeader } else { Tail::BadCrc };
-        }
-        let largest = frame_pages(self.max_body) + 1;
-        let long = s.unreadable || s.used_to - s.from_page > largest;
-        self.over = Some(Ok(End { tail: s.tail, from_page: s.from_page, to_page: s.used_to, long, link: self.link() }));
+        let search = self.search.unwrap_or(Search::new(self.page, Tail::Zero));
+        self.over = Some(Ok(search.end(self.epoch.is_some(), self.max_body, self.link())));
     }
 
     /// What an epoch that begins here links to.

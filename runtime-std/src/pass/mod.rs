@@ -7,7 +7,6 @@
 //! order of its streams.
 
 mod filter;
-mod pages;
 mod sealed;
 mod track;
 
@@ -22,10 +21,9 @@ use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, Segmen
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
-use crate::store::{Damage, DirFiles, Files, GroupAt, SideFile, Unpacker, first_link, keys};
+use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, keys, place_before};
 
 pub use filter::Filter;
-pub(crate) use pages::Pages;
 pub use track::{Hole, Spot, Track};
 
 /// Most streams that are kept track of.
@@ -72,7 +70,8 @@ pub(crate) struct SegmentSeen {
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Pass<F = DirFiles> {
-    pages: Pages<F>,
+    files: F,
+    ahead: ReadAhead,
     keys: Arc<[(u32, DataKey)]>,
     unpacker: Unpacker,
     seen: Found,
@@ -122,7 +121,7 @@ impl<F: Files> Pass<F> {
             newest: None,
             own: None,
         };
-        Self { pages: Pages::new(files), keys, unpacker: Unpacker::default(), seen, resume: 0 }
+        Self { files, ahead: ReadAhead::default(), keys, unpacker: Unpacker::default(), seen, resume: 0 }
     }
 
     /// The same, blind for one group.
@@ -139,8 +138,8 @@ impl<F: Files> Pass<F> {
     /// all. Damage is no error: see [`Pass::damages`] and [`Pass::streams`].
     pub fn run(&mut self, filter: &Filter, visitor: &mut impl Visitor) -> Result<ControlFlow<()>> {
         // Hot ones first: what is sealed between the two lists is in both.
-        let hot = self.pages.files.list()?;
-        let mut numbers = self.pages.files.list_sealed()?;
+        let hot = self.files.list()?;
+        let mut numbers = self.files.list_sealed()?;
         numbers.extend(&hot);
         numbers.sort_unstable();
         numbers.dedup();
@@ -198,7 +197,7 @@ impl<F: Files> Pass<F> {
 
     /// Bytes of a segment's file, for the progress.
     fn size(&mut self, number: u64) -> u64 {
-        let files = &mut self.pages.files;
+        let files = &mut self.files;
         files
             .len(number)
             .or_else(|_| files.side_len(SideFile::Sealed(number)).map(Option::unwrap_or_default))
@@ -207,9 +206,9 @@ impl<F: Files> Pass<F> {
 
     /// Whether a segment is still hot: it may have been sealed and removed since it was listed.
     fn is_hot(&mut self, number: u64) -> Result<bool> {
-        match self.pages.open(number) {
+        match self.ahead.open(&mut self.files, number) {
             Ok(_) => Ok(true),
-            Err(_) if self.pages.files.side_len(SideFile::Sealed(number))?.is_some() => Ok(false),
+            Err(_) if self.files.side_len(SideFile::Sealed(number))?.is_some() => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -225,7 +224,7 @@ impl<F: Files> Pass<F> {
         mut accepted: Option<&mut Vec<(u64, u64)>>,
     ) -> Result<Scanned> {
         self.seen.forget_from(number);
-        let len = self.pages.open(number)?;
+        let len = self.ahead.open(&mut self.files, number)?;
         let mut scan = SegmentScan::new(&self.keys, number, len, MAX_BODY_BYTES)?;
         let (mut began_epoch, mut reported) = (None, 0);
         loop {
@@ -236,7 +235,7 @@ impl<F: Files> Pass<F> {
                         reported = want.offset;
                         report(reported, visitor);
                     }
-                    match self.pages.read(want.offset, want.len) {
+                    match self.ahead.read(&mut self.files, want.offset, want.len) {
                         Ok(bytes) => scan.feed(bytes),
                         Err(e) => {
                             log::warn!("{e}");
@@ -283,7 +282,7 @@ impl<F: Files> Pass<F> {
                 }
                 Step::End(end) => return Ok(Scanned::End(end, len)),
                 Step::Fault(code) => {
-                    return Err(Error::at(code, &self.pages.files.describe(number), "nothing was changed"));
+                    return Err(Error::at(code, &self.files.describe(number), "nothing was changed"));
                 }
             }
         }
@@ -291,12 +290,7 @@ impl<F: Files> Pass<F> {
 
     /// What the end of a segment means (docs/LOG.md#recovery-3); true if it is lost data.
     fn judge(&mut self, number: u64, next: Option<u64>, end: &End, len: u64) -> bool {
-        let place = match next.map(|n| (n, first_link(&mut self.pages.files, n))) {
-            // One that was made and never written to: this one is still the last in use.
-            None | Some((_, None)) => Place::Last,
-            Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
-            Some(_) => Place::Broken,
-        };
+        let place = place_before(&mut self.files, number, next, end.link);
         let beyond = self.seen.tracks.values().any(|t| t.acked > t.top);
         let verdict = end.verdict(place, place == Place::Last && beyond);
         let mut end_is_loss = false;

@@ -7,7 +7,7 @@ use ropeway_core::log::PAGE_BYTES;
 
 use super::{Filter, Pass, Visitor};
 use crate::error::Result;
-use crate::store::{Damage, Files, Part, SideFile, first_link, scan_sealed};
+use crate::store::{Damage, Files, Part, SideFile, judge_next, scan_sealed};
 
 impl<F: Files> Pass<F> {
     /// Reads a sealed segment; its length and what is wrong with the segment behind it, whose number is
@@ -22,14 +22,14 @@ impl<F: Files> Pass<F> {
         self.seen.forget_from(number);
         // What is sealed is durable, and so is all before it.
         self.seen.newest = None;
-        let len = self.pages.files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
-        let Self { pages, keys, unpacker, seen, .. } = self;
+        let len = self.files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
+        let Self { files, keys, unpacker, seen, .. } = self;
         let damage = |code, from: u64, to: u64| {
             let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
             Damage { code, segment: number, from_page, to_page }
         };
         let (mut link, mut frames, mut groups, mut stopped) = (None, 0, None, false);
-        let read = scan_sealed(&mut pages.files, keys, unpacker, number, |part| {
+        let read = scan_sealed(files, keys, unpacker, number, |part| {
             let (rotten, from, bytes) = match part {
                 Part::Header(header, rotten) => {
                     link = Some(header.start.link);
@@ -81,19 +81,6 @@ impl<F: Files> Pass<F> {
         }
         seen.groups.insert(number, groups.unwrap_or(frames));
         seen.sealed_bytes.insert(number, len);
-        Ok(Some((len, self.judge_next(number, link, next))))
-    }
-
-    /// A segment is sealed only when the next one is in use, so that one must be there and link to it
-    /// (docs/LOG.md#sealed-12).
-    fn judge_next(&mut self, number: u64, link: Option<[u8; 16]>, next: Option<u64>) -> Option<Damage> {
-        let (code, to_page) = match (next, link) {
-            (None, _) => (Code::SegmentMissing, 0),
-            (Some(n), Some(link)) if n == number + 1 && first_link(&mut self.pages.files, n) != Some(link) => {
-                (Code::Corrupt, 1)
-            }
-            _ => return None,
-        };
-        Some(Damage { code, segment: number + 1, from_page: 0, to_page })
+        Ok(Some((len, judge_next(files, number, link, next))))
     }
 }

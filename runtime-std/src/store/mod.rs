@@ -1,6 +1,7 @@
 //! The log's files: segments are made, written, scanned and read here; what the bytes mean is the
 //! core's business (docs/LOG.md).
 
+mod ahead;
 mod checkpoint;
 mod dense;
 mod files;
@@ -22,13 +23,14 @@ use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
+pub(crate) use ahead::ReadAhead;
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
 pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
-pub(crate) use recover::first_link;
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quickly, recover_to_write};
+pub(crate) use recover::{judge_next, place_before};
 pub use seal::Sealing;
 pub use segment::Segments;
 

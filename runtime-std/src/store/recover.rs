@@ -3,9 +3,10 @@
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
-use ropeway_core::log::{DataKey, Evidence, Header, PAGE_BYTES, Place, SegmentScan, Step, Tail, Verdict, decide};
+use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
 use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 
+use super::ahead::ReadAhead;
 use super::checkpoint::{self, Base, Origin};
 use super::dense::{Part, Unpacker, scan_sealed};
 use super::files::{read_full, read_side_full};
@@ -225,7 +226,7 @@ pub(super) fn scan_within<F: Files>(
         numbers.retain(|n| *n > log.upto);
     }
     let start = tail.segment + 1;
-    let mut input = Input::new(files);
+    let mut input = ReadAhead::default();
     let mut unpacker = Unpacker::default();
     'segments: for (i, &number) in numbers.iter().enumerate() {
         if upto.is_some_and(|upto| number > upto) {
@@ -237,12 +238,12 @@ pub(super) fn scan_within<F: Files>(
             out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
         }
         // Where both are there, the hot one is still whole (docs/LOG.md#sealed-11).
-        let opened = if hot.contains(&number) { input.open(number).map(Some) } else { Ok(None) };
+        let opened = if hot.contains(&number) { input.open(files, number).map(Some) } else { Ok(None) };
         let len = match opened {
             Ok(Some(len)) => len,
-            Err(e) if input.files.side_len(SideFile::Sealed(number))?.is_none() => return Err(e),
+            Err(e) if files.side_len(SideFile::Sealed(number))?.is_none() => return Err(e),
             Ok(None) | Err(_) => {
-                let link = match replay_sealed(input.files, keys, &mut unpacker, number, &mut out) {
+                let link = match replay_sealed(files, keys, &mut unpacker, number, &mut out) {
                     // This segment cannot be read; others can.
                     Err(e) if e.code == Code::KeyMissing => {
                         log::warn!("{e}");
@@ -252,7 +253,10 @@ pub(super) fn scan_within<F: Files>(
                     }
                     other => other?,
                 };
-                judge_sealed(input.files, number, link, numbers.get(i + 1).copied(), &mut out);
+                if let Some(damage) = judge_next(files, number, link, numbers.get(i + 1).copied()) {
+                    out.recovered.damaged();
+                    out.damages.push(damage);
+                }
                 // The number of a segment that is missing is not used again: its loss would be forgotten.
                 let segment = if numbers.get(i + 1).is_none() { number + 1 } else { number };
                 tail = LogTail { segment, next_page: 0, clean: false, link: link.unwrap_or(tail.link) };
@@ -267,13 +271,13 @@ pub(super) fn scan_within<F: Files>(
                 match scan.feed(&mut []) {
                     Step::End(end) => break end,
                     Step::Fault(code) => {
-                        return Err(Error::at(code, &input.files.describe(number), "nothing was changed"));
+                        return Err(Error::at(code, &files.describe(number), "nothing was changed"));
                     }
                     _ => continue,
                 }
             };
             let page = want.offset / PAGE_BYTES as u64;
-            let step = match input.read(want.offset, want.len) {
+            let step = match input.read(files, want.offset, want.len) {
                 Ok(bytes) => scan.feed(bytes),
                 Err(e) => {
                     log::warn!("{e}");
@@ -322,23 +326,16 @@ pub(super) fn scan_within<F: Files>(
                 // The rest of the segment cannot be read; others can.
                 Step::Fault(Code::KeyMissing) => {
                     let (from_page, to_page) = (page, len.div_ceil(PAGE_BYTES as u64));
-                    log::warn!("{}: {}", Code::KeyMissing, input.files.describe(number).display());
+                    log::warn!("{}: {}", Code::KeyMissing, files.describe(number).display());
                     out.recovered.damaged();
                     out.damages.push(Damage { code: Code::KeyMissing, segment: number, from_page, to_page });
                     tail = LogTail { segment: number, next_page: from_page, clean: false, link: tail.link };
                     continue 'segments;
                 }
-                Step::Fault(code) => return Err(Error::at(code, &input.files.describe(number), "nothing was changed")),
+                Step::Fault(code) => return Err(Error::at(code, &files.describe(number), "nothing was changed")),
             }
         };
-        let next = numbers.get(i + 1).map(|&n| (n, first_link(input.files, n)));
-        let place = match next {
-            None => Place::Last,
-            Some((n, Some(prev))) if n == number + 1 && prev == end.link => Place::Continued,
-            // The next one was made and never written to: this one is still the last in use.
-            Some((_, None)) => Place::Last,
-            Some(_) => Place::Broken,
-        };
+        let place = place_before(files, number, numbers.get(i + 1).copied(), end.link);
         let verdict = end.verdict(place, place == Place::Last && out.recovered.receipt_beyond_log());
         if let Some(code) = verdict.code() {
             if verdict != Verdict::TornTail {
@@ -358,7 +355,7 @@ pub(super) fn scan_within<F: Files>(
 }
 
 /// What the first header of a segment links to, `None` if there is none to be read.
-pub(crate) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
+pub(super) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
     let mut page = [0; PAGE_BYTES];
     if let Ok(got) = read_full(files, number, 0, &mut page, PAGE_BYTES) {
         return Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev);
@@ -442,67 +439,29 @@ fn replay_sealed<F: Files>(
     Ok(link)
 }
 
-/// A segment is sealed only when the one after it is in use (docs/LOG.md#sealed-10), so that one must
-/// be there, and must link to it.
-fn judge_sealed<F: Files>(files: &mut F, number: u64, link: Option<[u8; 16]>, next: Option<u64>, out: &mut Opened) {
-    let (Some(next), Some(link)) = (next, link) else {
-        if next.is_none() {
-            out.recovered.damaged();
-            let (code, segment) = (Code::SegmentMissing, number + 1);
-            out.damages.push(Damage { code, segment, from_page: 0, to_page: 0 });
-        }
-        return;
+/// Where a segment stands that ends with `link`; `next` is the number of the one behind it.
+pub(crate) fn place_before<F: Files>(files: &mut F, number: u64, next: Option<u64>, link: [u8; 16]) -> Place {
+    match next.map(|n| (n, first_link(files, n))) {
+        // One that was made and never written to: this one is still the last in use.
+        None | Some((_, None)) => Place::Last,
+        Some((n, Some(prev))) if n == number + 1 && prev == link => Place::Continued,
+        Some(_) => Place::Broken,
+    }
+}
+
+/// What is wrong with the segment behind a sealed one: that is sealed only when the next one is in use, so
+/// it must be there and link to it (docs/LOG.md#sealed-12). What is missing in the middle is told where the
+/// one behind it is looked at.
+pub(crate) fn judge_next<F: Files>(
+    files: &mut F,
+    number: u64,
+    link: Option<[u8; 16]>,
+    next: Option<u64>,
+) -> Option<Damage> {
+    let (code, to_page) = match (next, link) {
+        (None, _) => (Code::SegmentMissing, 0),
+        (Some(n), Some(link)) if n == number + 1 && first_link(files, n) != Some(link) => (Code::Corrupt, 1),
+        _ => return None,
     };
-    if next != number + 1 {
-        // What is missing in the middle is told where the next one is looked at.
-        return;
-    }
-    let place = if first_link(files, number + 1) == Some(link) { Place::Continued } else { Place::Broken };
-    let evidence = Evidence { tail: Tail::Zero, later_valid: false, long: false, covered: false, place };
-    if let Some(code) = decide(&evidence).code() {
-        out.recovered.damaged();
-        out.damages.push(Damage { code, segment: number + 1, from_page: 0, to_page: 1 });
-    }
-}
-
-/// Reads a segment in large pieces and hands out small ones: the scanner decrypts in place, so
-/// each piece is a copy.
-#[derive(Debug)]
-struct Input<'f, F> {
-    files: &'f mut F,
-    segment: u64,
-    ahead: Vec<u8>,
-    ahead_at: u64,
-    piece: Vec<u8>,
-}
-
-/// How much is read at once.
-const AHEAD_BYTES: usize = 128 << 10;
-
-impl<'f, F: Files> Input<'f, F> {
-    fn new(files: &'f mut F) -> Self {
-        Self { files, segment: 0, ahead: Vec::new(), ahead_at: 0, piece: Vec::new() }
-    }
-
-    fn open(&mut self, segment: u64) -> Result<u64> {
-        self.segment = segment;
-        self.ahead.clear();
-        self.files.len(segment)
-    }
-
-    fn read(&mut self, offset: u64, len: usize) -> Result<&mut [u8]> {
-        let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
-        if !inside {
-            self.ahead.resize(len.max(AHEAD_BYTES), 0);
-            let read = read_full(self.files, self.segment, offset, &mut self.ahead, len);
-            self.ahead.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
-            self.ahead_at = offset;
-        }
-        let at = (offset - self.ahead_at) as usize;
-        let end = (at + len).min(self.ahead.len());
-        self.piece.clear();
-        self.piece.extend_from_slice(&self.ahead[at..end]);
-        Ok(&mut self.piece)
-    }
+    Some(Damage { code, segment: number + 1, from_page: 0, to_page })
 }
