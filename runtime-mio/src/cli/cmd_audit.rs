@@ -50,6 +50,8 @@ struct HeadRow<'a> {
 struct Checked {
     head: String,
     ok: bool,
+    /// Events up to there that cannot be read.
+    missing: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,13 +183,16 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
     let mut compare = Compare(heads.iter().map(|h| ((h.key, h.seq), None)).collect());
     let mut pass = Pass::new(dir)?;
     let _ = pass.run(&filter, &mut compare)?;
-    let mut wrong = 0;
+    let (mut wrong, mut unseen) = (0, 0);
     for h in &heads {
         let found = compare.0.get(&(h.key, h.seq)).copied().flatten();
         let fault = fault(h, found, pass.streams().get(&h.key));
         wrong += u64::from(fault.is_some());
+        let missing = missing_before(h, pass.streams().get(&h.key));
+        unseen += u64::from(fault.is_none() && missing > 0);
         let (short, word) = (format!("{}:{}", h.key, h.seq), format!("{}:{}:{}", h.key, h.seq, show::hex(&h.hash)));
         let text = match &fault {
+            None if missing > 0 => format!("ok    {short}, but for {} before it", show::counted(missing, "event")),
             None => format!("ok    {short}"),
             Some((code, says)) => format!("GONE  {short}\n  {code}: {says}"),
         };
@@ -195,6 +200,7 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
         out.object(&Checked {
             head: word,
             ok: fault.is_none(),
+            missing,
             code: fault.as_ref().map(|(code, _)| format!("R{}", code.as_u16())),
             name: fault.as_ref().map(|(code, _)| code.name()),
             says: fault.map(|(_, says)| says),
@@ -202,11 +208,20 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
     }
     let (all, holds) = (show::counted(heads.len() as u64, "head"), if heads.len() == 1 { "is" } else { "are" });
     match wrong {
+        0 if unseen > 0 => out.say(format_args!(
+            "{all} {holds} in the log, but not all before {unseen} of them can be read: what stood there is not checked"
+        ))?,
         0 => out.say(format_args!("{all} {holds} in the log: nothing up to there was changed or cut off"))?,
         n => out.say(format_args!("{n} of {all} {} not in the log any more", if n == 1 { "is" } else { "are" }))?,
     }
     let losses = show::warn_of_losses(&pass, &filter, &mut show::Told::default(), out);
     Ok(if wrong > 0 { Outcome::Damage } else { losses })
+}
+
+/// How many events up to a head cannot be read: the chain leads around them by what the log says of them.
+fn missing_before(h: &Head, track: Option<&Track>) -> u64 {
+    let holes = track.into_iter().flat_map(|t| &t.holes);
+    holes.filter(|hole| hole.from <= h.seq).map(|hole| hole.to.min(h.seq) + 1 - hole.from).sum()
 }
 
 /// Why a head that was kept is not in the log any more.

@@ -8,7 +8,7 @@ use ropeway_std::store::{DirFiles, KeyUse, key_use};
 use serde::Serialize;
 
 use super::args::{KeyArgs, KeyCommand, KeyListArgs};
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{Outcome, Output, Result, passphrase, time};
 
 /// Where the key-encryption key comes from, for programs.
 #[derive(Serialize)]
@@ -88,13 +88,13 @@ fn list(args: &KeyListArgs, out: &mut Output) -> Result<Outcome> {
         0 => out.line(format_args!("keyring    none yet; `ropeway rekey` makes one"))?,
         n => out.line(format_args!("keyring    {}, generation {n}", path.display()))?,
     }
-    out.line(format_args!("opened by  {}, since {}", ring.source(), show::utc(ring.kek_made_s())))?;
+    out.line(format_args!("opened by  {}, since {}", ring.source(), time::minute(ring.kek_made_s())))?;
     out.line("")?;
     out.line("  key  made                  segments")?;
     for k in &listed.keys {
         let current = if k.current { "  (current)" } else { "" };
         let segments = ranges(&k.segments);
-        out.line(format_args!("{:>5}  {:20}  {segments}{current}", k.id, show::utc(k.made_s.unwrap_or(0))))?;
+        out.line(format_args!("{:>5}  {:20}  {segments}{current}", k.id, time::minute(k.made_s.unwrap_or(0))))?;
     }
     for m in &listed.missing {
         let (code, segments) = (Code::KeyMissing, ranges(&m.segments));

@@ -52,6 +52,9 @@ pub fn run(args: &PushArgs, out: &mut Output) -> Result<Outcome> {
     let start = Instant::now();
     let options = Options::default();
     let log = Log::open(&passphrase::data_dir(&args.data_dir), options)?;
+    if let Log::Own(replica) = &log {
+        show::warn_of_damage(replica, out);
+    }
     let pushed = Pushed {
         pushed: 0,
         first_seq: None,

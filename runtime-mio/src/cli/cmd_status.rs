@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
-use ropeway_std::{DataDir, DirLock, LogView};
+use ropeway_std::{DataDir, DirLock, LogView, NodeIdentity};
 use serde::Serialize;
 
 use super::args::StatusArgs;
@@ -68,6 +69,9 @@ impl From<FrontierEntry> for Stream {
 pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let dir = passphrase::data_dir(&args.data_dir);
     let view = LogView::open_quickly(&dir)?;
+    // A certificate knows it better than the file from before it was signed.
+    let is_hub = NodeIdentity::load(&dir).is_ok_and(|id| id.role() == Role::Hub);
+    let role = if is_hub { Role::Hub } else { view.node.role };
     // What damage has cost shows only in what stands behind it.
     let damaged = view.damages().iter().any(|d| d.is_loss());
     let pass = if damaged { Some(read_through(&dir)?) } else { None };
@@ -75,7 +79,7 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
     let status = Status {
         node: view.node.name.to_string(),
-        role: role_word(view.node.role),
+        role: role_word(role),
         deployment: view.node.deployment.map(|d| d.to_string()),
         signed: dir.node_crt().exists(),
         locked_by: DirLock::holder(&dir),

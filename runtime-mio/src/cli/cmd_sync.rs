@@ -25,6 +25,7 @@ struct Synced<'a> {
 /// result instead.
 pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
     let mut replica = show::open(&passphrase::data_dir(&args.data_dir), Options::default())?;
+    show::warn_of_damage(&replica, out);
     let waiting = waiting(&replica);
     let options = SyncOptions { deadline_ms: args.timeout_s.map(|s| s.saturating_mul(1000)), ..SyncOptions::default() };
     let bar = show::bar(out, Some(waiting), "syncing [{bar:32}] {pos}/{len} acknowledged  {msg}");

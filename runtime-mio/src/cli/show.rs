@@ -17,6 +17,8 @@ use super::{Outcome, Output, Result};
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How long a verb goes on after its work with what the log has left to tidy.
 pub(super) const MAINTAIN_LIMIT: Duration = Duration::from_secs(3);
+/// Damages that a verb tells of that has other work.
+const DAMAGES_TOLD: usize = 3;
 pub(super) const LOCK_RETRY: Duration = Duration::from_millis(50);
 
 /// Opens a node for writing; waits a little if it is locked, since a push is over soon.
@@ -38,23 +40,6 @@ pub(super) fn size(bytes: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
-}
-
-/// A time of the day for people, to the minute; `unknown` before 2000, which a clock shows that was
-/// never set.
-pub(super) fn utc(seconds: u64) -> String {
-    if seconds < 946_684_800 {
-        return "unknown".to_owned();
-    }
-    // Days of the civil calendar, counted in eras of 400 years that begin in March.
-    let (days, of_day) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let part = (5 * of_year + 2) / 153;
-    let month = if part < 10 { part + 3 } else { part - 9 };
-    let (year, day) = (era * 400 + year + u64::from(month < 3), of_year - (153 * part + 2) / 5 + 1);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 3_600, of_day % 3_600 / 60)
 }
 
 /// `1 event`, `2 events`.
@@ -135,6 +120,20 @@ pub(super) fn range_of(key: &StreamKey, from: u64, to: u64) -> String {
     if from == to { format!("event {from} of {key}") } else { format!("events {from} to {to} of {key}") }
 }
 
+/// Warns of what opening the log has found lost: who only writes or sends would not hear of it.
+pub(super) fn warn_of_damage(replica: &Replica, out: &mut Output) {
+    let lost: Vec<_> = replica.damages().iter().filter(|d| d.is_loss()).collect();
+    for d in lost.iter().take(DAMAGES_TOLD) {
+        out.warn(damage_line(d));
+    }
+    if let Some(more) = lost.len().checked_sub(DAMAGES_TOLD).filter(|n| *n > 0) {
+        out.warn(format_args!("and {more} more"));
+    }
+    if !lost.is_empty() {
+        out.warn("the log is damaged: `ropeway status` tells what it has cost, and `ropeway sync` fetches it again");
+    }
+}
+
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -189,8 +188,6 @@ mod tests {
     fn sizes_and_damages_are_short() {
         let sizes = [0, 999, 1_000, 270_100, 8_388_608, 1_234_567_890].map(size);
         assert_eq!(sizes, ["0 B", "999 B", "1 kB", "271 kB", "8.4 MB", "1.2 GB"]);
-        let times = [0, 951_782_400, 1_709_210_096, 1_800_000_000].map(utc);
-        assert_eq!(times, ["unknown", "2000-02-29 00:00 UTC", "2024-02-29 12:34 UTC", "2027-01-15 08:00 UTC"]);
         let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page });
         assert_eq!(damage(Code::Corrupt, 9), "R302 corrupt: segment 2, pages 5 to 8");
         assert_eq!(damage(Code::TornTail, 6), "R312 torn tail: segment 2, page 5");

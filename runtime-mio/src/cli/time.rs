@@ -54,6 +54,20 @@ pub(super) fn utc(ms: u64) -> String {
     stamp.map_or_else(|| format!("{ms} ms"), |t| format!("{t:.3}"))
 }
 
+/// The day (UTC) of a second since 1970: `2036-11-18`.
+pub(super) fn day(second: u64) -> String {
+    let stamp = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| format!("{second} s"), |t| t.strftime("%Y-%m-%d").to_string())
+}
+
+/// A time for people, to the minute: `2026-03-01 08:00 UTC`; `unknown` before 2000, which a clock shows
+/// that was never set.
+pub(super) fn minute(seconds: u64) -> String {
+    let stamp = i64::try_from(seconds).ok().filter(|s| *s >= 946_684_800);
+    let stamp = stamp.and_then(|s| Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| "unknown".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +99,10 @@ mod tests {
     fn a_stamp_is_shown_in_utc_and_one_beyond_all_calendars_as_a_number() {
         assert_eq!(utc(1_772_352_000_500), "2026-03-01T08:00:00.500Z");
         assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
+        let days = [0, 951_782_400, 1_767_225_599, 253_402_000_000, u64::MAX].map(day);
+        assert_eq!(days, ["1970-01-01", "2000-02-29", "2025-12-31", "9999-12-28", &format!("{} s", u64::MAX)]);
+        let minutes = [0, 951_782_400, 1_709_210_096, u64::MAX].map(minute);
+        assert_eq!(minutes, ["unknown", "2000-02-29 00:00 UTC", "2024-02-29 12:34 UTC", "unknown"]);
         assert_eq!(utc(u64::MAX), format!("{} ms", u64::MAX));
     }
 }

@@ -1,14 +1,17 @@
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use ropeway_core::id::{Lane, NodeName};
 
 use super::*;
 use crate::dir::hex;
 use crate::keygen::init_node;
+use crate::pass;
 use crate::replica::{Options, Replica};
-use crate::store::Stop;
+use crate::store::{Damage, Files, Stop};
 use crate::view::{Filter, LogView};
 
 const OLD: &str = "old horse battery";
@@ -253,10 +256,9 @@ fn without_the_key_in_the_middle_what_stands_before_and_behind_is_read() {
         drop(node);
         rekey(&dir, &options(None, true), &mut never).unwrap();
     }
-    let Unlocked { mut ring, kek } = unlock(&dir).unwrap();
-    let whole = ring.data_keys();
-    ring.keys.retain(|k| k.id != 2);
-    file::create(&dir.keyring_file(), &ring, &kek.unwrap()).unwrap();
+    let with_all = fs::read(dir.keyring_file()).unwrap();
+    let whole = unlock(&dir).unwrap().ring.data_keys();
+    lose_key(&dir, 2);
     let used = crate::store::key_use(&mut crate::store::DirFiles::new(&dir), &whole).unwrap();
     let mut view = LogView::open(&dir).unwrap();
     let unreadable: Vec<_> = view.damages().iter().filter(|d| d.code == Code::KeyMissing).map(|d| d.segment).collect();
@@ -268,6 +270,58 @@ fn without_the_key_in_the_middle_what_stands_before_and_behind_is_read() {
     });
     assert_eq!((first, last, missing.unwrap().len()), (1, 15, 1));
     assert!((9..15).contains(&count), "{count}");
+    let passed = pass_over(&dir);
+    assert_eq!(passed, (count, view.damages().to_vec()));
+
+    // Sealed, and behind a checkpoint under the newest key, the same is missing.
+    fs::write(dir.keyring_file(), with_all).unwrap();
+    assert!(Replica::open(dir.clone(), Options { limits, ..Options::default() }).unwrap().maintain(Duration::MAX));
+    assert!(!crate::store::DirFiles::new(&dir).list_sealed().unwrap().is_empty());
+    lose_key(&dir, 2);
+    let (sealed_count, damages) = pass_over(&dir);
+    assert_eq!(sealed_count, count);
+    assert!(damages.iter().all(|d| d.code == Code::KeyMissing), "{damages:?}");
+    assert_eq!(LogView::open_quickly(&dir).unwrap().frontier().map(|e| e.top).max(), Some(15));
+    // The checkpoint's own key is missing, too: all is read instead.
+    lose_key(&dir, 1);
+    lose_key(&dir, 3);
+    assert!(LogView::open_quickly(&dir).is_ok());
+}
+
+fn lose_key(dir: &DataDir, id: u32) {
+    let Unlocked { mut ring, kek } = unlock(dir).unwrap();
+    ring.keys.retain(|k| k.id != id);
+    file::create(&dir.keyring_file(), &ring, &kek.unwrap()).unwrap();
+}
+
+/// Counts events.
+struct Count(u64);
+
+impl pass::Visitor for Count {
+    fn event(&mut self, _: &pass::Seen<'_>) -> ControlFlow<()> {
+        self.0 += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// How many events a pass meets, and what it finds wrong.
+fn pass_over(dir: &DataDir) -> (u64, Vec<Damage>) {
+    let (mut pass, mut read) = (pass::Pass::new(dir).unwrap(), Count(0));
+    let _ = pass.run(&pass::Filter::default(), &mut read).unwrap();
+    (read.0, pass.damages().to_vec())
+}
+
+#[test]
+fn a_reader_that_goes_on_learns_of_keys_made_since_it_began() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = node(&tmp.path().join("a"));
+    push(&dir, "before");
+    let (mut pass, mut read) = (pass::Pass::new(&dir).unwrap(), Count(0));
+    let _ = pass.run(&pass::Filter::default(), &mut read).unwrap();
+    rekey(&dir, &options(None, true), &mut never).unwrap();
+    push(&dir, "after");
+    let _ = pass.run(&pass::Filter::default(), &mut read).unwrap();
+    assert_eq!((read.0, pass.damages()), (2, &[][..]));
 }
 
 #[test]

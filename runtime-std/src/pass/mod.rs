@@ -17,13 +17,16 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::{Incarnation, NodeName, StreamKey};
-use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
+use ropeway_core::log::{
+    DataKey, End, MAX_BODY_BYTES, PAGE_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records,
+};
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
-use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, keys, place_before};
+use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, judge_next, keys, place_before};
 
 pub use filter::Filter;
+use track::Taken;
 pub use track::{Hole, Spot, Track};
 
 /// Most streams that are kept track of.
@@ -70,6 +73,8 @@ pub(crate) struct SegmentSeen {
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Pass<F = DirFiles> {
+    /// Where a data key may have come from since the keys were read.
+    keyring: Option<DataDir>,
     files: F,
     ahead: ReadAhead,
     keys: Arc<[(u32, DataKey)]>,
@@ -102,7 +107,8 @@ impl Pass {
     /// read.
     pub fn new(dir: &DataDir) -> Result<Self> {
         let node = dir.node()?;
-        Ok(Self::over(DirFiles::new(dir), Arc::from(keys(dir)?), node.name))
+        let pass = Self::over(DirFiles::new(dir), Arc::from(keys(dir)?), node.name);
+        Ok(Self { keyring: Some(dir.clone()), ..pass })
     }
 }
 
@@ -121,7 +127,8 @@ impl<F: Files> Pass<F> {
             newest: None,
             own: None,
         };
-        Self { files, ahead: ReadAhead::default(), keys, unpacker: Unpacker::default(), seen, resume: 0 }
+        let (ahead, unpacker) = (ReadAhead::default(), Unpacker::default());
+        Self { keyring: None, files, ahead, keys, unpacker, seen, resume: 0 }
     }
 
     /// The same, blind for one group.
@@ -158,7 +165,16 @@ impl<F: Files> Pass<F> {
             self.seen.damages.extend(missing.map(lost));
             if !(hot.contains(&number) && self.is_hot(number)?) {
                 let next = numbers.get(i + 1).copied();
-                let Some((len, behind)) = self.sealed(number, next, filter, visitor)? else {
+                let mut read = self.sealed(number, next, filter, visitor);
+                if is_key_missing(&read) && self.has_new_keys()? {
+                    read = self.sealed(number, next, filter, visitor);
+                }
+                if is_key_missing(&read) {
+                    let len = self.size(number);
+                    self.seen.without_key(number, 0, len);
+                    read = Ok(Some((len, judge_next(&mut self.files, number, None, next))));
+                }
+                let Some((len, behind)) = read? else {
                     return Ok(ControlFlow::Break(()));
                 };
                 self.seen.damages.extend(std::mem::replace(&mut broken, behind));
@@ -175,6 +191,11 @@ impl<F: Files> Pass<F> {
                 match self.segment(number, filter, visitor, &mut report, (rescans > 0).then_some(&mut accepted))? {
                     Scanned::Stopped => return Ok(ControlFlow::Break(())),
                     Scanned::Again => rescans -= 1,
+                    Scanned::NoKey(..) if self.has_new_keys()? => {}
+                    Scanned::NoKey(page, len) => {
+                        self.seen.without_key(number, page, len);
+                        break len;
+                    }
                     Scanned::End(end, len) => {
                         let is_loss = self.judge(number, numbers.get(i + 1).copied(), &end, len);
                         // The next segment may have been begun after this one was read to its end.
@@ -228,7 +249,8 @@ impl<F: Files> Pass<F> {
         let mut scan = SegmentScan::new(&self.keys, number, len, MAX_BODY_BYTES)?;
         let (mut began_epoch, mut reported) = (None, 0);
         loop {
-            let step = match scan.poll_want() {
+            let wanted = scan.poll_want();
+            let step = match wanted {
                 None => scan.feed(&mut []),
                 Some(want) => {
                     if want.offset >= reported + (1 << 20) {
@@ -281,11 +303,23 @@ impl<F: Files> Pass<F> {
                     self.seen.damages.push(damage(code, from_page, to_page));
                 }
                 Step::End(end) => return Ok(Scanned::End(end, len)),
+                Step::Fault(Code::KeyMissing) => {
+                    return Ok(Scanned::NoKey(wanted.map_or(0, |w| w.offset / PAGE_BYTES as u64), len));
+                }
                 Step::Fault(code) => {
                     return Err(Error::at(code, &self.files.describe(number), "nothing was changed"));
                 }
             }
         }
+    }
+
+    /// Whether the keyring has got keys since it was read, by a `rekey` meanwhile. They are in use then.
+    fn has_new_keys(&mut self) -> Result<bool> {
+        let Some(dir) = &self.keyring else { return Ok(false) };
+        let now = keys(dir)?;
+        let more = now.len() > self.keys.len();
+        self.keys = Arc::from(now);
+        Ok(more)
     }
 
     /// What the end of a segment means (docs/LOG.md#recovery-3); true if it is lost data.
@@ -357,8 +391,14 @@ impl<F: Files> Pass<F> {
     }
 }
 
+fn is_key_missing<T>(read: &Result<T>) -> bool {
+    matches!(read, Err(e) if e.code == Code::KeyMissing)
+}
+
 enum Scanned {
     End(End, u64),
+    /// From this page to the end of the file, whose length is said, it stands under a key that is not here.
+    NoKey(u64, u64),
     Again,
     Stopped,
 }
@@ -370,6 +410,12 @@ impl Found {
         self.segments.retain(|s| s.number < number);
         self.groups.retain(|n, _| *n < number);
         self.sealed_bytes.retain(|n, _| *n < number);
+    }
+
+    /// The rest of a segment stands under a key that is not here; what is in others can be read.
+    fn without_key(&mut self, segment: u64, from_page: u64, len: u64) {
+        let to_page = len.div_ceil(PAGE_BYTES as u64);
+        self.damages.push(Damage { code: Code::KeyMissing, segment, from_page, to_page });
     }
 
     fn group(
@@ -403,15 +449,14 @@ impl Found {
                     }
                     if !filter.wants_stream(key) {
                         for seq in run.base_seq..=run.last_seq() {
-                            track.take(seq, spot);
+                            track.take(seq, spot, None);
                         }
                         continue;
                     }
-                    if track.top + 1 == run.base_seq && track.chain != run.prev_chain {
-                        consistent = Err(Code::Corrupt);
-                    }
-                    if show(key, &run, track, spot, filter, visitor).is_break() {
-                        return Ok(ControlFlow::Break(()));
+                    match show(key, &run, track, spot, filter, visitor) {
+                        ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+                        ControlFlow::Continue(true) => {}
+                        ControlFlow::Continue(false) => consistent = Err(Code::Corrupt),
                     }
                 }
                 Record::Receipt(receipt) => {
@@ -426,7 +471,7 @@ impl Found {
     }
 }
 
-/// Shows what is wanted of a run.
+/// Shows what is wanted of a run; false if it does not continue what was there.
 fn show(
     key: &StreamKey,
     run: &Run<'_>,
@@ -434,21 +479,24 @@ fn show(
     spot: Spot,
     filter: &Filter,
     visitor: &mut impl Visitor,
-) -> ControlFlow<()> {
-    let mut chain = run.prev_chain;
+) -> ControlFlow<(), bool> {
+    let (mut chain, mut chained) = (run.prev_chain, true);
     for (event, seq) in run.events().zip(run.base_seq..) {
+        let before = chain;
         chain = chain.then(&event);
-        if !track.take(seq, spot) {
-            continue;
-        }
-        if seq == track.top {
-            track.chain = chain;
+        match track.take(seq, spot, Some((before, chain))) {
+            Taken::Again => continue,
+            Taken::New => {}
+            Taken::Unchained => chained = false,
         }
         if filter.wants(seq, &event) {
-            visitor.event(&Seen { key, seq, chain: &chain, event: &event })?;
+            match visitor.event(&Seen { key, seq, chain: &chain, event: &event }) {
+                ControlFlow::Break(()) => return ControlFlow::Break(()),
+                ControlFlow::Continue(()) => {}
+            }
         }
     }
-    ControlFlow::Continue(())
+    ControlFlow::Continue(chained)
 }
 
 #[cfg(test)]

@@ -17,6 +17,23 @@ pub struct Hole {
     pub behind: Spot,
     /// Where the event after them stands.
     pub before: Spot,
+    /// Chain hash of the event before them, and the one that the event after them was chained to: what
+    /// fills the hole must lead from the one to the other.
+    ends: (Chain, Chain),
+}
+
+/// Chain hashes before and after an event.
+pub(super) type Link = (Chain, Chain);
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It was seen before.
+    Again,
+    /// It is new.
+    New,
+    /// It is new, and its chain hash is not that of its place.
+    Unchained,
 }
 
 /// What was seen of a stream: see this file's head.
@@ -45,19 +62,27 @@ impl Track {
         last > self.top || self.holes.iter().any(|h| first <= h.to && last >= h.from)
     }
 
-    /// Takes note of one event at `spot`; false if it was seen before.
-    pub(super) fn take(&mut self, seq: u64, spot: Spot) -> bool {
+    /// Takes note of one event at `spot`. `link` is `None` for streams whose chain nobody wants to know.
+    pub(super) fn take(&mut self, seq: u64, spot: Spot, link: Option<Link>) -> Taken {
+        let (before, after) = link.unwrap_or((self.chain, self.chain));
+        let mut chained = true;
         if seq > self.top {
             if seq > self.top + 1 {
-                self.holes.push(Hole { from: self.top + 1, to: seq - 1, behind: self.at, before: spot });
+                let ends = (self.chain, before);
+                self.holes.push(Hole { from: self.top + 1, to: seq - 1, behind: self.at, before: spot, ends });
+            } else {
+                chained = before == self.chain;
             }
-            (self.top, self.at) = (seq, spot);
+            (self.top, self.at, self.chain) = (seq, spot, after);
         } else {
             let n = self.holes.partition_point(|h| h.to < seq);
-            let Some(hole) = self.holes.get_mut(n).filter(|h| h.from <= seq) else { return false };
+            let Some(hole) = self.holes.get_mut(n).filter(|h| h.from <= seq) else { return Taken::Again };
             // An event that was fetched again.
-            let rest = Hole { from: seq + 1, ..*hole };
-            hole.to = seq - 1;
+            if link.is_some() {
+                chained = (seq > hole.from || before == hole.ends.0) && (seq < hole.to || after == hole.ends.1);
+            }
+            let rest = Hole { from: seq + 1, ends: (after, hole.ends.1), ..*hole };
+            (hole.to, hole.ends.1) = (seq - 1, before);
             let emptied = hole.from > hole.to;
             if rest.from <= rest.to {
                 self.holes.insert(n + 1, rest);
@@ -67,7 +92,7 @@ impl Track {
             }
         }
         self.events += 1;
-        true
+        if chained { Taken::New } else { Taken::Unchained }
     }
 
     /// Events that are missing.
@@ -88,19 +113,45 @@ mod tests {
         let mut t = Track::new(&key);
         let ranges = |t: &Track| t.holes.iter().map(|h| (h.from, h.to)).collect::<Vec<_>>();
         for seq in [1, 2, 10, 11, 20] {
-            assert!(t.take(seq, (1, seq)));
+            assert_eq!(t.take(seq, (1, seq), None), Taken::New);
         }
         assert_eq!((ranges(&t), t.missing(), t.events), (vec![(3, 9), (12, 19)], 15, 5));
         assert_eq!((t.holes[0].behind, t.holes[0].before), ((1, 2), (1, 10)));
-        assert!(!t.take(2, (2, 1)) && !t.take(20, (2, 1)));
+        assert_eq!([2, 20].map(|seq| t.take(seq, (2, 1), None)), [Taken::Again; 2]);
         assert!(!t.brings_news(10, 11) && t.brings_news(2, 3) && t.brings_news(20, 21));
         for seq in [5, 3, 9, 4] {
-            assert!(t.take(seq, (2, 1)));
+            assert_eq!(t.take(seq, (2, 1), None), Taken::New);
         }
         assert_eq!(ranges(&t), [(6, 8), (12, 19)]);
         for seq in (6..=8).chain(12..=19) {
-            assert!(t.take(seq, (2, 1)));
+            assert_eq!(t.take(seq, (2, 1), None), Taken::New);
         }
         assert_eq!((ranges(&t), t.events, t.top), (vec![], 20, 20));
+    }
+
+    #[test]
+    fn what_fills_a_hole_must_lead_from_the_event_before_it_to_the_one_after() {
+        let key = StreamKey { node: NodeName::new("a").unwrap(), incarnation: Incarnation::new(1), lane: Lane::Normal };
+        let chain = |n: u64| if n == 0 { Chain::start(&key) } else { Chain([n as u8; 32]) };
+        let link = |seq| Some((chain(seq - 1), chain(seq)));
+        let mut whole = Track::new(&key);
+        for seq in [1, 6] {
+            assert_eq!(whole.take(seq, (1, seq), link(seq)), Taken::New);
+        }
+        for order in [[2, 3, 4, 5], [5, 4, 3, 2], [3, 5, 2, 4]] {
+            let mut t = whole.clone();
+            assert!(order.iter().all(|seq| t.take(*seq, (2, 1), link(*seq)) == Taken::New), "{order:?}");
+            assert_eq!((t.chain, t.missing()), (chain(6), 0));
+            for forged in order {
+                // The same, one of them from another history.
+                let mut t = whole.clone();
+                let taken = order.map(|seq| {
+                    let after = if seq == forged { Chain([99; 32]) } else { chain(seq) };
+                    t.take(seq, (2, 1), Some((chain(seq - 1), after)))
+                });
+                assert!(taken.contains(&Taken::Unchained), "{order:?} {forged}");
+            }
+        }
+        assert_eq!(whole.take(7, (3, 1), Some((chain(1), chain(7)))), Taken::Unchained);
     }
 }

@@ -61,7 +61,7 @@ fn generation<F: Files>(files: &mut F, slot: u8) -> Result<Option<u64>> {
 /// The newest checkpoint that can be read whole. `streams`: for how many to make room.
 ///
 /// # Errors
-/// [`Code::WrongKey`], [`Code::KeyMissing`], [`Code::FormatNewer`]; [`Code::Limit`] if there are more
+/// [`Code::WrongKey`], [`Code::FormatNewer`]; [`Code::Limit`] if there are more
 /// streams than room.
 pub(super) fn load<F: Files>(
     files: &mut F,
@@ -75,7 +75,8 @@ pub(super) fn load<F: Files>(
         let Some(number) = number else { continue };
         match load_slot(files, keys, name, streams, (number, slot)) {
             Ok(base) => return Ok(Some(base)),
-            Err(e) if matches!(e.code, Code::WrongKey | Code::KeyMissing | Code::FormatNewer | Code::Limit) => {
+            // Without its data key the log itself may still be read, in part.
+            Err(e) if matches!(e.code, Code::WrongKey | Code::FormatNewer | Code::Limit) => {
                 return Err(e);
             }
             Err(e) => log::warn!("checkpoint {number} is not used: {e}"),

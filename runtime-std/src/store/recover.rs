@@ -248,7 +248,9 @@ pub(super) fn scan_within<F: Files>(
                     Err(e) if e.code == Code::KeyMissing => {
                         log::warn!("{e}");
                         out.recovered.damaged();
-                        out.damages.push(Damage { code: e.code, segment: number, from_page: 0, to_page: 0 });
+                        let to_page =
+                            files.side_len(SideFile::Sealed(number))?.unwrap_or(0).div_ceil(PAGE_BYTES as u64);
+                        out.damages.push(Damage { code: e.code, segment: number, from_page: 0, to_page });
                         None
                     }
                     other => other?,

@@ -326,4 +326,46 @@ fn damage_is_told_with_what_it_cost_and_quickly_even_without_the_key() {
         assert_eq!(o.status.code(), Some(3), "{v}");
         assert!(said(&o).contains("R302 corrupt: event 3 of clinic_a/"), "{v}: {}", said(&o));
     }
+    // Heads behind it hold, with a word about what was not checked.
+    let heads = d.root().join("heads");
+    fs::write(&heads, ok_or_damage(&run("audit", &dir, &["--heads"]))).unwrap();
+    let o = run("audit", &dir, &["--check-head", heads.to_str().unwrap()]);
+    assert!(said(&o).contains("but for 1 event before it") && said(&o).contains("is not checked"), "{}", said(&o));
+    // Who only writes hears of it, too.
+    let o = run("push", &dir, &["--payload", "more"]);
+    assert!(ok(&o).contains("pushed 1 event"));
+    assert!(
+        said(&o).contains("R302 corrupt: segment 1, page 5") && said(&o).contains("ropeway status"),
+        "{}",
+        said(&o)
+    );
+    let o = run("sync", &dir, &["--hub", "127.0.0.1:1"]);
+    assert!(said(&o).contains("R302 corrupt: segment 1, page 5"), "{}", said(&o));
+}
+
+fn ok_or_damage(output: &Output) -> &[u8] {
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", said(output));
+    &output.stdout
+}
+
+#[test]
+fn without_a_data_key_the_rest_of_the_log_is_read() {
+    let d = Deployment::new(&["clinic_a"]);
+    let dir = d.path("clinic_a");
+    push(&dir, "kept");
+    let older = fs::read(dir.join("keys/keyring")).unwrap();
+    ok(&run("rekey", &dir, &["--data"]));
+    push(&dir, "lost");
+    fs::write(dir.join("keys/keyring"), older).unwrap();
+    for v in ["pull", "audit", "verify"] {
+        let o = run(v, &dir, &[]);
+        assert_eq!(o.status.code(), Some(3), "{v}: {}", said(&o));
+        assert!(said(&o).contains("R201 key missing: segment 1"), "{v}: {}", said(&o));
+    }
+    let o = run("pull", &dir, &["--json"]);
+    assert_eq!(rows(&o)[0]["payload"], "kept");
+    assert!(ok(&run("status", &dir, &[])).contains("R201 key missing: segment 1"));
+    // Nothing is written behind what cannot be read.
+    let o = run("push", &dir, &["--payload", "more"]);
+    assert!(o.status.code() == Some(1) && said(&o).contains("R201"), "{}", said(&o));
 }
