@@ -166,11 +166,11 @@ impl Disk {
         self.platter.borrow_mut().alter(segment, offset as usize..offset as usize + 1, |b| b[0] ^= 0x10);
     }
 
-    /// Turns a bit over where something is written, but before `end` and not in `spared` (segment and
-    /// page); false if nothing is.
-    pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng, end: Option<(u64, u64)>, spared: Option<(u64, u64)>) -> bool {
+    /// Turns a bit over, or loses a page, where something is written, but before `end` (segment and page);
+    /// false if nothing is.
+    pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng, end: Option<(u64, u64)>) -> bool {
         let Some((segment, page)) = self.used_page(rng) else { return false };
-        if end.is_some_and(|end| (segment, page) >= end) || spared == Some((segment, page)) {
+        if end.is_some_and(|end| (segment, page) >= end) {
             return false;
         }
         if rng.one_in(4) {

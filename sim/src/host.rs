@@ -62,8 +62,6 @@ pub struct Host {
     pub(crate) store: Option<Store<Mount>>,
     /// The salt under which it writes since this boot.
     salt: Option<[u8; 32]>,
-    /// Segment and page of the header that it wrote last.
-    pub(crate) epoch_at: Option<(u64, u64)>,
     pub(crate) boot: u32,
     /// What the group holds that is being written.
     pub(crate) runs: Vec<RunAt>,
@@ -147,7 +145,6 @@ impl Host {
             node: None,
             store: None,
             salt: None,
-            epoch_at: None,
             boot: 0,
             runs: Vec::new(),
             writing: Vec::new(),
@@ -360,7 +357,6 @@ impl Host {
         let page = offset / PAGE_BYTES as u64;
         let header = Header::parse(bytes).ok();
         self.salt = header.as_ref().map(|h| h.start.salt).or(self.salt);
-        self.epoch_at = header.as_ref().map(|h| (h.start.segment, h.start.page)).or(self.epoch_at);
         self.salt.map(|salt| (salt, page + u64::from(header.is_some())))
     }
 

@@ -168,9 +168,7 @@ impl World {
                 // A torn write looks like rot in the newest group: what a clinic writes over it is a fork.
                 let spared = host.config.role == Role::Clinic && !self.hostile_disk;
                 let end = if spared { host.newest_group() } else { None };
-                // Without the header of the epoch that is being written, what is written next is lost too.
-                let header = host.epoch_at.filter(|_| spared);
-                host.disk.rot_somewhere(&mut self.rng, end, header)
+                host.disk.rot_somewhere(&mut self.rng, end)
             }
             Fault::ReadError => host.disk.refuse_reads(&mut self.rng),
             Fault::Misdirect => host.disk.misdirect_next(&mut self.rng),

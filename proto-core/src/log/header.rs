@@ -2,7 +2,7 @@
 
 use crc::{CRC_32_ISCSI, Crc};
 
-use super::{DataKey, HEADER_BYTES};
+use super::{DataKey, HEADER_BYTES, PAGE_BYTES};
 use crate::code::Code;
 use crate::hlc::Hlc;
 use crate::varint::Reader;
@@ -124,6 +124,22 @@ impl Header {
         Err(Code::SegmentHeader)
     }
 
+    /// Puts a copy at the end of a frame's padding, for when the header's own page is lost; nothing if
+    /// there is no room (docs/LOG.md#frame-8).
+    pub fn copy_into(&self, padding: &mut [u8]) {
+        if let Some(end) = padding.last_chunk_mut::<HEADER_BYTES>() {
+            *end = self.emit();
+        }
+    }
+
+    /// The copy that stands at the end of a page, if there is an intact one. It says itself which page
+    /// is the header's own.
+    #[must_use]
+    pub fn copy_in(page: &[u8]) -> Option<Self> {
+        let end = page.get(..PAGE_BYTES)?.last_chunk::<HEADER_BYTES>()?;
+        Self::parse(end).ok()
+    }
+
     fn parse_fields(head: &[u8; HEADER_BYTES]) -> Result<Self, Code> {
         let mut r = Reader::new(head);
         r.take(MAGIC.len())?;
@@ -212,6 +228,20 @@ mod tests {
         assert!(h.is_under(&key));
         assert!(!h.is_under(&DataKey::new([8; 32])));
         assert_eq!(stands_at(&h.emit()), Some((3, 9)));
+    }
+
+    #[test]
+    fn a_copy_stands_at_the_end_of_a_page_where_there_is_room() {
+        let (_, h) = header();
+        let mut page = [0; PAGE_BYTES];
+        assert_eq!(Header::copy_in(&page), None);
+        h.copy_into(&mut page[PAGE_BYTES - HEADER_BYTES + 1..]);
+        assert_eq!(page, [0; PAGE_BYTES]);
+        h.copy_into(&mut page[77..]);
+        assert_eq!(Header::copy_in(&page), Some(h));
+        assert_eq!(Header::copy_in(&page[1..]), None);
+        page[PAGE_BYTES - 1] ^= 1;
+        assert_eq!(Header::copy_in(&page), None, "no bit is set right here: there are other copies");
     }
 
     #[test]

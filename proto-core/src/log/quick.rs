@@ -6,7 +6,7 @@
 
 use super::frame::Word;
 use super::header::{CRC, resembles, stands_at};
-use super::search::Search;
+use super::search::{Search, Trial};
 use super::{
     End, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, SEGMENT_MAX_BYTES, Tail, Want,
     frame_pages, link_digest, padded_len,
@@ -57,6 +57,9 @@ pub struct CrcScan {
     want_len: usize,
     epoch: Option<(Header, [u8; FRAME_TAG_BYTES])>,
     search: Option<Search>,
+    trial: Option<Trial<()>>,
+    /// The header of the page that comes next, which itself has lost it.
+    recalled: Option<Header>,
     over: Option<Result<End, Code>>,
 }
 
@@ -78,7 +81,17 @@ impl CrcScan {
             return Err(Code::TooLarge);
         }
         let pages = len_bytes.div_ceil(PAGE_BYTES as u64);
-        let mut scan = Self { segment, pages, page: 0, want_len: PAGE_BYTES, epoch: None, search: None, over: None };
+        let mut scan = Self {
+            segment,
+            pages,
+            page: 0,
+            want_len: PAGE_BYTES,
+            epoch: None,
+            search: None,
+            trial: None,
+            recalled: None,
+            over: None,
+        };
         if pages == 0 {
             scan.finish();
         }
@@ -94,10 +107,16 @@ impl CrcScan {
 
     /// Takes the wanted bytes, fewer only if the file ends before, and says what they are.
     pub fn feed(&mut self, bytes: &[u8]) -> Sight {
-        if let Some(sight) = self.poll_over() {
+        if let Some(sight) = self.poll_over().or_else(|| self.use_recalled()) {
             return sight;
         }
         let bytes = &bytes[..bytes.len().min(self.want_len)];
+        if let Some(trial) = self.trial.take() {
+            return self.try_frame(trial, bytes);
+        }
+        if self.recall_header(bytes) {
+            return Sight::NeedMore;
+        }
         match self.look(bytes) {
             Look::More(len) => {
                 self.want_len = len;
@@ -112,12 +131,7 @@ impl CrcScan {
                 self.pass_bad(tail, used)
             }
             Look::Epoch(..) | Look::Frame { .. } if self.search.is_some() => self.leave_search(),
-            Look::Epoch(header, repaired) => {
-                let page = self.page;
-                self.epoch = Some((header, [0; FRAME_TAG_BYTES]));
-                self.go_to(page + 1);
-                Sight::Epoch { page, key_id: header.start.key_id, repaired }
-            }
+            Look::Epoch(header, repaired) => self.begin_epoch(header, repaired),
             Look::Frame { pages, tag } => {
                 let page = self.page;
                 if let Some(epoch) = &mut self.epoch {
@@ -131,8 +145,11 @@ impl CrcScan {
 
     /// To call instead of [`CrcScan::feed`] when the disk cannot read the wanted bytes.
     pub fn unreadable(&mut self) -> Sight {
-        if let Some(over) = self.poll_over() {
-            return over;
+        if let Some(sight) = self.poll_over().or_else(|| self.use_recalled()) {
+            return sight;
+        }
+        if let Some(trial) = self.trial.take() {
+            return self.go_on_trying(trial);
         }
         self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable();
         self.pass_bad(Tail::BadCrc, true)
@@ -158,12 +175,12 @@ impl CrcScan {
         if padded_len(len) > self.want_len {
             return Look::More(padded_len(len));
         }
-        self.checked(bytes, len).unwrap_or(Look::Bad(Tail::BadCrc))
+        let found = self.epoch.as_ref().and_then(|(header, _)| self.checked(header, bytes, len));
+        found.unwrap_or(Look::Bad(Tail::BadCrc))
     }
 
     /// The frame at the start of `bytes`, if its checksum is right (docs/LOG.md#frame-1).
-    fn checked(&self, bytes: &[u8], len: usize) -> Option<Look> {
-        let (header, _) = self.epoch.as_ref()?;
+    fn checked(&self, header: &Header, bytes: &[u8], len: usize) -> Option<Look> {
         let (word, rest) = bytes.split_first_chunk::<4>()?;
         let (sum, rest) = rest.split_first_chunk::<4>()?;
         debug_assert_eq!(FRAME_HEAD_BYTES, word.len() + sum.len());
@@ -187,6 +204,58 @@ impl CrcScan {
             }
             Ok(_) | Err(_) => Look::Bad(Tail::BadHeader),
         }
+    }
+
+    fn begin_epoch(&mut self, header: Header, repaired: bool) -> Sight {
+        let page = self.page;
+        self.epoch = Some((header, [0; FRAME_TAG_BYTES]));
+        self.go_to(page + 1);
+        Sight::Epoch { page, key_id: header.start.key_id, repaired }
+    }
+
+    /// Behind bad pages: if one of them has held the header of which this page has a copy, goes back to
+    /// the first frame that may be under it (docs/LOG.md#frame-8).
+    fn recall_header(&mut self, bytes: &[u8]) -> bool {
+        let Some(search) = self.search.as_mut() else { return false };
+        self.trial = search.lost_header(bytes, (self.segment, self.page), |_| Some(()));
+        let from = self.trial.as_ref().map(|t| t.page);
+        from.inspect(|page| self.go_to(*page)).is_some()
+    }
+
+    fn try_frame(&mut self, trial: Trial<()>, bytes: &[u8]) -> Sight {
+        let len = match Word::of(bytes, MAX_BODY_BYTES) {
+            Word::Frame(len) if self.page + frame_pages(len) <= self.pages => len,
+            _ => return self.go_on_trying(trial),
+        };
+        if padded_len(len) > self.want_len {
+            self.want_len = padded_len(len);
+            self.trial = Some(trial);
+            return Sight::NeedMore;
+        }
+        let Trial { header, .. } = trial;
+        if self.checked(&header, bytes, len).is_none() {
+            return self.go_on_trying(trial);
+        }
+        let to_page = header.start.page;
+        let from_page = self.search.take().map_or(to_page, |s| s.from_page);
+        self.go_to(to_page);
+        self.recalled = Some(header);
+        if from_page < to_page { Sight::Damaged { from_page, to_page } } else { Sight::NeedMore }
+    }
+
+    fn go_on_trying(&mut self, mut trial: Trial<()>) -> Sight {
+        if trial.pass() {
+            self.go_to(trial.page);
+            self.trial = Some(trial);
+        } else {
+            // The page with the copy is to be looked at like any other.
+            self.go_to(trial.page - 1);
+        }
+        Sight::NeedMore
+    }
+
+    fn use_recalled(&mut self) -> Option<Sight> {
+        self.recalled.take().map(|header| self.begin_epoch(header, true))
     }
 
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Sight {
@@ -237,6 +306,24 @@ mod tests {
         }
         let Sight::End(end) = scan.feed(&[]) else { panic!() };
         assert_eq!((end.tail, end.from_page, end.to_page), (Tail::BadHeader, 0, 6));
+    }
+
+    #[test]
+    fn a_lost_header_is_found_in_its_copies() {
+        let mut bytes = segment();
+        Header::parse(&bytes).unwrap().copy_into(&mut bytes[4 * PAGE_BYTES + 100..5 * PAGE_BYTES]);
+        bytes[..PAGE_BYTES].fill(0);
+        let mut scan = CrcScan::new(1, bytes.len() as u64).unwrap();
+        let (mut frames, mut epochs) = (0, Vec::new());
+        while let Some(want) = scan.poll_want() {
+            match scan.feed(&bytes[want.offset as usize..][..want.len]) {
+                Sight::Frame { .. } => frames += 1,
+                Sight::Epoch { page, repaired, .. } => epochs.push((page, repaired)),
+                Sight::Damaged { .. } | Sight::Fault(_) => panic!(),
+                Sight::NeedMore | Sight::End(_) => {}
+            }
+        }
+        assert_eq!((frames, epochs), (3, vec![(0, true)]));
     }
 
     /// A segment of 16 pages: a header, frames of 1, 3 and 1 pages, zeros.

@@ -2,7 +2,7 @@
 
 use super::frame::{Cipher, FrameFault, FrameType, Word};
 use super::header::{resembles, stands_at};
-use super::search::Search;
+use super::search::{Search, Trial};
 use super::{
     DataKey, Evidence, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Place, SEGMENT_MAX_BYTES, Tail, Verdict,
     decide, frame_pages, link_digest, padded_len,
@@ -104,6 +104,9 @@ pub struct SegmentScan<'k> {
     want_len: usize,
     epoch: Option<Epoch>,
     search: Option<Search>,
+    trial: Option<Trial<Cipher>>,
+    /// The header of the page that comes next, which itself has lost it; false if it was altered.
+    recalled: Option<(Header, Cipher, bool)>,
     over: Option<Result<End, Code>>,
 }
 
@@ -112,6 +115,12 @@ struct Epoch {
     header: Header,
     cipher: Cipher,
     last_tag: [u8; FRAME_TAG_BYTES],
+}
+
+/// Bad pages with something valid behind them.
+fn damaged(tail: Tail, from_page: u64, to_page: u64) -> Step<'static> {
+    let evidence = Evidence { tail, later_valid: true, long: false, covered: false, place: Place::Last };
+    Step::Damaged { from_page, to_page, verdict: decide(&evidence) }
 }
 
 /// What a page turned out to be.
@@ -144,6 +153,8 @@ impl<'k> SegmentScan<'k> {
             want_len: PAGE_BYTES,
             epoch: None,
             search: None,
+            trial: None,
+            recalled: None,
             over: None,
         };
         if pages == 0 {
@@ -163,11 +174,17 @@ impl<'k> SegmentScan<'k> {
     /// Takes the wanted bytes, fewer only if the file ends before, and says what they are. Groups
     /// are decrypted in place, so the same bytes must not be fed twice without being read again.
     pub fn feed<'b>(&mut self, bytes: &'b mut [u8]) -> Step<'b> {
-        if let Some(step) = self.poll_over() {
+        if let Some(step) = self.poll_over().or_else(|| self.use_recalled()) {
             return step;
         }
         let len = bytes.len().min(self.want_len);
         let bytes = &mut bytes[..len];
+        if let Some(trial) = self.trial.take() {
+            return self.try_frame(trial, bytes);
+        }
+        if self.recall_header(bytes) {
+            return Step::NeedMore;
+        }
         // A frame is decrypted by looking at it: whether it is in use must be seen before.
         let used = bytes.iter().take(PAGE_BYTES).any(|b| *b != 0 && *b != 0xff);
         match self.look(bytes) {
@@ -186,15 +203,7 @@ impl<'k> SegmentScan<'k> {
                 }
                 self.leave_search()
             }
-            Look::Epoch(header, cipher, repaired) => {
-                if repaired {
-                    mark!("log.header_repaired");
-                }
-                let linked = (self.page > 0).then(|| header.start.prev == self.link());
-                self.epoch = Some(Epoch { header, cipher, last_tag: [0; FRAME_TAG_BYTES] });
-                self.go_to(self.page + 1);
-                Step::Epoch { header, repaired, linked }
-            }
+            Look::Epoch(header, cipher, repaired) => self.begin_epoch(header, cipher, repaired),
             Look::Group { body, pages, crc_rotten, tag } => {
                 let page = self.page;
                 if let Some(epoch) = &mut self.epoch {
@@ -210,8 +219,11 @@ impl<'k> SegmentScan<'k> {
     /// page counts as damaged.
     pub fn unreadable(&mut self) -> Step<'static> {
         mark!("log.unreadable_page");
-        if let Some(over) = self.poll_over() {
-            return over;
+        if let Some(step) = self.poll_over().or_else(|| self.use_recalled()) {
+            return step;
+        }
+        if let Some(trial) = self.trial.take() {
+            return self.go_on_trying(trial);
         }
         self.search.get_or_insert(Search::new(self.page, Tail::BadCrc)).unreadable();
         self.pass_bad(Tail::BadCrc, true)
@@ -277,6 +289,66 @@ impl<'k> SegmentScan<'k> {
         }
     }
 
+    fn begin_epoch(&mut self, header: Header, cipher: Cipher, repaired: bool) -> Step<'static> {
+        if repaired {
+            mark!("log.header_repaired");
+        }
+        let linked = (self.page > 0).then(|| header.start.prev == self.link());
+        self.epoch = Some(Epoch { header, cipher, last_tag: [0; FRAME_TAG_BYTES] });
+        self.go_to(self.page + 1);
+        Step::Epoch { header, repaired, linked }
+    }
+
+    /// Behind bad pages: if one of them has held the header of which this page has a copy, goes back to
+    /// the first frame that may be under it.
+    fn recall_header(&mut self, bytes: &[u8]) -> bool {
+        let Some(search) = self.search.as_mut().filter(|_| !has(Bug::ScanStopsAtDamage)) else { return false };
+        self.trial = search.lost_header(bytes, (self.segment, self.page), |header| {
+            let (_, key) = self.keys.iter().find(|(id, _)| *id == header.start.key_id)?;
+            Cipher::new(header, key).ok()
+        });
+        let from = self.trial.as_ref().map(|t| t.page);
+        from.inspect(|page| self.go_to(*page)).is_some()
+    }
+
+    fn try_frame(&mut self, trial: Trial<Cipher>, bytes: &mut [u8]) -> Step<'static> {
+        let len = match Word::of(bytes, self.max_body) {
+            Word::Frame(len) if self.page + frame_pages(len) <= self.pages => len,
+            _ => return self.go_on_trying(trial),
+        };
+        if padded_len(len) > self.want_len {
+            self.want_len = padded_len(len);
+            self.trial = Some(trial);
+            return Step::NeedMore;
+        }
+        if !trial.with.open(self.page, bytes).is_ok_and(|o| o.frame_type == FrameType::Group) {
+            return self.go_on_trying(trial);
+        }
+        mark!("log.header_recalled");
+        let Trial { header, with: cipher, .. } = trial;
+        let search = self.search.take().unwrap_or(Search::new(header.start.page, Tail::BadHeader));
+        let altered = search.tail == Tail::CrcGoodTagBad;
+        let (from_page, to_page) = (search.from_page, header.start.page + u64::from(altered));
+        self.go_to(header.start.page);
+        self.recalled = Some((header, cipher, !altered));
+        if from_page < to_page { damaged(search.tail, from_page, to_page) } else { Step::NeedMore }
+    }
+
+    fn go_on_trying(&mut self, mut trial: Trial<Cipher>) -> Step<'static> {
+        if trial.pass() {
+            self.go_to(trial.page);
+            self.trial = Some(trial);
+        } else {
+            // The page with the copy is to be looked at like any other.
+            self.go_to(trial.page - 1);
+        }
+        Step::NeedMore
+    }
+
+    fn use_recalled(&mut self) -> Option<Step<'static>> {
+        self.recalled.take().map(|(header, cipher, repaired)| self.begin_epoch(header, cipher, repaired))
+    }
+
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Step<'static> {
         let page = self.page;
         self.search.get_or_insert(Search::new(page, tail)).pass(page, tail, used);
@@ -293,10 +365,7 @@ impl<'k> SegmentScan<'k> {
         mark!("log.damage_inside");
         let to_page = self.page;
         self.want_len = PAGE_BYTES;
-        let Some(search) = self.search.take() else { return Step::NeedMore };
-        let evidence =
-            Evidence { tail: search.tail, later_valid: true, long: false, covered: false, place: Place::Last };
-        Step::Damaged { from_page: search.from_page, to_page, verdict: decide(&evidence) }
+        self.search.take().map_or(Step::NeedMore, |s| damaged(s.tail, s.from_page, to_page))
     }
 
     fn go_to(&mut self, page: u64) {

@@ -1,7 +1,27 @@
 //! What lies behind a bad page, until something valid is found or the segment ends: the same for the
 //! scan with the keys and for the one by checksums.
 
-use super::{End, Tail, frame_pages};
+use super::{End, Header, Tail, frame_pages};
+
+/// A header was found in a copy: whether it was in use shows when a frame opens under it. The frame that
+/// carries the copy begins behind the header's page and ends with the copy's.
+#[derive(Debug)]
+pub(super) struct Trial<T> {
+    pub(super) header: Header,
+    /// What frames are tried with.
+    pub(super) with: T,
+    copy_page: u64,
+    /// Where the next frame may begin.
+    pub(super) page: u64,
+}
+
+impl<T> Trial<T> {
+    /// Nothing opens at this page; false if that was the last.
+    pub(super) fn pass(&mut self) -> bool {
+        self.page += 1;
+        self.page <= self.copy_page
+    }
+}
 
 /// A scanner is behind a bad page and looks whether anything valid follows.
 #[derive(Clone, Copy, Debug)]
@@ -11,12 +31,14 @@ pub(super) struct Search {
     used_to: u64,
     /// One of the pages could not be read: nobody knows what stands there.
     unreadable: bool,
+    /// The page of a header whose copy was tried, and the page behind those where nothing opened.
+    tried: (u64, u64),
 }
 
 impl Search {
     /// Begins at a bad page.
     pub(super) fn new(from_page: u64, tail: Tail) -> Self {
-        Self { from_page, tail, used_to: from_page, unreadable: false }
+        Self { from_page, tail, used_to: from_page, unreadable: false, tried: (0, 0) }
     }
 
     /// `page` is bad too, or the first. `used`: it holds something.
@@ -32,6 +54,27 @@ impl Search {
     /// The page that is passed next cannot be read.
     pub(super) fn unreadable(&mut self) {
         self.unreadable = true;
+    }
+
+    /// A trial of the header that one of the pages behind has lost, if `page` ends with a copy of it
+    /// (docs/LOG.md#frame-8). `with`: what frames are tried with.
+    pub(super) fn lost_header<T>(
+        &mut self,
+        bytes: &[u8],
+        (segment, page): (u64, u64),
+        with: impl FnOnce(&Header) -> Option<T>,
+    ) -> Option<Trial<T>> {
+        let header = Header::copy_in(bytes)?;
+        let at = &header.start;
+        if at.segment != segment || !(self.from_page..page).contains(&at.page) {
+            return None;
+        }
+        let from = if self.tried.0 == at.page { self.tried.1.max(at.page + 1) } else { at.page + 1 };
+        if from > page {
+            return None;
+        }
+        self.tried = (at.page, page + 1);
+        Some(Trial { header, with: with(&header)?, copy_page: page, page: from })
     }
 
     /// The segment is over and nothing valid was found (docs/LOG.md#recovery-1, recovery-2). `headed`: a

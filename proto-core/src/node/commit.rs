@@ -305,6 +305,7 @@ impl<'m> Commit<'m> {
         let Some((header, cipher)) = &self.epoch else { return Err(Code::Storage) };
         let frame = &mut self.bufs[parity][PAGE_BYTES..];
         let (len, tag) = cipher.seal(self.next_page, FrameType::Group, frame, self.builder.len())?;
+        header.copy_into(&mut frame[FRAME_HEAD_BYTES + self.builder.len() + FRAME_TAG_BYTES..len]);
         self.link = link_digest(header, &tag);
         self.next_page += (len / PAGE_BYTES) as u64;
         let at = LogPosition { segment: self.segment, offset: first_page * PAGE_BYTES as u64 };

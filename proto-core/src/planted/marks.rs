@@ -66,6 +66,7 @@ pub const MARKS: &[&str] = &[
     "hostile.too_many_streams",
     "log.crc_rotten",
     "log.damage_inside",
+    "log.header_recalled",
     "log.header_repaired",
     "log.torn_tail",
     "log.unreadable_page",

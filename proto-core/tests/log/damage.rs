@@ -137,9 +137,80 @@ fn frames_moved_up_over_a_deleted_one_are_rejected() {
     assert_eq!(f.end().verdict(Place::Broken, false), Verdict::Corrupt, "the next header knows better");
 }
 
+/// The same from a writer that makes no copies of headers.
+fn strip_copies(s: &mut Segment) {
+    for page in s.bytes.chunks_mut(PAGE_BYTES).filter(|p| Header::copy_in(p).is_some()) {
+        page[PAGE_BYTES - HEADER_BYTES..].fill(0);
+    }
+}
+
 #[test]
-fn a_damaged_header_costs_its_epoch_and_is_seen() {
+fn a_lost_header_page_costs_no_frame_behind_it() {
+    let (s, groups) = sample();
+    for lost in [&[0][..], &[10], &[0, 10]] {
+        for byte in [0, 0xff, 0x5a] {
+            let mut bytes = s.bytes.clone();
+            lost.iter().for_each(|p| bytes[at(*p)..at(p + 1)].fill(byte));
+            let f = scan(&bytes, 4);
+            assert_eq!(
+                (&f.groups, &f.damaged[..], f.verdict(), f.end().link),
+                (&groups, &[][..], Verdict::CleanEnd, s.link)
+            );
+            let repaired: Vec<u64> = f.epochs.iter().filter(|e| e.1).map(|e| e.0).collect();
+            assert_eq!((repaired, f.epochs[1].2), (lost.to_vec(), Some(true)), "{byte}");
+        }
+    }
+    // The frames next to it are lost, too, also the one before: a later copy tells of the header.
+    let mut bytes = s.bytes.clone();
+    bytes[at(9)..at(13)].fill(0);
+    let f = scan(&bytes, 4);
+    assert_eq!(f.groups, without(&groups, &[7, 8, 9]));
+    assert_eq!(f.damaged, [(9, 10, Some(Code::Corrupt)), (11, 13, Some(Code::Corrupt))]);
+    // Behind a frame of two pages the copy stands in the second.
+    let mut s = Segment::new(4, 18);
+    s.epoch(1);
+    let groups: Vec<_> = [5000, 20].map(|len| s.group(len)).into();
+    s.bytes[..PAGE_BYTES].fill(0);
+    assert_eq!(scan(&s.bytes, 4).groups, groups);
+}
+
+#[test]
+fn an_epoch_of_which_only_copies_landed_never_began() {
+    let mut s = Segment::new(4, 18);
+    s.epoch(1);
+    let groups: Vec<_> = [20, 30].map(|len| s.group(len)).into();
+    let link = s.link;
+    s.epoch(2);
+    s.group(9000);
+    // Of the header page and the three pages of the frame only the last sector has reached the disk.
+    s.bytes[at(3)..at(7) - 512].fill(0);
+    assert!(Header::copy_in(&s.bytes[at(6)..]).is_some());
+    let f = scan(&s.bytes, 4);
+    assert_eq!((&f.groups, f.epochs.len(), f.end().link), (&groups, 1, link));
+    assert_eq!((f.verdict(), f.end().from_page, f.end().to_page), (Verdict::TornTail, 3, 7));
+}
+
+#[test]
+fn a_copy_of_another_header_is_no_help() {
+    let (s, groups) = sample();
+    // Of another segment, and of a page that comes later.
+    for header in [(5, 10), (4, 11)] {
+        let start =
+            EpochStart { segment: header.0, page: header.1, ..Header::parse(&s.bytes[at(10)..]).unwrap().start };
+        let mut bytes = s.bytes.clone();
+        bytes[at(10)..at(11)].fill(0);
+        for page in 11..15 {
+            Header::new(&key(), start).copy_into(&mut bytes[at(page) + 200..at(page + 1)]);
+        }
+        let f = scan(&bytes, 4);
+        assert_eq!(f.groups, groups[..8], "{header:?}");
+    }
+}
+
+#[test]
+fn a_damaged_header_without_copies_costs_its_epoch_and_is_seen() {
     let (mut s, groups) = sample();
+    strip_copies(&mut s);
     s.bytes[at(10) + 40..at(10) + 60].fill(0);
     let f = scan(&s.bytes, 4);
     assert_eq!(f.groups, groups[..8]);
@@ -148,6 +219,7 @@ fn a_damaged_header_costs_its_epoch_and_is_seen() {
     let f = scan(&s.bytes, 4);
     assert_eq!((f.groups.len(), f.verdict()), (0, Verdict::Suspect), "more than one write can tear");
     let (mut s, groups) = sample();
+    strip_copies(&mut s);
     s.bytes[..60].fill(0);
     let f = scan(&s.bytes, 4);
     assert_eq!(f.groups, groups[8..]);
@@ -196,7 +268,9 @@ fn sectors_of_a_torn_group_that_landed_out_of_order_are_torn_or_nothing() {
         }
         let f = scan(&bytes, 4);
         assert!(f.groups == groups[..11] || landed & 1 == 1);
-        assert_eq!(f.verdict(), Verdict::CleanEnd);
+        // The copy of the header stands in the last sector.
+        let torn = landed & 0x81 == 0x80;
+        assert_eq!(f.verdict(), if torn { Verdict::TornTail } else { Verdict::CleanEnd });
     }
 }
 
@@ -242,6 +316,7 @@ fn a_header_page_that_reads_as_zeros_is_no_clean_end() {
     let first: Vec<_> = (0..3).map(|_| s.group(20)).collect();
     s.epoch(2);
     (0..3).for_each(|_| drop(s.group(20)));
+    strip_copies(&mut s);
     for (page, left) in [(0, &[][..]), (4, &first[..])] {
         let mut bytes = s.bytes.clone();
         bytes[at(page)..at(page + 1)].fill(0);
@@ -288,7 +363,13 @@ fn a_header_altered_with_a_right_checksum_is_tampering_not_a_wrong_key() {
         bytes[at(10) + at_byte] ^= 1;
         patch_crc(&mut bytes[at(10)..]);
         let f = scan(&bytes, 4);
-        assert_eq!((&f.groups[..], f.verdict()), (&groups[..8], Verdict::Tampered), "byte {at_byte}");
+        if matches!(at_byte, 40 | 104) {
+            // It does not fit its commitment; the copies do.
+            let damaged = [(10, 11, Some(Code::Tampered))];
+            assert_eq!((&f.groups, &f.damaged[..], f.verdict()), (&groups, &damaged[..], Verdict::CleanEnd));
+        } else {
+            assert_eq!((&f.groups[..], f.verdict()), (&groups[..8], Verdict::Tampered), "byte {at_byte}");
+        }
     }
     s.bytes[at(0) + 80] ^= 1;
     patch_crc(&mut s.bytes);

@@ -87,9 +87,11 @@ impl Segment {
         self.seq += 1;
         let body = Body(body[..g.len()].to_vec());
         let (len, tag) = self.cipher.as_ref().unwrap().seal(self.page, FrameType::Group, &mut buf, g.len()).unwrap();
+        let header = self.header.as_ref().unwrap();
+        header.copy_into(&mut buf[FRAME_HEAD_BYTES + g.len() + FRAME_TAG_BYTES..len]);
         let at = self.page as usize * PAGE_BYTES;
         self.bytes[at..at + len].copy_from_slice(&buf[..len]);
-        self.link = link_digest(self.header.as_ref().unwrap(), &tag);
+        self.link = link_digest(header, &tag);
         let page = self.page;
         self.page += (len / PAGE_BYTES) as u64;
         (page, body)

@@ -210,6 +210,9 @@ impl<F: Files> Pass<F> {
             done += len;
         }
         self.seen.damages.extend(broken);
+        if let Some(newest) = self.seen.newest {
+            self.seen.damages.retain(|d| !newest.explains(d));
+        }
         // A next one may have been made already while this one still fills.
         self.resume = self.seen.newest.map_or(self.resume, |at| at.segment);
         visitor.progress(total, total);

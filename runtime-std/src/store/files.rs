@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ropeway_core::code::Code;
-use ropeway_core::log::{PAGE_BYTES, SealedName, SegmentName};
+use ropeway_core::log::{HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, SealedName, SegmentName, frame_pages};
 
 use super::{segment_path, side_path};
 use crate::dir::DataDir;
@@ -199,6 +199,38 @@ pub(super) fn read_full<F: Files>(
         }
     }
     Ok(done)
+}
+
+/// Pages behind one that has lost its header of which at least one holds something, if ever anything was
+/// written behind it: of an empty segment not more is read.
+const NEAR_PAGES: u64 = 8;
+
+/// The header of a page of a hot segment that has lost it, from a copy in one of the frames behind it
+/// (docs/LOG.md#frame-8). `None` if there is no copy, or nothing was ever written behind the page.
+pub(super) fn copy_of_header<F: Files>(files: &mut F, segment: u64, page: u64) -> Option<Header> {
+    let page_bytes = PAGE_BYTES as u64;
+    let mut is_used = |page: u64| {
+        let mut word = [0; 4];
+        let read = read_full(files, segment, page * page_bytes, &mut word, 4);
+        !matches!((read, word), (Ok(_), [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff]))
+    };
+    if !(page + 1..=page + NEAR_PAGES).any(&mut is_used) {
+        return None;
+    }
+    let mut copy = [0; HEADER_BYTES];
+    for last in page + 1..=page + frame_pages(MAX_BODY_BYTES) {
+        let at = (last + 1) * page_bytes - HEADER_BYTES as u64;
+        match read_full(files, segment, at, &mut copy, HEADER_BYTES) {
+            Ok(HEADER_BYTES) => {}
+            Ok(_) => return None,
+            Err(_) => continue,
+        }
+        let found = Header::parse(&copy).ok();
+        if let Some(header) = found.filter(|h| (h.start.segment, h.start.page) == (segment, page)) {
+            return Some(header);
+        }
+    }
+    None
 }
 
 /// The files in the `log` folder of a data directory. Keeps the one that was read last open, and the

@@ -5,12 +5,12 @@ use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::{
     Cipher, DataKey, FRAME_TAG_BYTES, FrameFault, FrameType, HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Record,
-    padded_len, records, sealed,
+    frame_pages, padded_len, records, sealed,
 };
 use ropeway_core::policy::ReadGrant;
 
 use super::dense::read_frame;
-use super::files::read_full;
+use super::files::{copy_of_header, read_full};
 use super::footers::Footers;
 use super::index::{Entry, SPAN_PAGES};
 use super::{DirFiles, Files, Index, SideFile, keys};
@@ -316,18 +316,27 @@ impl<F: Files> Reader<F> {
         }
         self.open = None;
         if self.cipher.as_ref().is_none_or(|c| (c.0, c.1) != (segment, *epoch)) {
-            let head = self.load(segment, *epoch, HEADER_BYTES)?;
-            self.use_header(segment, *epoch, head)?;
+            let loaded = self.load(segment, *epoch, HEADER_BYTES);
+            loaded
+                .and_then(|got| self.use_header(segment, *epoch, got))
+                .or_else(|e| self.recall(segment, *epoch, e))?;
         }
         let mut want = PAGE_BYTES;
         loop {
-            let got = self.load(segment, page, want)?;
+            let got = match self.load(segment, page, want) {
+                Err(e) => {
+                    self.recall(segment, page, e)?;
+                    *epoch = page;
+                    return Ok(Found::Header);
+                }
+                Ok(got) => got,
+            };
             if got == 0 {
                 return Ok(Found::Nothing);
             }
             // One that stands elsewhere than it says was written to the wrong place, over our frames.
             if self.buf.starts_with(super::segment::MAGIC) {
-                if self.use_header(segment, page, got).is_err() {
+                if self.use_header(segment, page, got).or_else(|e| self.recall(segment, page, e)).is_err() {
                     return Ok(Found::Nothing);
                 }
                 *epoch = page;
@@ -342,12 +351,13 @@ impl<F: Files> Reader<F> {
                 }
                 Ok(_) => return Ok(Found::Nothing),
                 Err(FrameFault::NeedMore(n)) if n > want && n <= padded_len(MAX_BODY_BYTES) => want = n,
-                // A header with a rotten bit in its magic is still a header.
-                Err(_) if self.use_header(segment, page, got.min(PAGE_BYTES)).is_ok() => {
-                    *epoch = page;
-                    return Ok(Found::Header);
-                }
                 Err(fault) => {
+                    // A header with a rotten bit in its magic is still a header; one that is lost has copies.
+                    let used = self.use_header(segment, page, got.min(PAGE_BYTES));
+                    if used.or_else(|e| self.recall(segment, page, e)).is_ok() {
+                        *epoch = page;
+                        return Ok(Found::Header);
+                    }
                     self.fault = Some(fault);
                     return Ok(Found::Nothing);
                 }
@@ -361,6 +371,32 @@ impl<F: Files> Reader<F> {
         if (header.start.segment, header.start.page) != (segment, page) {
             return Err(about(Code::Corrupt, &format!("page {page} holds the header of another place")));
         }
+        self.begin(header)
+    }
+
+    /// Uses a copy of the header that this page has lost; `lost` says how, and is the error if there is none.
+    fn recall(&mut self, segment: u64, page: u64, lost: Error) -> Result<()> {
+        let Some(header) = copy_of_header(&mut self.files, segment, page) else { return Err(lost) };
+        self.begin(header)?;
+        // Of a torn write the copy may have reached the disk and no frame: then the epoch never began.
+        for first in page + 1..=page + frame_pages(MAX_BODY_BYTES) {
+            let mut want = PAGE_BYTES;
+            while let Ok(got) = self.load(segment, first, want) {
+                let Some((_, _, cipher, _)) = &self.cipher else { break };
+                match cipher.open(first, &mut self.buf[..got]) {
+                    Ok(_) => return Ok(()),
+                    Err(FrameFault::NeedMore(n)) if n > want && n <= padded_len(MAX_BODY_BYTES) => want = n,
+                    Err(_) => break,
+                }
+            }
+        }
+        self.cipher = None;
+        Err(lost)
+    }
+
+    fn begin(&mut self, header: Header) -> Result<()> {
+        let (segment, page) = (header.start.segment, header.start.page);
+        let about = |code, what: &str| Error::at(code, &self.files.describe(segment), what);
         let key = self.keys.iter().find(|k| k.0 == header.start.key_id);
         let key = key.ok_or_else(|| about(Code::KeyMissing, "data key"))?;
         self.cipher = Some((segment, page, Cipher::new(&header, &key.1).map_err(|c| about(c, "header"))?, header));

@@ -9,7 +9,7 @@ use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
 use super::ahead::ReadAhead;
 use super::checkpoint::{self, Base, Origin};
 use super::dense::{Part, Unpacker, scan_sealed};
-use super::files::{read_full, read_side_full};
+use super::files::{copy_of_header, read_full, read_side_full};
 use super::segment::{Segments, Settled};
 use super::{DirFiles, Files, Index, SideFile, keys};
 use crate::dir::DataDir;
@@ -72,6 +72,13 @@ impl GroupAt {
     /// Of its first page, in bytes.
     pub(super) fn offset(self) -> u64 {
         self.from_page * PAGE_BYTES as u64
+    }
+
+    /// Whether this is only that the header, which is written together with the group, did not reach the
+    /// disk when the group did: the next start puts it back.
+    pub(crate) fn explains(&self, damage: &Damage) -> bool {
+        let header = (self.segment, self.from_page, self.from_page + 1);
+        damage.code == Code::Rotten && (damage.segment, damage.from_page, damage.to_page) == header
     }
 }
 
@@ -349,6 +356,9 @@ pub(super) fn scan_within<F: Files>(
         let link = if empty { tail.link } else { end.link };
         tail = LogTail { segment: number, next_page: end.from_page, clean: verdict == Verdict::CleanEnd, link };
     }
+    if let Some(newest) = out.newest {
+        out.damages.retain(|d| !newest.explains(d));
+    }
     out.recovered = out.recovered.ending_at(tail);
     if out.in_doubt {
         out.recovered = out.recovered.refusing(Code::ReadOnly);
@@ -359,8 +369,15 @@ pub(super) fn scan_within<F: Files>(
 /// What the first header of a segment links to, `None` if there is none to be read.
 pub(super) fn first_link<F: Files>(files: &mut F, number: u64) -> Option<[u8; 16]> {
     let mut page = [0; PAGE_BYTES];
-    if let Ok(got) = read_full(files, number, 0, &mut page, PAGE_BYTES) {
-        return Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.prev);
+    let read = read_full(files, number, 0, &mut page, PAGE_BYTES);
+    if let Ok((header, _)) = Header::parse_repairing(&page[..*read.as_ref().unwrap_or(&0)]) {
+        return Some(header.start.prev);
+    }
+    if let Some(header) = copy_of_header(files, number, 0) {
+        return Some(header.start.prev);
+    }
+    if read.is_ok() {
+        return None;
     }
     let mut head = [0; SEALED_HEADER_BYTES];
     read_side_full(files, SideFile::Sealed(number), 0, &mut head).ok()?;

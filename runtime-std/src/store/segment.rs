@@ -4,9 +4,9 @@
 //! its own pages and nothing else.
 
 use ropeway_core::code::Code;
-use ropeway_core::log::PAGE_BYTES;
+use ropeway_core::log::{HEADER_BYTES, Header, PAGE_BYTES};
 
-use super::files::read_full;
+use super::files::{copy_of_header, read_full};
 use super::{DirFiles, Files, GroupAt, Opened};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
@@ -91,6 +91,14 @@ impl<F: Files> Segments<F> {
         if n < len {
             let path = self.files.describe(group.segment);
             return Err(Error::at(Code::Storage, &path, "it has shrunk since it was read"));
+        }
+        // Where the group began an epoch and the header did not reach its page, or has rotted there, it is
+        // put back: the copies are spent one by one.
+        if Header::parse(&bytes).is_err()
+            && let Some(header) = copy_of_header(&mut self.files, group.segment, group.from_page)
+        {
+            bytes[..PAGE_BYTES].fill(0);
+            bytes[..HEADER_BYTES].copy_from_slice(&header.emit());
         }
         Ok(bytes)
     }

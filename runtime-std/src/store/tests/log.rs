@@ -6,8 +6,8 @@ use ropeway_core::event::{Chain, Event};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::log::{
-    Cipher, EpochStart, FRAME_HEAD_BYTES, FrameType, GroupBuilder, HEADER_BYTES, Header, PAGE_BYTES, Parent, Receipt,
-    StreamDecl, frame_pages, link_digest, padded_len,
+    Cipher, EpochStart, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, Header, PAGE_BYTES, Parent,
+    Receipt, StreamDecl, frame_pages, link_digest, padded_len,
 };
 
 use super::super::Files;
@@ -93,6 +93,11 @@ impl Writer {
         for _ in 0..n {
             self.group();
         }
+    }
+
+    /// The segment that is being written.
+    pub(super) fn segment(&self) -> u64 {
+        self.segment
     }
 
     /// Writes groups until so many segments were begun.
@@ -220,11 +225,11 @@ impl Writer {
         }
         let (header, cipher) = self.cipher.as_ref().unwrap();
         let (n, tag) = cipher.seal(self.page, FrameType::Group, &mut buf, len).unwrap();
+        header.copy_into(&mut buf[FRAME_HEAD_BYTES + len + FRAME_TAG_BYTES..n]);
         self.link = link_digest(header, &tag);
         self.at(self.page, &buf[..n]);
         self.files.sync(self.segment).unwrap();
         self.page += (n / PAGE_BYTES) as u64;
-        let _ = HEADER_BYTES;
     }
 
     fn at(&mut self, page: u64, bytes: &[u8]) {

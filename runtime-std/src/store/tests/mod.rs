@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod disk;
+mod headers;
 mod log;
 mod seal;
 
