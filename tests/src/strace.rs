@@ -132,9 +132,29 @@ impl Call {
     }
 
     fn injected(&self, command: &Command, what: &str) -> Command {
-        let (trace, inject) = (format!("trace={}", self.name), format!("inject={}:{what}", self.name));
-        traced(command, &["--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+        injected(command, &[(&self.name, what.to_owned())])
     }
+}
+
+/// The command with `what` injected at the first of `calls` of each name, and at all later ones of it.
+#[must_use]
+pub fn inject_all<'c>(command: &Command, calls: impl Iterator<Item = &'c Call>, what: &str) -> Command {
+    let mut first: Vec<(&str, String)> = Vec::new();
+    for call in calls {
+        if first.iter().all(|f| f.0 != call.name) {
+            first.push((&call.name, format!("{what}:when={}+", call.nth)));
+        }
+    }
+    injected(command, &first)
+}
+
+fn injected(command: &Command, at: &[(&str, String)]) -> Command {
+    let names: Vec<&str> = at.iter().map(|a| a.0).collect();
+    let mut options = vec![format!("trace={}", names.join(","))];
+    options.extend(at.iter().map(|(name, what)| format!("inject={name}:{what}")));
+    let mut all = vec!["--seccomp-bpf", "-qq", "-o", "/dev/null"];
+    options.iter().for_each(|o| all.extend(["-e", o]));
+    traced(command, &all)
 }
 
 /// At most `most` of them, evenly spread, those that change something before others; all of them

@@ -1,75 +1,46 @@
 //! One system call fails, once or from then on: nothing that was acknowledged is lost, what is said has a code, and
 //! the next start goes on. All calls of each scenario with `ROPEWAY_LONG=1`, else a sample.
 
-use std::process::Output;
+use ropeway_tests::strace;
 
-use ropeway_tests::process::said;
-use ropeway_tests::strace::{self, Call};
+use crate::disturb::{Fault, Subject, every_call};
+use crate::scenario::{ALL, Stage};
+use crate::{copies, enrol};
 
-use crate::scenario::{ALL, Scenario, Stage};
+/// Calls of a subject that fail.
+const FAILURES: usize = 8;
 
-/// Calls of a scenario that fail.
-const FAILURES: usize = 40;
+/// Every scenario of a log, and every other verb that writes.
+fn each(mut disturb: impl FnMut(&dyn Subject)) {
+    if !strace::available() {
+        return;
+    }
+    ALL.iter().for_each(|s| disturb(&Stage::new(s)));
+    enrol::subjects().iter().for_each(|s| disturb(s.as_ref()));
+    copies::subjects().iter().for_each(|s| disturb(s.as_ref()));
+}
 
 #[test]
 fn an_input_or_output_error_at_any_system_call_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EIO", Call::about_files));
-    }
+    each(|s| every_call(s, Fault::Once("EIO"), FAILURES));
 }
 
 #[test]
 fn a_full_disk_at_any_system_call_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "ENOSPC", |c| c.about_files() && c.changes()));
-    }
+    each(|s| every_call(s, Fault::Once("ENOSPC"), FAILURES));
 }
 
 #[test]
-fn a_disk_that_fails_for_good_from_any_system_call_on_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EIO and all after it", Call::about_files));
-    }
+fn a_call_that_fails_for_good_from_any_time_on_costs_nothing_that_was_acknowledged() {
+    each(|s| every_call(s, Fault::From("EIO"), FAILURES));
+}
+
+#[test]
+fn a_disk_that_is_gone_from_any_system_call_on_costs_nothing_that_was_acknowledged() {
+    each(|s| every_call(s, Fault::Gone, FAILURES));
 }
 
 #[test]
 fn a_system_call_that_was_interrupted_is_made_again_or_refused() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EINTR", Call::about_files));
-    }
-}
-
-fn fail_every_call(scenario: &Scenario, error: &str, wanted: fn(&Call) -> bool) {
-    let stage = Stage::new(scenario);
-    let all: Vec<Call> = stage.record().into_iter().filter(wanted).collect();
-    let (found, wanted) = (all.len(), strace::sample(all, FAILURES));
-    let mut refused = 0;
-    for call in &wanted {
-        stage.reset();
-        let when = format!("{}, {error} at {} {}: {}", scenario.name, call.name, call.nth, call.line);
-        let step = stage.step(stage.held);
-        let mut disturbed = match error.split_once(" and all after it") {
-            Some((errno, _)) => call.inject_from(&step, &format!("error={errno}")),
-            None => call.inject(&step, &format!("error={error}")),
-        };
-        let output = disturbed.output().unwrap();
-        // A program that can write nothing can say nothing.
-        let mute = error.contains("all after") && call.name == "write";
-        assert_said_well(&output, mute, &when);
-        refused += usize::from(!output.status.success());
-        // What could not be read for a moment was not there for that start, and it wrote elsewhere.
-        let clean = call.changes();
-        let held = stage.check(stage.held, &output, clean, &when);
-        stage.goes_on(held, clean, &when);
-    }
-    println!("{}: {error} at {} of {found} system calls, {refused} refused", scenario.name, wanted.len());
-}
-
-/// It ended well, or with a code and no panic.
-fn assert_said_well(output: &Output, mute: bool, when: &str) {
-    let text = said(output);
-    assert!(!text.contains("panicked"), "{when}: {text}");
-    let coded =
-        text.as_bytes().windows(5).any(|w| w[0] == b'R' && w[1..4].iter().all(u8::is_ascii_digit) && w[4] == b' ');
-    assert!(output.status.success() || output.status.code() == Some(1) && (coded || mute), "{when}: {text}");
+    each(|s| every_call(s, Fault::Once("EINTR"), FAILURES));
 }
