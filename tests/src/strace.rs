@@ -1,8 +1,10 @@
 //! One system call of a program fails, or is the last thing it does: `strace` with injection.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::process::under;
 
 /// A system call of a program, so that it can be met again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +34,8 @@ pub fn available() -> bool {
 /// The same command under `strace` with these options.
 fn traced(command: &Command, options: &[&str]) -> Command {
     let mut traced = Command::new("strace");
-    traced.arg("-f").args(options).arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => traced.env(key, value),
-            None => traced.env_remove(key),
-        };
-    }
-    traced.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    traced.arg("-f").args(options);
+    under(&mut traced, command);
     traced
 }
 

@@ -13,6 +13,7 @@ use ropeway_tests::mounts::scratch;
 use ropeway_tests::process::{assert_clean, ropeway, said, verb};
 use ropeway_tests::strace;
 use ropeway_tests::{name, numbered};
+use tempfile::TempDir;
 
 use crate::disturb::{Fault, Subject, every_call};
 use crate::scenario::{assert_no_old_litter, files_in, keys_in};
@@ -20,8 +21,8 @@ use crate::scenario::{assert_no_old_litter, files_in, keys_in};
 const KILLS: usize = 24;
 
 /// Both verbs, for the tests in which a call fails.
-pub(crate) fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Snapshot::new()), Box::new(Restore::new(false)), Box::new(Restore::new(true))]
+pub(crate) fn subjects(home: &dyn Fn() -> TempDir) -> Vec<Box<dyn Subject>> {
+    vec![Box::new(Snapshot::new(home())), Box::new(Restore::new(home(), false)), Box::new(Restore::new(home(), true))]
 }
 
 /// A node with sealed segments, a checkpoint and a hot one; the number of its events.
@@ -67,14 +68,13 @@ fn assert_restored(at: &Path, count: u64, when: &str) {
 }
 
 struct Snapshot {
-    home: tempfile::TempDir,
+    home: TempDir,
     count: u64,
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Snapshot {
-    fn new() -> Self {
-        let home = scratch();
+    fn new(home: TempDir) -> Self {
         let dir = DataDir::new(home.path().join("node"));
         let count = node(&dir);
         Self { count, files: files_in(dir.root()), home }
@@ -125,15 +125,14 @@ impl Subject for Snapshot {
 }
 
 struct Restore {
-    home: tempfile::TempDir,
+    home: TempDir,
     /// Into a node that is there already, with a log that is empty; else into nothing.
     there: bool,
     count: u64,
 }
 
 impl Restore {
-    fn new(there: bool) -> Self {
-        let home = scratch();
+    fn new(home: TempDir, there: bool) -> Self {
         let dir = DataDir::new(home.path().join("node"));
         let count = node(&dir);
         let mut snapshot = verb("snapshot", dir.root(), &["--with-key"]);
@@ -180,14 +179,14 @@ impl Subject for Restore {
 #[test]
 fn a_snapshot_that_is_killed_at_any_system_call_is_whole_or_refused() {
     if strace::available() {
-        every_call(&Snapshot::new(), Fault::Kill, KILLS);
+        every_call(&Snapshot::new(scratch()), Fault::Kill, KILLS);
     }
 }
 
 #[test]
 fn a_restore_that_is_killed_at_any_system_call_can_be_done_again() {
     if strace::available() {
-        every_call(&Restore::new(false), Fault::Kill, KILLS);
-        every_call(&Restore::new(true), Fault::Kill, KILLS);
+        every_call(&Restore::new(scratch(), false), Fault::Kill, KILLS);
+        every_call(&Restore::new(scratch(), true), Fault::Kill, KILLS);
     }
 }

@@ -4,7 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ropeway_tests::process::said;
+use ropeway_tests::long;
+use ropeway_tests::mounts::Ballast;
+use ropeway_tests::process::{said, shorter_files};
 use ropeway_tests::strace::{self, Call};
 
 /// A command, and what must hold whatever has become of it.
@@ -107,6 +109,43 @@ pub(crate) fn every_call(subject: &dyn Subject, fault: Fault, most: usize) {
         subject.name(),
         wanted.len()
     );
+}
+
+/// Runs the command where no file can be longer than so many bytes: what is written beyond is cut short, and
+/// the rest fails. Every 64 bytes with `ROPEWAY_LONG=1`.
+pub(crate) fn short_at_every_byte(subject: &dyn Subject) {
+    let all: Vec<u64> = if long() { (0..26_000).step_by(64).collect() } else { vec![0, 100, 5000, 9000, 24_000] };
+    let mut ended_well = 0;
+    for &bytes in &all {
+        subject.reset();
+        let when = format!("{}, with files of {bytes} bytes at most", subject.name());
+        let output = shorter_files(&subject.command(), bytes).output().unwrap();
+        assert_said_well(&output, false, &when);
+        ended_well += usize::from(output.status.success());
+        subject.judge(&output, true, &when);
+    }
+    println!("{}: cut short at {} lengths, {ended_well} ended well all the same", subject.name(), all.len());
+}
+
+/// Runs the command on a disk with so many free pages; the subject's files are on that disk. Every number up to
+/// 40 with `ROPEWAY_LONG=1`.
+pub(crate) fn every_free_page(subject: &dyn Subject, disk: &Path) {
+    let all: Vec<u64> = if long() { (0..=40).collect() } else { vec![0, 1, 2, 4, 7] };
+    let mut ended_well = 0;
+    for &pages in &all {
+        subject.reset();
+        let when = format!("{}, with {pages} free pages", subject.name());
+        let mut command = subject.command();
+        let full = Ballast::fill(disk, pages * 4096);
+        let output = command.output().unwrap();
+        drop(full);
+        assert_said_well(&output, false, &when);
+        let text = said(&output);
+        assert!(output.status.success() || text.contains("R307"), "{when}: {text}");
+        ended_well += usize::from(output.status.success());
+        subject.judge(&output, true, &when);
+    }
+    println!("{}: {} numbers of free pages, {ended_well} ended well all the same", subject.name(), all.len());
 }
 
 /// It ended well, or with a code and no panic.

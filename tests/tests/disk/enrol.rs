@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use ropeway_tests::mounts::scratch;
 use ropeway_tests::process::{assert_clean, ropeway, said, verb};
 use ropeway_tests::strace;
+use tempfile::TempDir;
 
 use crate::disturb::{Fault, Subject, every_call};
 use crate::scenario::{assert_no_litter, copy_files, keys_in};
@@ -15,8 +16,12 @@ use crate::scenario::{assert_no_litter, copy_files, keys_in};
 const KILLS: usize = 24;
 
 /// Both verbs, for the tests in which a call fails.
-pub(crate) fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Keygen::new(&["--node", "clinic_a"])), Box::new(Keygen::new(&["--hub"])), Box::new(Sign::new())]
+pub(crate) fn subjects(home: &dyn Fn() -> TempDir) -> Vec<Box<dyn Subject>> {
+    vec![
+        Box::new(Keygen { home: home(), kind: &["--node", "clinic_a"] }),
+        Box::new(Keygen { home: home(), kind: &["--hub"] }),
+        Box::new(Sign::new(home())),
+    ]
 }
 
 fn succeeds(mut command: Command, when: &str) {
@@ -41,15 +46,11 @@ fn empty(folder: &Path) {
 }
 
 struct Keygen {
-    home: tempfile::TempDir,
+    home: TempDir,
     kind: &'static [&'static str],
 }
 
 impl Keygen {
-    fn new(kind: &'static [&'static str]) -> Self {
-        Self { home: scratch(), kind }
-    }
-
     fn dir(&self) -> PathBuf {
         self.home.path().join("node")
     }
@@ -91,12 +92,12 @@ impl Subject for Keygen {
 }
 
 struct Sign {
-    home: tempfile::TempDir,
+    home: TempDir,
 }
 
 impl Sign {
-    fn new() -> Self {
-        let s = Self { home: scratch() };
+    fn new(home: TempDir) -> Self {
+        let s = Self { home };
         succeeds(keygen(&s.path("hub"), &["--hub"]), "undisturbed");
         succeeds(keygen(&s.path("clinic_a"), &["--node", "clinic_a"]), "undisturbed");
         for node in ["hub", "clinic_a"] {
@@ -142,14 +143,15 @@ impl Subject for Sign {
 #[test]
 fn a_keygen_that_is_killed_at_any_system_call_can_be_done_again() {
     if strace::available() {
-        every_call(&Keygen::new(&["--node", "clinic_a"]), Fault::Kill, KILLS);
-        every_call(&Keygen::new(&["--hub"]), Fault::Kill, KILLS);
+        for kind in [&["--node", "clinic_a"][..], &["--hub"]] {
+            every_call(&Keygen { home: scratch(), kind }, Fault::Kill, KILLS);
+        }
     }
 }
 
 #[test]
 fn a_sign_that_is_killed_at_any_system_call_can_be_done_again() {
     if strace::available() {
-        every_call(&Sign::new(), Fault::Kill, KILLS);
+        every_call(&Sign::new(scratch()), Fault::Kill, KILLS);
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ropeway_std::keyring::Passphrase;
 use ropeway_std::{DataDir, keygen};
-use ropeway_tests::mounts::scratch;
 use ropeway_tests::process::{ropeway, said, verb};
 use ropeway_tests::strace::{Call, recorded, recording};
 use ropeway_tests::{name, numbered};
@@ -112,6 +111,11 @@ pub(crate) const ALL: &[Scenario] = &[
     },
 ];
 
+/// Whether this scenario is to be tried: `ROPEWAY_SCENARIO` is a part of its name, or not set.
+pub(crate) fn wanted(name: &str) -> bool {
+    std::env::var("ROPEWAY_SCENARIO").map_or(true, |part| name.contains(&part))
+}
+
 /// A scenario's files.
 pub(crate) struct Stage {
     home: tempfile::TempDir,
@@ -123,8 +127,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(scenario: &Scenario) -> Self {
-        let home = scratch();
+    pub(crate) fn new(home: tempfile::TempDir, scenario: &Scenario) -> Self {
         let Scenario { name: called, step, in_flight, .. } = *scenario;
         let mut stage = Self { home, name: called, step, in_flight, held: 0 };
         keygen::init_node(&stage.dir(), name("clinic_a")).unwrap();
