@@ -2,6 +2,7 @@
 //! output what is durable. It is killed at every system call, and every system call fails it once.
 //!
 //! - `ropeway-work write DIR FROM GROUPS EVENTS BYTES`: groups of events, a commit after each.
+//! - `ropeway-work churn DIR FROM EVENTS BYTES`: as `write`, without end, and seals after each third group.
 //! - `ropeway-work tear DIR`: makes the end of the log look as an interrupted write leaves it.
 //! - `ropeway-work seal DIR`: opens the log and seals what is full.
 //! - `ropeway-work litter DIR`: as `seal`, and then as if the process had ended in the middle of it: the hot
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
                 _ => Err(Code::BadArgument.into()),
             }
         }
+        ["churn", dir, from, events, bytes] => match (from.parse(), events.parse(), bytes.parse()) {
+            (Ok(from), Ok(events), Ok(bytes)) => churn(&DataDir::new(dir), from, events, bytes),
+            _ => Err(Code::BadArgument.into()),
+        },
         ["tear", dir] => tear(&DataDir::new(dir)),
         ["seal", dir] => seal(&DataDir::new(dir)),
         ["litter", dir] => litter(&DataDir::new(dir)),
@@ -47,16 +52,28 @@ fn main() -> ExitCode {
 
 fn write(dir: &DataDir, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
     let mut node = open(dir)?;
-    let mut n = from;
-    for _ in 0..groups {
-        for _ in 0..events {
-            thrice(|| node.append(lane(n), 0, &payload(n, bytes)).map(|_| ()))?;
-            n += 1;
+    (0..groups).try_for_each(|group| commit(&mut node, from + group * events, events, bytes))
+}
+
+fn churn(dir: &DataDir, from: u64, events: u64, bytes: usize) -> Result<()> {
+    let mut node = open(dir)?;
+    for group in 0.. {
+        commit(&mut node, from + group * events, events, bytes)?;
+        if group % 3 == 2 {
+            node.maintain(Duration::from_secs(600));
         }
-        thrice(|| Replica::commit(&mut node))?;
-        // If nobody hears it, it was not promised.
-        let _ = writeln!(std::io::stdout(), "durable {}", n - 1);
     }
+    Ok(())
+}
+
+/// One group, durable when this returns.
+fn commit(node: &mut Replica, from: u64, events: u64, bytes: usize) -> Result<()> {
+    for n in from..from + events {
+        thrice(|| node.append(lane(n), 0, &payload(n, bytes)).map(|_| ()))?;
+    }
+    thrice(|| Replica::commit(node))?;
+    // If nobody hears it, it was not promised.
+    let _ = writeln!(std::io::stdout(), "durable {}", from + events - 1);
     Ok(())
 }
 
