@@ -253,6 +253,7 @@ pub fn prepare(
     let mut segments = Segments::new(dir, limits.segment_bytes as u64);
     let ring = dir.keyring()?;
     let opened = recover_to_write(&mut segments, &ring.data_keys(), file.name, limits.streams, MAX_BODY_BYTES)?;
+    dir.tidy();
     crate::store::set_aside(dir, &opened.damages)?;
     for d in &opened.damages {
         log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);

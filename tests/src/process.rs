@@ -53,6 +53,28 @@ pub fn verb(verb: &str, dir: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// The same command under other programs.
+pub(crate) fn under(wrapper: &mut Command, command: &Command) {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(key, value),
+            None => wrapper.env_remove(key),
+        };
+    }
+    wrapper.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+}
+
+/// The same command where no file can grow beyond `bytes`: a write across that is cut short, one behind it
+/// fails.
+#[must_use]
+pub fn shorter_files(command: &Command, bytes: u64) -> Command {
+    let mut limited = Command::new("env");
+    limited.arg("--ignore-signal=XFSZ").arg("prlimit").arg(format!("--fsize={bytes}")).arg("--");
+    under(&mut limited, command);
+    limited
+}
+
 /// Runs `ropeway verify` on a directory and fails unless it is clean.
 pub fn assert_clean(dir: &Path, when: &str) {
     let output = verb("verify", dir, &[]).output().unwrap();

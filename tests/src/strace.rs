@@ -1,8 +1,10 @@
 //! One system call of a program fails, or is the last thing it does: `strace` with injection.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::process::under;
 
 /// A system call of a program, so that it can be met again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +34,8 @@ pub fn available() -> bool {
 /// The same command under `strace` with these options.
 fn traced(command: &Command, options: &[&str]) -> Command {
     let mut traced = Command::new("strace");
-    traced.arg("-f").args(options).arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => traced.env(key, value),
-            None => traced.env_remove(key),
-        };
-    }
-    traced.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    traced.arg("-f").args(options);
+    under(&mut traced, command);
     traced
 }
 
@@ -132,9 +128,29 @@ impl Call {
     }
 
     fn injected(&self, command: &Command, what: &str) -> Command {
-        let (trace, inject) = (format!("trace={}", self.name), format!("inject={}:{what}", self.name));
-        traced(command, &["--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+        injected(command, &[(&self.name, what.to_owned())])
     }
+}
+
+/// The command with `what` injected at the first of `calls` of each name, and at all later ones of it.
+#[must_use]
+pub fn inject_all<'c>(command: &Command, calls: impl Iterator<Item = &'c Call>, what: &str) -> Command {
+    let mut first: Vec<(&str, String)> = Vec::new();
+    for call in calls {
+        if first.iter().all(|f| f.0 != call.name) {
+            first.push((&call.name, format!("{what}:when={}+", call.nth)));
+        }
+    }
+    injected(command, &first)
+}
+
+fn injected(command: &Command, at: &[(&str, String)]) -> Command {
+    let names: Vec<&str> = at.iter().map(|a| a.0).collect();
+    let mut options = vec![format!("trace={}", names.join(","))];
+    options.extend(at.iter().map(|(name, what)| format!("inject={name}:{what}")));
+    let mut all = vec!["--seccomp-bpf", "-qq", "-o", "/dev/null"];
+    options.iter().for_each(|o| all.extend(["-e", o]));
+    traced(command, &all)
 }
 
 /// At most `most` of them, evenly spread, those that change something before others; all of them

@@ -26,24 +26,37 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     name.ends_with(TEMPORARY)
 }
 
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    PathBuf::from(name)
+}
+
+/// Removes what an interrupted [`write_atomic`] of `path` has left, if anything.
+///
+/// # Errors
+/// [`Code::Io`], [`Code::ReadOnly`].
+pub(crate) fn forget_temporary(path: &Path) -> Result<()> {
+    let temporary = temporary(path);
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("removing", &temporary),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces `path` by `bytes`: after a crash at any moment it holds the old content or the new.
 /// Returns when the new content is durable.
 ///
 /// # Errors
 /// [`Code::Io`], [`Code::DiskFull`], [`Code::ReadOnly`]; then `path` is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY);
-    let temporary = PathBuf::from(name);
+    let temporary = temporary(path);
     let mode = match access {
         Access::Secret => 0o600,
         Access::Public => 0o644,
     };
     // Left over from a crash. It may have other permissions, so it is not written into.
-    match fs::remove_file(&temporary) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("removing", &temporary),
-        _ => {}
-    }
+    forget_temporary(path)?;
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;

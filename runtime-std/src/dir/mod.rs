@@ -8,6 +8,7 @@
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
 //! log/                 segments                          quarantine/    what was set aside
 //! restored.json        if the log came from a snapshot: which one, and when
+//! log.restoring/       a log on its way from a snapshot  keys.restoring/  its keys
 //! lock                 held by the process that works here; holds its process id
 //! ```
 
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 
 pub use file::{Access, read_bounded, write_atomic};
-pub(crate) use file::{folder_of, is_temporary, read_open, sync_dir};
+pub(crate) use file::{folder_of, forget_temporary, is_temporary, read_open, sync_dir};
 pub use lock::DirLock;
 pub use node::NodeFile;
 pub(crate) use node::role_str as node_role_str;
@@ -92,6 +93,10 @@ paths! {
     log "log";
     /// Folder of what was set aside.
     quarantine "quarantine";
+    /// Where a restore puts the log together before it moves it to its place.
+    restoring "log.restoring";
+    /// Where it puts the keys together.
+    keys_restoring "keys.restoring";
     /// That the log came from a snapshot, and when: part of the machine's fingerprint.
     restored "restored.json";
     /// The file that a working process locks.
@@ -180,6 +185,23 @@ impl DataDir {
         crate::keyring::unlock(self).map(|unlocked| unlocked.ring)
     }
 
+    /// Removes what interrupted writes have left under other names: it takes room, and a key may stand in
+    /// it. What cannot be removed is in nobody's way. Call it under the [`DirLock`].
+    pub(crate) fn tidy(&self) {
+        // Beside certificates a CA may be writing just now: it takes no lock here.
+        let tls = |name: &str| name.ends_with(".key.tmp");
+        remove_files(&self.tls(), &tls);
+        for folder in [self.root.clone(), self.root.join("keys"), self.log(), self.quarantine()] {
+            remove_files(&folder, &is_temporary);
+        }
+        for folder in [self.restoring(), self.keys_restoring()] {
+            match fs::remove_dir_all(&folder) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => log::warn!("removing {}: {e}", folder.display()),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether `node.json` exists in any form.
     pub(crate) fn is_initialised(&self) -> Result<bool> {
         exists(&self.node_json())
@@ -207,6 +229,21 @@ impl DataDir {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).at("closing to others", &folder)?;
         }
         file::sync_dir(&self.root)
+    }
+}
+
+/// Removes the plain files of a folder whose name is `wanted`, durably.
+fn remove_files(folder: &Path, wanted: &dyn Fn(&str) -> bool) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut removed = false;
+    for entry in entries.flatten().filter(|e| e.file_name().to_str().is_some_and(wanted)) {
+        match fs::remove_file(entry.path()) {
+            Ok(()) => removed = true,
+            Err(e) => log::warn!("removing {}: {e}", entry.path().display()),
+        }
+    }
+    if removed && let Err(e) = file::sync_dir(folder) {
+        log::warn!("{e}");
     }
 }
 

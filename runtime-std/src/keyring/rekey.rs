@@ -135,6 +135,8 @@ pub(super) fn rekey_by_steps(
         }
         (removed, left) = drop_old(dir, &old.ring.source, &next.source, step)?;
     }
+    // An earlier one that was interrupted may have left a key in a file without a name.
+    dir.tidy();
     ring.unfinished = false;
     let key_file = next.as_ref().and_then(|n| n.write.clone());
     Ok(Rekeyed { ring, kek_replaced: next.is_some(), new_data_key, key_file, removed, left, bytes_written })
@@ -256,5 +258,8 @@ fn drop_old(
         removed = source::remove(&ours)?.then(|| ours.clone());
     }
     let left = old.filter(|path| *path != ours && Some(path) != new.as_ref());
+    if let Some(path) = &left {
+        crate::dir::forget_temporary(path)?;
+    }
     Ok((removed, left))
 }

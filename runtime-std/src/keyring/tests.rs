@@ -325,6 +325,27 @@ fn a_reader_that_goes_on_learns_of_keys_made_since_it_began() {
 }
 
 #[test]
+fn a_key_that_an_interrupted_write_left_is_gone_after_the_next_start_and_the_next_rekey() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = node(&tmp.path().join("a"));
+    let left = |path: &Path| {
+        let left = path.with_extension("key.tmp");
+        fs::copy(path, &left).unwrap();
+        left
+    };
+    let first = left(&dir.log_key());
+    push(&dir, "x");
+    assert!(!first.exists());
+    let given = tmp.path().join("given.key");
+    for (kek, present) in [(NewKek::File(Some(given.clone())), dir.log_key()), (NewKek::Passphrase, given)] {
+        let left = left(&present);
+        rekey(&dir, &options(Some(kek), false), &mut || Ok(phrase(OLD))).unwrap();
+        assert!(!left.exists(), "{left:?}");
+    }
+    assert_eq!(payloads(&dir_with(dir.root(), OLD)).unwrap(), ["x"]);
+}
+
+#[test]
 fn a_full_keyring_and_a_newer_one_are_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = node(&tmp.path().join("a"));

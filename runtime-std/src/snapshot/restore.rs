@@ -27,8 +27,6 @@ use crate::keygen::init_node;
 use crate::pass::Pass;
 use crate::store::{DirFiles, Files, keys};
 
-/// Where the log is put together before it is moved to its place.
-const BESIDE: &str = "log.restoring";
 /// Folder of the keys.
 const KEYS: &str = "keys";
 /// Longest file of keys.
@@ -297,6 +295,14 @@ fn put_key(dir: &DataDir, from: &KeySource) -> Result<Option<PathBuf>> {
     if files.iter().all(is_there) {
         return Ok(None);
     }
+    // The folder appears whole: half of it, left by a kill, would be put aside by the next try, with a key
+    // in it that opens everything.
+    let beside = dir.keys_restoring();
+    remove_folder(&beside)?;
+    make_folder(&beside)?;
+    for (name, bytes) in &files {
+        write_atomic(&beside.join(name), bytes, Access::Secret)?;
+    }
     let mut aside = None;
     if exists(&folder)? && !plain_files(&folder)?.is_empty() {
         aside = (1..).map(|n| dir.root().join(format!("keys.unused-{n}"))).find(|p| !p.exists());
@@ -304,10 +310,9 @@ fn put_key(dir: &DataDir, from: &KeySource) -> Result<Option<PathBuf>> {
             fs::rename(&folder, to).at("renaming", &folder)?;
         }
     }
-    make_folder(&folder)?;
-    for (name, bytes) in &files {
-        write_atomic(&folder.join(name), bytes, Access::Secret)?;
-    }
+    // What interrupted writes have left.
+    remove_folder(&folder)?;
+    fs::rename(&beside, &folder).at("renaming", &beside)?;
     sync_dir(dir.root())?;
     Ok(aside)
 }
@@ -342,12 +347,17 @@ fn put_mark(dir: &DataDir, m: &Manifest) -> Result<()> {
     write_atomic(&path, &bytes, Access::Public)
 }
 
-fn put_log(snapshot: &Path, dir: &DataDir, m: &Manifest, progress: &mut impl FnMut(u64, u64)) -> Result<()> {
-    let beside = dir.root().join(BESIDE);
-    match fs::remove_dir_all(&beside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("removing", &beside),
-        _ => {}
+/// With all that is in it; nothing if it is not there.
+fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("removing", path),
+        _ => Ok(()),
     }
+}
+
+fn put_log(snapshot: &Path, dir: &DataDir, m: &Manifest, progress: &mut impl FnMut(u64, u64)) -> Result<()> {
+    let beside = dir.restoring();
+    remove_folder(&beside)?;
     make_folder(&beside)?;
     let (mut done, total) = (0, m.bytes());
     for f in &m.files {

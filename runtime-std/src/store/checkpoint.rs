@@ -151,12 +151,32 @@ pub(super) fn write<F: Files>(
     keys: &[(u32, DataKey)],
     origin: &Origin,
     upto: u64,
-    salt: [u8; 32],
+    random: [u8; 32],
 ) -> Result<()> {
     let generations = [generation(files, 0)?, generation(files, 1)?];
     let state = state_at(files, keys, origin, upto)?;
     let slot = u8::from(generations[0] >= generations[1] && generations[0].is_some());
     let number = generations.into_iter().flatten().max().unwrap_or(0) + 1;
+    let records = |each: &mut dyn FnMut(&StateRecord) -> Result<()>| -> Result<u32> {
+        let recovered = &state.opened.recovered;
+        each(&StateRecord::Log(recovered.log_state(upto, state.link, state.opened.groups)))?;
+        let mut streams = 0;
+        for s in recovered.states() {
+            streams += 1;
+            each(&StateRecord::Stream(s))?;
+        }
+        state.manifest.iter().try_for_each(|s| each(&StateRecord::Segment(*s)))?;
+        Ok(streams)
+    };
+    // As with sealed segments: should the random numbers repeat, then other content still gets another key.
+    let mut mix = blake3::Hasher::new_keyed(&random);
+    mix.update(&number.to_le_bytes());
+    records(&mut |record| {
+        let mut scratch = [0; STATE_RECORD_MAX_BYTES];
+        mix.update(emitted(record, &mut scratch)?);
+        Ok(())
+    })?;
+    let salt = *mix.finalize().as_bytes();
     let key_id = state.key_id;
     let key = &keys.iter().find(|k| k.0 == key_id).ok_or(Code::KeyMissing)?.1;
     let start = SealedStart {
@@ -172,16 +192,7 @@ pub(super) fn write<F: Files>(
     let header = SealedHeader::new(key, start);
     let mut out = Out { writer: SealedWriter::new(header, key)?, zstd: Zstd::new(), raw: Vec::new(), frames: 0 };
     files.write_unfinished(0, &header.emit())?;
-    let recovered = &state.opened.recovered;
-    out.record(files, &StateRecord::Log(recovered.log_state(upto, state.link, state.opened.groups)))?;
-    let mut streams = 0;
-    for s in recovered.states() {
-        streams += 1;
-        out.record(files, &StateRecord::Stream(s))?;
-    }
-    for s in &state.manifest {
-        out.record(files, &StateRecord::Segment(*s))?;
-    }
+    let streams = records(&mut |record| out.record(files, record))?;
     out.flush(files)?;
     let summary = Summary { content: out.writer.content(), frames: out.frames, streams, ..Summary::default() };
     out.finish(files, &summary)?;
@@ -243,6 +254,13 @@ fn state_with<F: Files>(
     Ok(StateAt { opened, manifest, link, key_id })
 }
 
+fn emitted<'s>(record: &StateRecord, scratch: &'s mut [u8; STATE_RECORD_MAX_BYTES]) -> Result<&'s [u8]> {
+    let mut w = Writer::new(scratch);
+    record.emit(&mut w).map_err(|_| Code::TooLarge)?;
+    let n = w.len();
+    Ok(&scratch[..n])
+}
+
 /// Packs records into frames.
 struct Out {
     writer: SealedWriter,
@@ -254,13 +272,11 @@ struct Out {
 impl Out {
     fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord) -> Result<()> {
         let mut scratch = [0; STATE_RECORD_MAX_BYTES];
-        let mut w = Writer::new(&mut scratch);
-        record.emit(&mut w).map_err(|_| Code::TooLarge)?;
-        let n = w.len();
-        if self.raw.len() + n > SEALED_FRAME_BYTES {
+        let record = emitted(record, &mut scratch)?;
+        if self.raw.len() + record.len() > SEALED_FRAME_BYTES {
             self.flush(files)?;
         }
-        self.raw.extend_from_slice(&scratch[..n]);
+        self.raw.extend_from_slice(record);
         Ok(())
     }
 

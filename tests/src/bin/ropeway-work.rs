@@ -2,13 +2,19 @@
 //! output what is durable. It is killed at every system call, and every system call fails it once.
 //!
 //! - `ropeway-work write DIR FROM GROUPS EVENTS BYTES`: groups of events, a commit after each.
+//! - `ropeway-work churn DIR FROM EVENTS BYTES`: as `write`, without end, and seals after each third group.
 //! - `ropeway-work tear DIR`: makes the end of the log look as an interrupted write leaves it.
+//! - `ropeway-work seal DIR`: opens the log and seals what is full.
+//! - `ropeway-work litter DIR`: as `seal`, and then as if the process had ended in the middle of it: the hot
+//!   files are back beside the sealed ones, and so are files that were not complete.
 #![forbid(unsafe_code)]
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ropeway_core::code::Code;
 use ropeway_core::log::{MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
@@ -26,7 +32,13 @@ fn main() -> ExitCode {
                 _ => Err(Code::BadArgument.into()),
             }
         }
+        ["churn", dir, from, events, bytes] => match (from.parse(), events.parse(), bytes.parse()) {
+            (Ok(from), Ok(events), Ok(bytes)) => churn(&DataDir::new(dir), from, events, bytes),
+            _ => Err(Code::BadArgument.into()),
+        },
         ["tear", dir] => tear(&DataDir::new(dir)),
+        ["seal", dir] => seal(&DataDir::new(dir)),
+        ["litter", dir] => litter(&DataDir::new(dir)),
         _ => Err(Code::BadArgument.into()),
     };
     match outcome {
@@ -40,15 +52,50 @@ fn main() -> ExitCode {
 
 fn write(dir: &DataDir, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
     let mut node = open(dir)?;
-    let mut n = from;
-    for _ in 0..groups {
-        for _ in 0..events {
-            thrice(|| node.append(lane(n), 0, &payload(n, bytes)).map(|_| ()))?;
-            n += 1;
+    (0..groups).try_for_each(|group| commit(&mut node, from + group * events, events, bytes))
+}
+
+fn churn(dir: &DataDir, from: u64, events: u64, bytes: usize) -> Result<()> {
+    let mut node = open(dir)?;
+    for group in 0.. {
+        commit(&mut node, from + group * events, events, bytes)?;
+        if group % 3 == 2 {
+            node.maintain(Duration::from_secs(600));
         }
-        thrice(|| Replica::commit(&mut node))?;
-        // If nobody hears it, it was not promised.
-        let _ = writeln!(std::io::stdout(), "durable {}", n - 1);
+    }
+    Ok(())
+}
+
+/// One group, durable when this returns.
+fn commit(node: &mut Replica, from: u64, events: u64, bytes: usize) -> Result<()> {
+    for n in from..from + events {
+        thrice(|| node.append(lane(n), 0, &payload(n, bytes)).map(|_| ()))?;
+    }
+    thrice(|| Replica::commit(node))?;
+    // If nobody hears it, it was not promised.
+    let _ = writeln!(std::io::stdout(), "durable {}", from + events - 1);
+    Ok(())
+}
+
+fn seal(dir: &DataDir) -> Result<()> {
+    let mut node = open(dir)?;
+    node.maintain(Duration::from_secs(600));
+    Ok(())
+}
+
+fn litter(dir: &DataDir) -> Result<()> {
+    let hot = || -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let paths = fs::read_dir(dir.log())?.flatten().map(|entry| entry.path());
+        let hot = paths.filter(|path| path.extension().is_some_and(|e| e == "log"));
+        hot.map(|path| fs::read(&path).map(|bytes| (path, bytes))).collect()
+    };
+    let before = hot().map_err(|e| Error::io("reading", e))?;
+    seal(dir)?;
+    let gone = before.into_iter().filter(|(path, _)| !path.exists());
+    let unfinished = ["log/next.tmp", "log/unfinished.tmp", "keys/log.key.tmp", "keys/keyring.tmp", "node.json.tmp"];
+    let unfinished = unfinished.iter().map(|name| (dir.root().join(name), vec![7; 5000]));
+    for (path, bytes) in gone.chain(unfinished) {
+        fs::write(&path, bytes).map_err(|e| Error::io("littering", e))?;
     }
     Ok(())
 }

@@ -1,75 +1,56 @@
 //! One system call fails, once or from then on: nothing that was acknowledged is lost, what is said has a code, and
 //! the next start goes on. All calls of each scenario with `ROPEWAY_LONG=1`, else a sample.
 
-use std::process::Output;
+use ropeway_tests::mounts::scratch;
+use ropeway_tests::strace;
+use tempfile::TempDir;
 
-use ropeway_tests::process::said;
-use ropeway_tests::strace::{self, Call};
+use crate::disturb::{Fault, Subject, every_call, short_at_every_byte};
+use crate::scenario::{ALL, Stage, wanted};
+use crate::{copies, enrol};
 
-use crate::scenario::{ALL, Scenario, Stage};
+/// Calls of a subject that fail.
+const FAILURES: usize = 8;
 
-/// Calls of a scenario that fail.
-const FAILURES: usize = 40;
+/// Every scenario of a log, and every other verb that writes.
+pub(crate) fn each(home: &dyn Fn() -> TempDir, mut disturb: impl FnMut(&dyn Subject)) {
+    ALL.iter().filter(|s| wanted(s.name)).for_each(|s| disturb(&Stage::new(home(), s)));
+    let others = enrol::subjects(home).into_iter().chain(copies::subjects(home));
+    others.filter(|s| wanted(&s.name())).for_each(|s| disturb(s.as_ref()));
+}
+
+fn fails(fault: Fault) {
+    if strace::available() {
+        each(&scratch, |s| every_call(s, fault, FAILURES));
+    }
+}
 
 #[test]
 fn an_input_or_output_error_at_any_system_call_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EIO", Call::about_files));
-    }
+    fails(Fault::Once("EIO"));
 }
 
 #[test]
 fn a_full_disk_at_any_system_call_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "ENOSPC", |c| c.about_files() && c.changes()));
-    }
+    fails(Fault::Once("ENOSPC"));
 }
 
 #[test]
-fn a_disk_that_fails_for_good_from_any_system_call_on_costs_nothing_that_was_acknowledged() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EIO and all after it", Call::about_files));
-    }
+fn a_call_that_fails_for_good_from_any_time_on_costs_nothing_that_was_acknowledged() {
+    fails(Fault::From("EIO"));
+}
+
+#[test]
+fn a_disk_that_is_gone_from_any_system_call_on_costs_nothing_that_was_acknowledged() {
+    fails(Fault::Gone);
 }
 
 #[test]
 fn a_system_call_that_was_interrupted_is_made_again_or_refused() {
-    if strace::available() {
-        ALL.iter().for_each(|s| fail_every_call(s, "EINTR", Call::about_files));
-    }
+    fails(Fault::Once("EINTR"));
 }
 
-fn fail_every_call(scenario: &Scenario, error: &str, wanted: fn(&Call) -> bool) {
-    let stage = Stage::new(scenario);
-    let all: Vec<Call> = stage.record().into_iter().filter(wanted).collect();
-    let (found, wanted) = (all.len(), strace::sample(all, FAILURES));
-    let mut refused = 0;
-    for call in &wanted {
-        stage.reset();
-        let when = format!("{}, {error} at {} {}: {}", scenario.name, call.name, call.nth, call.line);
-        let step = stage.step(stage.held);
-        let mut disturbed = match error.split_once(" and all after it") {
-            Some((errno, _)) => call.inject_from(&step, &format!("error={errno}")),
-            None => call.inject(&step, &format!("error={error}")),
-        };
-        let output = disturbed.output().unwrap();
-        // A program that can write nothing can say nothing.
-        let mute = error.contains("all after") && call.name == "write";
-        assert_said_well(&output, mute, &when);
-        refused += usize::from(!output.status.success());
-        // What could not be read for a moment was not there for that start, and it wrote elsewhere.
-        let clean = call.changes();
-        let held = stage.check(stage.held, &output, clean, &when);
-        stage.goes_on(held, clean, &when);
-    }
-    println!("{}: {error} at {} of {found} system calls, {refused} refused", scenario.name, wanted.len());
-}
-
-/// It ended well, or with a code and no panic.
-fn assert_said_well(output: &Output, mute: bool, when: &str) {
-    let text = said(output);
-    assert!(!text.contains("panicked"), "{when}: {text}");
-    let coded =
-        text.as_bytes().windows(5).any(|w| w[0] == b'R' && w[1..4].iter().all(u8::is_ascii_digit) && w[4] == b' ');
-    assert!(output.status.success() || output.status.code() == Some(1) && (coded || mute), "{when}: {text}");
+#[test]
+fn a_write_that_is_cut_short_at_any_byte_costs_nothing_that_was_acknowledged() {
+    each(&scratch, short_at_every_byte);
 }

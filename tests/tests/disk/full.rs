@@ -8,6 +8,9 @@ use ropeway_tests::mounts::{Ballast, Ext4, Tmpfs, scratch};
 use ropeway_tests::name;
 use ropeway_tests::numbered::{held, open, write};
 
+use crate::disturb::every_free_page;
+use crate::errors::each;
+
 const PAGE: u64 = 4096;
 
 /// A node that may have written before, on a disk with `free` bytes: it takes events until there is
@@ -84,4 +87,23 @@ fn a_full_ext4_refuses_events_at_every_number_of_free_pages_and_goes_on_when_the
     let home = scratch();
     let Some(disk) = Ext4::make(home.path(), 12 << 20) else { return };
     sweep(&disk.at, if ropeway_tests::long() { 20 } else { 14 });
+}
+
+#[test]
+fn on_a_full_disk_every_verb_ends_well_or_changes_nothing_at_every_number_of_free_pages() {
+    let home = scratch();
+    let Some(disk) = Tmpfs::mount(&home.path().join("card"), 48 << 20) else { return };
+    let here = || tempfile::tempdir_in(&disk.at).unwrap();
+    each(&here, |s| every_free_page(s, &disk.at));
+}
+
+#[test]
+fn on_a_full_ext4_every_verb_ends_well_or_changes_nothing() {
+    let home = scratch();
+    if !ropeway_tests::long() {
+        return println!("skipped: only with ROPEWAY_LONG=1");
+    }
+    let Some(disk) = Ext4::make(home.path(), 64 << 20) else { return };
+    let here = || tempfile::tempdir_in(&disk.at).unwrap();
+    each(&here, |s| every_free_page(s, &disk.at));
 }

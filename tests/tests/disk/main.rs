@@ -2,6 +2,8 @@
 //! full disks, power cuts of a real ext4, every bit flipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod copies;
+mod disturb;
 mod enrol;
 mod errors;
 mod flips;

@@ -57,6 +57,20 @@ fn lost_and_damaged_slots_change_nothing() {
 }
 
 #[test]
+fn a_random_source_that_repeats_gives_no_two_checkpoints_one_salt() {
+    let mut salts = std::collections::BTreeSet::new();
+    for seed in 0..4 {
+        let disk = mixed(seed);
+        let mut store = store(&disk).unwrap();
+        while store.seal(&mut || Ok([0; 32])) != Sealing::Idle {}
+        let bytes = disk.bytes();
+        for n in [0, 1] {
+            assert!(salts.insert(bytes[&slot(n)][40..72].to_vec()), "seed {seed}, slot {n}");
+        }
+    }
+}
+
+#[test]
 fn any_byte_of_a_slot_may_be_damaged() {
     let (disk, before) = sealed(1);
     for at in (0..disk.len(slot(0))).step_by(37) {
