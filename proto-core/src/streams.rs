@@ -72,6 +72,8 @@ pub(crate) struct Stream {
     pub(crate) own: bool,
     /// Damage in the log may have taken its end.
     pub(crate) end_at_risk: bool,
+    /// Everything up to here was removed from the log on purpose; (0, start) if nothing was.
+    pub(crate) floor: Position,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
@@ -88,12 +90,22 @@ impl Stream {
     /// The last seq that can be read without a break from `from` on, durable only.
     pub(crate) fn readable_upto(&self, from: u64) -> u64 {
         let d = if has(Bug::SendBeforeDurable) { &self.sealed } else { &self.durable };
+        if from <= self.floor.seq {
+            return 0;
+        }
         if from <= d.have.seq {
             return d.have.seq;
         }
         match d.gap_end {
             Some(g) if from <= g.seq => 0,
             _ => d.top.seq,
+        }
+    }
+
+    /// Notes that everything up to `floor` was removed. What is not held whole up to there was not.
+    pub(crate) fn raise_floor(&mut self, floor: Position) {
+        if floor.seq > self.floor.seq && floor.seq <= self.durable.have.seq {
+            self.floor = floor;
         }
     }
 
@@ -140,6 +152,8 @@ pub struct FrontierEntry {
     pub gap: Option<(u64, u64)>,
     /// Highest seq that a hub has acknowledged durably.
     pub acked: u64,
+    /// Everything up to this seq was removed from the log on purpose; 0 if nothing was.
+    pub floor: u64,
     /// Whether this node writes the stream.
     pub own: bool,
     /// Stamp of the newest event.
@@ -213,6 +227,7 @@ impl<'m> StreamTable<'m> {
             sealed: mark,
             durable: mark,
             last_hlc: Hlc::ZERO,
+            floor: start,
             own: false,
             end_at_risk: false,
             acked: 0,
@@ -263,6 +278,7 @@ impl Stream {
             top: d.top.seq,
             gap: d.gap_end.map(|g| (d.have.seq + 1, g.seq)),
             acked: self.acked,
+            floor: self.floor.seq,
             own: self.own,
             last_hlc: self.last_hlc,
         }

@@ -8,6 +8,7 @@
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
 //! log/                 segments                          quarantine/    what was set aside
 //! restored.json        if the log came from a snapshot: which one, and when
+//! retain.json          what may be removed from the log  backup.json    up to where a backup exists; hubs only
 //! lock                 held by the process that works here; holds its process id
 //! ```
 
@@ -94,6 +95,10 @@ paths! {
     quarantine "quarantine";
     /// That the log came from a snapshot, and when: part of the machine's fingerprint.
     restored "restored.json";
+    /// What may be removed from the log.
+    retain_json "retain.json";
+    /// Up to where a backup exists; hubs only.
+    backup_json "backup.json";
     /// The file that a working process locks.
     lock "lock";
 }

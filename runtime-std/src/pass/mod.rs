@@ -17,11 +17,14 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::{Incarnation, NodeName, StreamKey};
-use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
+use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, PAGE_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
-use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, keys, place_before};
+use crate::store::{
+    Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, is_stub, judge_next, keys, newest_stub,
+    place_before,
+};
 
 pub use filter::Filter;
 pub use track::{Hole, Spot, Track};
@@ -145,10 +148,17 @@ impl<F: Files> Pass<F> {
         numbers.dedup();
         let first = self.resume;
         self.seen.forget_from(first);
+        let stub = self.begin_with_stub()?;
+        let mut gone = stub.map_or(0, |(number, _)| number);
+        let behind_stub = gone + 1;
+        numbers.retain(|n| *n >= behind_stub);
         let total = numbers.iter().filter(|n| **n >= first).map(|n| self.size(*n)).sum();
         // What is wrong with a segment, as the sealed one before it tells.
-        let mut broken: Option<Damage> = None;
-        let (mut done, mut expected) = (0, 1);
+        let mut broken: Option<Damage> = match stub.filter(|_| first == 0) {
+            Some((number, link)) => judge_next(&mut self.files, number, Some(link), numbers.first().copied()),
+            None => None,
+        };
+        let (mut done, mut expected) = (0, behind_stub);
         for (i, &number) in numbers.iter().enumerate() {
             let missing = std::mem::replace(&mut expected, number + 1)..number;
             if number < first {
@@ -157,6 +167,13 @@ impl<F: Files> Pass<F> {
             let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
             self.seen.damages.extend(missing.map(lost));
             if !(hot.contains(&number) && self.is_hot(number)?) {
+                if self.has_gone(number)? {
+                    // It was removed since it was listed.
+                    gone = self.begin_with_stub()?.map_or(gone, |(number, _)| number);
+                }
+                if number <= gone {
+                    continue;
+                }
                 let next = numbers.get(i + 1).copied();
                 let Some((len, behind)) = self.sealed(number, next, filter, visitor)? else {
                     return Ok(ControlFlow::Break(()));
@@ -202,6 +219,29 @@ impl<F: Files> Pass<F> {
             .len(number)
             .or_else(|_| files.side_len(SideFile::Sealed(number)).map(Option::unwrap_or_default))
             .unwrap_or(0)
+    }
+
+    /// Takes note of what was removed from the log; the last segment that was, and what the next links to.
+    fn begin_with_stub(&mut self) -> Result<Option<(u64, [u8; 16])>> {
+        let Some(stub) = newest_stub(&mut self.files, &self.keys, self.seen.name)? else { return Ok(None) };
+        if stub.rotten {
+            let to_page = stub.bytes.div_ceil(PAGE_BYTES as u64);
+            let damage = Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page };
+            self.seen.damages.retain(|d| *d != damage);
+            self.seen.damages.push(damage);
+        }
+        for s in stub.recovered.states().filter(|s| s.have.0 > 0) {
+            let track = self.seen.tracks.entry(s.key).or_insert_with(|| Track::new(&s.key));
+            track.acked = track.acked.max(s.acked.map_or(0, |a| a.0));
+            s.floor.iter().for_each(|floor| track.expire(floor.0, floor.1));
+        }
+        self.seen.own = self.seen.own.or(stub.log.own.map(|(incarnation, _)| incarnation));
+        Ok(Some((stub.number, stub.log.link)))
+    }
+
+    /// Whether a sealed segment is gone, or a stub stands in its place.
+    fn has_gone(&mut self, number: u64) -> Result<bool> {
+        Ok(self.files.side_len(SideFile::Sealed(number))?.is_none() || is_stub(&mut self.files, number))
     }
 
     /// Whether a segment is still hot: it may have been sealed and removed since it was listed.

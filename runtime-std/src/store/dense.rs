@@ -62,7 +62,7 @@ pub(super) fn read_footer<F: Files>(
     let trailer = Trailer::parse(&end).map_err(|c| Error::new(c, format!("the end of {file}")))?;
     let header = trailer.header;
     let footer_len = at.checked_sub(trailer.footer_at).filter(|n| *n <= 2 << 20).ok_or_else(corrupt)?;
-    if (header.start.kind, header.start.number) != (Kind::Segment, number) {
+    if !matches!(header.start.kind, Kind::Segment | Kind::Stub) || header.start.number != number {
         return Err(corrupt());
     }
     let key = keys.iter().find(|k| k.0 == header.start.key_id).ok_or(Code::KeyMissing)?;

@@ -110,11 +110,12 @@ impl Sealer {
 
 /// Removes what a crash has left of unfinished sealing: a file without a name, and a sealed segment
 /// whose hot file is still there (docs/LOG.md#sealed-11). What cannot be removed is in nobody's way.
-pub(super) fn tidy<F: Files>(files: &mut F) {
+/// `stub`: the one that the log begins with, which is no sealed segment.
+pub(super) fn tidy<F: Files>(files: &mut F, stub: Option<u64>) {
     let tidied = (|| -> Result<()> {
         let hot = files.list()?;
         let mut both = files.list_sealed()?;
-        both.retain(|n| hot.contains(n));
+        both.retain(|n| hot.contains(n) && stub.is_none_or(|stub| *n > stub));
         let mut changed = !both.is_empty();
         for number in both {
             files.remove_side(SideFile::Sealed(number))?;
