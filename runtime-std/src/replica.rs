@@ -165,8 +165,13 @@ impl Replica {
         let written = self.drive_log();
         // Sealing keeps pace with what is written, and is never much at once.
         for _ in 0..1 + written / SEAL_STEP_BYTES {
-            if self.store.seal(&mut random) != Sealing::Working {
-                return;
+            match self.store.seal(&mut random) {
+                Sealing::Working => {}
+                Sealing::Idle => {
+                    let gone = self.keeper.step(&mut self.store, self.clock.now().wall_ms);
+                    return self.forget(&gone);
+                }
+                Sealing::Sealed(_) | Sealing::Kept(_) => return self.keeper.wake(),
             }
         }
     }
@@ -182,6 +187,7 @@ impl Replica {
                 return false;
             }
         }
+        self.keeper.wake();
         while start.elapsed() <= limit {
             let gone = self.keeper.step(&mut self.store, self.clock.now().wall_ms);
             if gone.is_empty() {
@@ -201,7 +207,7 @@ impl Replica {
     pub fn expire(&mut self) -> Result<(Terms, Plan)> {
         while self.store.seal(&mut random) != Sealing::Idle {}
         let terms = Terms::read(&self.dir, self.file.role, self.clock.now().wall_ms)?;
-        let plan = judge_all(&mut self.store, self.file.name, &terms)?;
+        let plan = self.judge(&terms)?;
         loop {
             let gone = remove_some(&mut self.store, self.file.name, &terms)?;
             if gone.is_empty() {
@@ -209,6 +215,14 @@ impl Replica {
             }
             self.forget(&gone);
         }
+    }
+
+    /// What would become of each segment by these terms. Removes nothing.
+    ///
+    /// # Errors
+    /// Those of reading the log.
+    pub fn judge(&mut self, terms: &Terms) -> Result<Plan> {
+        judge_all(&mut self.store, self.file.name, terms)
     }
 
     /// The node sends nothing of what is gone.

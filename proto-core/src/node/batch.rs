@@ -140,12 +140,15 @@ impl Node<'_> {
         // (docs/PROTOCOL.md#fork-1).
         let link = &mut self.links[l as usize].0;
         if records.first_seq == link.peer_have + 1
-            && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
-            && !has(Bug::ForkUnnoticed)
+            && let Some(tag) = link.peer_tag.take()
         {
-            mark!("fork.at_batch");
-            self.fork_of_link(l);
-            return Transmit::Idle;
+            if tag != records.prev_chain.tag() && !has(Bug::ForkUnnoticed) {
+                mark!("fork.at_batch");
+                self.fork_of_link(l);
+                return Transmit::Idle;
+            }
+            let peer_have = link.peer_have;
+            self.note_receipt(i, l, peer_have);
         }
         self.pack(i, l, request, &records, out)
     }

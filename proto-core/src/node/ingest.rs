@@ -149,6 +149,8 @@ impl Node<'_> {
         link.sent = link.sent.max(batch.last_seq());
         // The chain has come out right: what the peer said of an earlier place is of no use now.
         link.peer_tag = None;
+        // It was durable at the peer before it was sent, and the chain is the same.
+        self.note_receipt(i, l, batch.last_seq());
         if has(Bug::AckBeforeDurable) {
             self.queue_ack(l);
         }

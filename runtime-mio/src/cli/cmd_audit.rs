@@ -181,14 +181,20 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
     let mut compare = Compare(heads.iter().map(|h| ((h.key, h.seq), None)).collect());
     let mut pass = Pass::new(dir)?;
     let _ = pass.run(&filter, &mut compare)?;
-    let mut wrong = 0;
+    let (mut wrong, mut past_all) = (0, 0u64);
     for h in &heads {
-        let found = compare.0.get(&(h.key, h.seq)).copied().flatten();
-        let fault = fault(h, found, pass.streams().get(&h.key));
-        wrong += u64::from(fault.is_some());
+        let track = pass.streams().get(&h.key);
+        // The chain hash of the last event that was removed is known.
+        let floor = track.filter(|t| t.floor == h.seq && h.seq > 0).map(|t| t.floor_chain.0);
+        let found = compare.0.get(&(h.key, h.seq)).copied().flatten().or(floor);
+        let fault = fault(h, found, track);
+        let past = fault.as_ref().is_some_and(|(code, _)| *code == Code::Expired);
+        wrong += u64::from(fault.is_some() && !past);
+        past_all += u64::from(past);
         let (short, word) = (format!("{}:{}", h.key, h.seq), format!("{}:{}:{}", h.key, h.seq, show::hex(&h.hash)));
         let text = match &fault {
             None => format!("ok    {short}"),
+            Some((code, says)) if past => format!("past  {short}\n  {code}: {says}"),
             Some((code, says)) => format!("GONE  {short}\n  {code}: {says}"),
         };
         out.line(text)?;
@@ -202,6 +208,7 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
     }
     let (all, holds) = (show::counted(heads.len() as u64, "head"), if heads.len() == 1 { "is" } else { "are" });
     match wrong {
+        0 if past_all > 0 => out.say(format_args!("{all}: none is gone, {past_all} cannot be compared any more"))?,
         0 => out.say(format_args!("{all} {holds} in the log: nothing up to there was changed or cut off"))?,
         n => out.say(format_args!("{n} of {all} {} not in the log any more", if n == 1 { "is" } else { "are" }))?,
     }
@@ -223,6 +230,13 @@ fn fault(h: &Head, found: Option<[u8; 32]>, track: Option<&Track>) -> Option<(Co
             ),
         )),
         None if top == 0 => Some((Code::TailLost, "the log holds nothing of this stream any more".to_owned())),
+        None if track.is_some_and(|t| h.seq < t.floor) => Some((
+            Code::Expired,
+            format!(
+                "events up to {} were removed by the rule: whether it is the same history cannot be seen here",
+                track.map_or(0, |t| t.floor)
+            ),
+        )),
         None if h.seq > top => {
             Some((Code::TailLost, format!("the stream ends at event {top} now: its end was cut off")))
         }

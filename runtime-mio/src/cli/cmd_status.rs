@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::retain::Rule;
 use ropeway_std::{DataDir, DirLock, LogView};
 use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::cmd_sign::role_word;
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{Outcome, Output, Result, cmd_retain, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -26,6 +27,10 @@ struct Status {
     acknowledged: u64,
     waiting: u64,
     log_bytes: u64,
+    /// What may be removed from the log.
+    rule: Option<Rule>,
+    /// Events that were removed.
+    expired: u64,
     damages: Vec<show::DamageRow>,
 }
 
@@ -41,6 +46,8 @@ struct Stream {
     acknowledged: u64,
     /// Own events that no hub has acknowledged.
     waiting: u64,
+    /// Everything up to this event was removed by the rule; 0 if nothing was.
+    expired_upto: u64,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
 }
@@ -53,9 +60,10 @@ impl From<FrontierEntry> for Stream {
             lane: e.key.lane.as_str(),
             incarnation: e.key.incarnation.to_string(),
             own: e.own,
-            events: e.top - missing,
-            acknowledged: e.acked,
+            events: e.top - missing - e.floor,
+            acknowledged: if e.own { e.acked } else { 0 },
             waiting: if e.own { e.top.saturating_sub(e.acked) } else { 0 },
+            expired_upto: e.floor,
             gap: e.gap,
         }
     }
@@ -82,8 +90,10 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         events: sum(|s| s.events),
         acknowledged: sum(|s| s.acknowledged),
         waiting: sum(|s| s.waiting),
+        expired: sum(|s| s.expired_upto),
         streams,
         log_bytes: view.log_bytes(),
+        rule: Rule::read(&dir)?,
         damages: show::damage_rows(view.damages(), pass.as_ref()),
     };
     for line in text(&status, &view, pass.as_ref()) {
@@ -120,22 +130,27 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
     if s.streams.iter().any(|s| s.own) {
         lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
     }
+    if s.rule.is_some() || s.expired > 0 {
+        lines.push(format!("rule        {}", cmd_retain::text(s.rule.as_ref())));
+        lines.push(format!("expired     {}", show::counted(s.expired, "event")));
+    }
     if !s.streams.is_empty() {
         let wide = s.streams.iter().map(|s| s.node.len()).max().unwrap_or(0).max(4);
         lines.push(String::new());
         lines.push(format!(
-            "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  gap",
-            "node", "lane", "incarnation", "events", "acked", "waiting"
+            "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {:>9}  gap",
+            "node", "lane", "incarnation", "events", "expired", "acked", "waiting"
         ));
         lines.extend(s.streams.iter().map(|s| {
             let own = |n: u64| if s.own { n.to_string() } else { "-".to_owned() };
             let gap = s.gap.map_or("-".to_owned(), |(from, to)| format!("{from}..{to}"));
             format!(
-                "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {gap}",
+                "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {:>9}  {gap}",
                 s.node,
                 s.lane,
                 s.incarnation,
                 s.events,
+                s.expired_upto,
                 own(s.acknowledged),
                 own(s.waiting)
             )

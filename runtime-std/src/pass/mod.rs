@@ -17,7 +17,9 @@ use std::sync::Arc;
 use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::{Incarnation, NodeName, StreamKey};
-use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, PAGE_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records};
+use ropeway_core::log::{
+    DataKey, End, MAX_BODY_BYTES, PAGE_BYTES, Place, Record, Run, SegmentScan, Step, Verdict, records,
+};
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};

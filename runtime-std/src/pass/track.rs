@@ -32,6 +32,8 @@ pub struct Track {
     pub acked: u64,
     /// Everything up to this sequence number was removed from the log on purpose; 0 if nothing was.
     pub floor: u64,
+    /// Chain hash up to there.
+    pub floor_chain: Chain,
     /// What is missing, ascending.
     pub holes: Vec<Hole>,
     at: Spot,
@@ -39,12 +41,15 @@ pub struct Track {
 
 impl Track {
     pub(super) fn new(key: &StreamKey) -> Self {
-        Self { top: 0, chain: Chain::start(key), events: 0, acked: 0, floor: 0, holes: Vec::new(), at: (0, 0) }
+        let chain = Chain::start(key);
+        Self { top: 0, chain, events: 0, acked: 0, floor: 0, floor_chain: chain, holes: Vec::new(), at: (0, 0) }
     }
 
     /// Everything up to `seq` was removed; `chain` is the hash there.
     pub(super) fn expire(&mut self, seq: u64, chain: Chain) {
-        self.floor = self.floor.max(seq);
+        if seq > self.floor {
+            (self.floor, self.floor_chain) = (seq, chain);
+        }
         if seq > self.top {
             (self.top, self.chain) = (seq, chain);
         }

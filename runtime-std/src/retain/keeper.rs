@@ -16,6 +16,8 @@ use crate::store::{Files, Store};
 
 /// How often the rule is looked at when nothing else gives cause.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// When it is tried again if the log is being written just then.
+const RETRY: Duration = Duration::from_secs(1);
 /// Segments that are removed in one step hold no more than this, or are one: all of it is read once more.
 const STEP_BYTES: u64 = 16 << 20;
 
@@ -35,10 +37,11 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of the node in `dir`.
+    /// The keeper of the node in `dir`. It looks at nothing in its first minutes unless it is
+    /// [woken](Keeper::wake).
     #[must_use]
     pub fn new(dir: &DataDir, name: NodeName, role: Role) -> Self {
-        Self { dir: dir.clone(), name, role, due: Instant::now(), said: None }
+        Self { dir: dir.clone(), name, role, due: Instant::now() + INTERVAL, said: None }
     }
 
     /// How long [`Keeper::step`] has nothing to do.
@@ -56,7 +59,11 @@ impl Keeper {
     /// to be done. What fails is logged and tried again later: nothing is lost by it. `wall_ms`: what the
     /// clock shows.
     pub fn step<F: Files>(&mut self, store: &mut Store<F>, wall_ms: u64) -> Gone {
-        if self.due > Instant::now() || !store.is_at_rest() {
+        if self.due > Instant::now() {
+            return Vec::new();
+        }
+        if !store.is_at_rest() {
+            self.due = Instant::now() + RETRY;
             return Vec::new();
         }
         self.due = Instant::now() + INTERVAL;

@@ -62,7 +62,9 @@ impl Mark {
             return Err(bad(format!("it is of {}, this is {node}", manifest.node)));
         }
         if let Some(damage) = manifest.damages.first() {
-            return Err(bad(format!("the log was damaged when it was taken, so it does not hold everything: {damage}")));
+            return Err(bad(format!(
+                "the log was damaged when it was taken, so it does not hold everything: {damage}"
+            )));
         }
         Ok(Self { taken_ms: manifest.taken_ms, heads: heads_of(&manifest.heads, Code::BadSnapshot)? })
     }
@@ -108,8 +110,8 @@ impl Mark {
         let heads = self.heads.iter().map(|(key, (seq, chain))| head(key, *seq, chain)).collect();
         let json = Json { version: VERSION, taken_ms: self.taken_ms, heads };
         let path = dir.backup_json();
-        let mut bytes =
-            serde_json::to_vec_pretty(&json).map_err(|e| Error::at(Code::Io, &path, "cannot be made").with_source(e))?;
+        let mut bytes = serde_json::to_vec_pretty(&json)
+            .map_err(|e| Error::at(Code::Io, &path, "cannot be made").with_source(e))?;
         bytes.push(b'\n');
         write_atomic(&path, &bytes, Access::Public)?;
         Ok(self.heads.len())

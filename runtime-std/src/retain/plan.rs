@@ -12,6 +12,7 @@ use ropeway_core::streams::FrontierEntry;
 use super::{Mark, Rule};
 use crate::dir::DataDir;
 use crate::error::Result;
+use crate::identity::NodeIdentity;
 use crate::machine::SystemClock;
 use crate::store::{Damage, DirFiles, Files, Opened, SegmentSketch, SideFile, keys, recover_quickly, sketch};
 use crate::tls::TIME_FLOOR_S;
@@ -178,8 +179,10 @@ impl Plan {
 ///
 /// # Errors
 /// Those of reading a log, a rule and a mark.
-pub fn explain(dir: &DataDir, role: Role) -> Result<(Terms, Plan)> {
+pub fn explain(dir: &DataDir) -> Result<(Terms, Plan)> {
     let node = dir.node()?;
+    // Once there is a certificate it says what the node is.
+    let role = NodeIdentity::load(dir).map_or(node.role, |id| id.role());
     let terms = Terms::read(dir, role, SystemClock::default().now().wall_ms)?;
     let (mut files, keys) = (DirFiles::new(dir), keys(dir)?);
     let opened = recover_quickly(&mut files, &keys, node.name, 1024, MAX_BODY_BYTES)?;
@@ -279,6 +282,37 @@ fn fate(sketch: &SegmentSketch, terms: &Terms, entries: &BTreeMap<StreamKey, Fro
     Fate::Goes(why)
 }
 
+impl Why {
+    /// One word for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Why::Age => "age",
+            Why::Size => "size",
+        }
+    }
+}
+
+impl Stay {
+    /// One word for programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Stay::NoRule => "no-rule",
+            Stay::Damaged(_) => "damaged",
+            Stay::NotSealed => "not-sealed",
+            Stay::Unreadable(_) => "unreadable",
+            Stay::Young { .. } => "young",
+            Stay::NoClock => "no-clock",
+            Stay::NoReceipt { .. } => "no-receipt",
+            Stay::NoBackup => "no-backup",
+            Stay::NotBackedUp { .. } => "not-backed-up",
+            Stay::Newest { .. } => "newest",
+            Stay::Behind(_) => "behind",
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -307,7 +341,10 @@ impl fmt::Display for Stay {
                 write!(f, "not behind the backup mark: event {needs} of {key}, in the backup up to {has}")
             }
             Stay::Newest { key, left } => {
-                write!(f, "it holds some of the newest events of {key}: {left} would be left, fewer than the rule keeps")
+                write!(
+                    f,
+                    "it holds some of the newest events of {key}: {left} would be left, fewer than the rule keeps"
+                )
             }
             Stay::Behind(number) => write!(f, "segment {number} before it stays"),
         }

@@ -66,8 +66,8 @@ impl Rule {
     pub fn write(self, dir: &DataDir) -> Result<()> {
         let json = Json { version: VERSION, rule: self.checked()? };
         let path = dir.retain_json();
-        let mut bytes =
-            serde_json::to_vec_pretty(&json).map_err(|e| Error::at(Code::Io, &path, "cannot be made").with_source(e))?;
+        let mut bytes = serde_json::to_vec_pretty(&json)
+            .map_err(|e| Error::at(Code::Io, &path, "cannot be made").with_source(e))?;
         bytes.push(b'\n');
         write_atomic(&path, &bytes, Access::Public)
     }

@@ -34,9 +34,9 @@ pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quickly, recover_to_write};
 pub(crate) use recover::{judge_next, place_before};
-pub(crate) use stub::{is_stub, newest_of_any_size as newest_stub};
 pub use seal::Sealing;
 pub use segment::Segments;
+pub(crate) use stub::{is_stub, newest_of_any_size as newest_stub};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};

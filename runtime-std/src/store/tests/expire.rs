@@ -126,7 +126,11 @@ fn a_process_that_ends_at_any_step_of_it_leaves_the_old_log_or_the_new_one() {
             let at = format!("call {n}, power cut: {power_cut}");
             let after = content(&found);
             assert!(after == old || after == new, "{at}");
-            if after == old { olds += 1 } else { news += 1 }
+            if after == old {
+                olds += 1
+            } else {
+                news += 1
+            }
             assert_eq!(content_quickly(&found), after, "{at}");
             check(&after, &before, &at);
             let mut store = store(&found).unwrap();
