@@ -157,6 +157,12 @@ impl<'m> Recovered<'m> {
                         s.acked_by = Some(r.peer);
                     }
                 }
+                Record::Expired(e) => {
+                    let i = self.stream_of(e.index)?;
+                    let s = self.streams.at_mut(i).ok_or(Code::Corrupt)?;
+                    s.skip_to(Position { seq: e.seq, chain: e.chain }).map_err(|_| Code::Corrupt)?;
+                    (s.sealed, s.durable) = (s.now, s.now);
+                }
             }
         }
         Ok(())
@@ -213,6 +219,7 @@ impl<'m> Recovered<'m> {
                 end_at_risk: s.end_at_risk,
                 acked: s.acked_by.map(|by| (s.acked, by)),
                 floor: (s.floor.seq > 0).then(|| at(s.floor)),
+                skipped: s.skipped,
             }
         })
     }
@@ -279,6 +286,7 @@ impl<'m> Recovered<'m> {
         if let Some(floor) = state.floor {
             s.floor = at(floor);
         }
+        s.skipped = state.skipped;
         Ok(())
     }
 

@@ -34,7 +34,12 @@ impl Node<'_> {
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
         let sends = self.sends(link, stream);
+        let owes_floor = self.owes_floor(link, stream);
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
+        if owes_floor && s.state == State::Live && s.peer_vector_done {
+            s.owes_floors = true;
+            return self.mark_ready(i);
+        }
         if s.state != State::Live
             || !s.peer_vector_done
             || !sends

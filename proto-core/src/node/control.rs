@@ -260,7 +260,8 @@ impl Node<'_> {
             let link = &self.links[l as usize].0;
             let Some(stream) = self.streams.at(link.stream) else { return true };
             // What is damaged here cannot be sent; the session must end all the same.
-            let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
+            let readable = stream.readable_upto(link.sent + 1) > link.sent;
+            let more = !link.blocked && (readable || self.owes_floor(link, stream));
             let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
             let sent = !self.sends(link, stream) || acked && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;

@@ -456,6 +456,10 @@ impl Found {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
+                Record::Expired(e) => {
+                    let key = dict.get(e.index as usize).ok_or(Code::Corrupt)?;
+                    self.tracks.entry(*key).or_insert_with(|| Track::new(key)).expire(e.seq, e.chain);
+                }
                 Record::Receipt(receipt) => {
                     let key = dict.get(receipt.index as usize).ok_or(Code::Corrupt)?;
                     if let Some(track) = self.tracks.get_mut(key) {

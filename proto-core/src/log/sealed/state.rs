@@ -20,6 +20,7 @@ const END_AT_RISK: u8 = 1 << 1;
 const GAP: u8 = 1 << 2;
 const ACKED: u8 = 1 << 3;
 const FLOOR: u8 = 1 << 4;
+const SKIPPED: u8 = 1 << 5;
 
 /// Longest record of a checkpoint.
 pub const STATE_RECORD_MAX_BYTES: usize = 384;
@@ -74,6 +75,8 @@ pub struct StreamState {
     pub acked: Option<(u64, NodeName)>,
     /// Everything up to here was removed on purpose.
     pub floor: Option<At>,
+    /// Some of that was never here.
+    pub skipped: bool,
 }
 
 /// A sealed segment, as the manifest lists it.
@@ -148,7 +151,8 @@ impl StateRecord {
                     | bit(s.end_at_risk, END_AT_RISK)
                     | bit(s.gap.is_some(), GAP)
                     | bit(s.acked.is_some(), ACKED)
-                    | bit(s.floor.is_some(), FLOOR))?;
+                    | bit(s.floor.is_some(), FLOOR)
+                    | bit(s.skipped, SKIPPED))?;
                 put_key(w, &s.key)?;
                 put_at(w, &s.have)?;
                 w.put(&s.last_hlc.as_u64().to_le_bytes())?;
@@ -195,8 +199,9 @@ impl StateRecord {
                 let gap = if flags & GAP != 0 { Some((parse_at(r)?, parse_at(r)?)) } else { None };
                 let acked = if flags & ACKED != 0 { Some((r.varint()?, parse_name(r)?)) } else { None };
                 let floor = if flags & FLOOR != 0 { Some(parse_at(r)?) } else { None };
-                let (own, end_at_risk) = (flags & OWN != 0, flags & END_AT_RISK != 0);
-                Ok(StateRecord::Stream(StreamState { key, have, gap, last_hlc, own, end_at_risk, acked, floor }))
+                let (own, end_at_risk, skipped) = (flags & OWN != 0, flags & END_AT_RISK != 0, flags & SKIPPED != 0);
+                let state = StreamState { key, have, gap, last_hlc, own, end_at_risk, acked, floor, skipped };
+                Ok(StateRecord::Stream(state))
             }
             SEGMENT => {
                 let (number, bytes, digest) = (r.varint()?, r.varint()?, r.array()?);
@@ -237,8 +242,8 @@ mod tests {
         let hlc = Hlc::new(1_770_000_000_000, 3);
         let log = |own, stub| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX, stub };
         let stream = |gap, acked, floor| {
-            let (own, end_at_risk) = (true, true);
-            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor }
+            let (own, end_at_risk, skipped) = (true, true, true);
+            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped }
         };
         let stub = Stub { number: u64::MAX, streams: u32::MAX };
         let records = [
