@@ -2,6 +2,8 @@
 //! output what is durable. It is killed at every system call, and every system call fails it once.
 //!
 //! - `ropeway-work write DIR FROM GROUPS EVENTS BYTES`: groups of events, a commit after each.
+//! - `ropeway-work keep DIR`: makes it a hub with a rule that removes all that it may, and marks a backup.
+//! - `ropeway-work expire DIR FROM GROUPS EVENTS BYTES`: removes what the rule wants to be rid of, then writes.
 //! - `ropeway-work tear DIR`: makes the end of the log look as an interrupted write leaves it.
 #![forbid(unsafe_code)]
 
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 
 use ropeway_core::code::Code;
 use ropeway_core::log::{MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
+use ropeway_std::retain::{Mark, Rule};
 use ropeway_std::store::recover;
 use ropeway_std::{DataDir, Error, Replica, Result};
 use ropeway_tests::numbered::{lane, open, payload};
@@ -20,12 +23,20 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["write", dir, from, groups, events, bytes] => {
+        [how @ ("write" | "expire"), dir, from, groups, events, bytes] => {
             match (from.parse(), groups.parse(), events.parse(), bytes.parse()) {
-                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => write(&DataDir::new(dir), from, groups, events, bytes),
+                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => {
+                    open(&DataDir::new(dir)).and_then(|mut node| {
+                        if how == "expire" {
+                            thrice(|| node.expire().map(|_| ()))?;
+                        }
+                        write(node, from, groups, events, bytes)
+                    })
+                }
                 _ => Err(Code::BadArgument.into()),
             }
         }
+        ["keep", dir] => keep(&DataDir::new(dir)),
         ["tear", dir] => tear(&DataDir::new(dir)),
         _ => Err(Code::BadArgument.into()),
     };
@@ -38,8 +49,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn write(dir: &DataDir, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
-    let mut node = open(dir)?;
+fn keep(dir: &DataDir) -> Result<()> {
+    let path = dir.node_json();
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("reading", e))?;
+    std::fs::write(&path, text.replace("\"clinic\"", "\"hub\"")).map_err(|e| Error::io("writing", e))?;
+    Rule { age_ms: None, bytes: Some(1), keep_at_least: 0 }.write(dir)?;
+    Mark::of_log(dir, 0)?.set(dir).map(|_| ())
+}
+
+fn write(mut node: Replica, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
     let mut n = from;
     for _ in 0..groups {
         for _ in 0..events {

@@ -47,6 +47,18 @@ pub(crate) const ALL: &[Scenario] = &[
         in_flight: 3,
     },
     Scenario {
+        name: "removing old segments",
+        before: &["work write DIR FROM 14 5 900", "work keep DIR"],
+        step: "work expire DIR FROM 1 3 300",
+        in_flight: 3,
+    },
+    Scenario {
+        name: "removing old segments once more",
+        before: &["work write DIR FROM 9 5 900", "work keep DIR", "work expire DIR FROM 9 5 900", "work keep DIR"],
+        step: "work expire DIR FROM 1 3 300",
+        in_flight: 3,
+    },
+    Scenario {
         name: "pushing several groups",
         before: &["ropeway push --data-dir DIR --ndjson EVENTS:3:100"],
         step: "ropeway push --data-dir DIR --ndjson EVENTS:240:4000",
@@ -125,6 +137,7 @@ impl Stage {
         assert!(output.status.success(), "{}: {}", self.step, said(&output));
         let held = numbered::held(&self.dir()).unwrap();
         assert!(held.clean && held.count > self.held, "{}: {held:?}", self.step);
+        assert_eq!(held.expired > 0, self.step.starts_with("work expire"), "{}: {held:?}", self.step);
         recorded(&trace, self.dir().root())
     }
 
