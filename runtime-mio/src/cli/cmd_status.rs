@@ -48,6 +48,8 @@ struct Stream {
     waiting: u64,
     /// Everything up to this event was removed by the rule; 0 if nothing was.
     expired_upto: u64,
+    /// Some of these were never here: they were gone where they came from.
+    never_held: bool,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
 }
@@ -64,6 +66,7 @@ impl From<FrontierEntry> for Stream {
             acknowledged: if e.own { e.acked } else { 0 },
             waiting: if e.own { e.top.saturating_sub(e.acked) } else { 0 },
             expired_upto: e.floor,
+            never_held: e.skipped,
             gap: e.gap,
         }
     }
@@ -150,11 +153,14 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
                 s.lane,
                 s.incarnation,
                 s.events,
-                s.expired_upto,
+                if s.never_held { format!("{}*", s.expired_upto) } else { s.expired_upto.to_string() },
                 own(s.acknowledged),
                 own(s.waiting)
             )
         }));
+    }
+    if s.streams.iter().any(|s| s.never_held) {
+        lines.push("* some of these were never here: they were gone where they came from".to_owned());
     }
     if !view.damages().is_empty() {
         lines.push(String::new());
