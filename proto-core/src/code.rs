@@ -115,6 +115,8 @@ codes! {
         "They were fetched from the peer; the card may lie about its writes: replace it.";
     315 Rotten "rotten" "A checksum or a bit of a header is rotten; the content is whole."
         "Nothing was lost. If it happens more often, the card is wearing out: replace it.";
+    317 Expired "expired" "The events were removed from this log by its retention rule; nothing is damaged."
+        "A hub, or a snapshot that was taken before, has them; `ropeway status` shows from which event on this log holds them.";
     401 Malformed "malformed" "The peer sent bytes that are not a message."
         "If it happens again between two Ropeway nodes, report it: the connection is closed, nothing was stored.";
     402 FrameTooLarge "frame too large" "The peer announced a frame over the limit."

@@ -5,8 +5,8 @@
 use crate::code::Code;
 use crate::event::Chain;
 use crate::hlc::Hlc;
-use crate::id::{Incarnation, NodeName};
-use crate::log::sealed::{LogState, StreamState};
+use crate::id::{Incarnation, NodeName, StreamKey};
+use crate::log::sealed::{At, LogState, StreamState, Stub};
 use crate::log::{Record, records};
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
@@ -48,6 +48,7 @@ pub struct Recovered<'m> {
     pub(crate) own: Option<(Incarnation, u64)>,
     pub(crate) refused: Option<Code>,
     events: u64,
+    stub: Option<u64>,
 }
 
 /// Memory for [`Recovered`]; sizes as in [`Limits::streams`](crate::limits::Limits::streams).
@@ -88,6 +89,7 @@ impl<'m> Recovered<'m> {
             own: None,
             refused: None,
             events: 0,
+            stub: None,
         }
     }
 
@@ -155,6 +157,12 @@ impl<'m> Recovered<'m> {
                         s.acked_by = Some(r.peer);
                     }
                 }
+                Record::Expired(e) => {
+                    let i = self.stream_of(e.index)?;
+                    let s = self.streams.at_mut(i).ok_or(Code::Corrupt)?;
+                    s.skip_to(Position { seq: e.seq, chain: e.chain }).map_err(|_| Code::Corrupt)?;
+                    (s.sealed, s.durable) = (s.now, s.now);
+                }
             }
         }
         Ok(())
@@ -210,6 +218,8 @@ impl<'m> Recovered<'m> {
                 own: s.own,
                 end_at_risk: s.end_at_risk,
                 acked: s.acked_by.map(|by| (s.acked, by)),
+                floor: (s.floor.seq > 0).then(|| at(s.floor)),
+                skipped: s.skipped,
             }
         })
     }
@@ -218,12 +228,38 @@ impl<'m> Recovered<'m> {
     /// links with `link`. `groups`: how many were read.
     #[must_use]
     pub fn log_state(&self, upto: u64, link: [u8; 16], groups: u64) -> LogState {
-        LogState { upto, link, clock: self.clock, own: self.own, events: self.events, groups }
+        let stub = self.stub.map(|number| Stub { number, streams: self.streams.all().count() as u32 });
+        LogState { upto, link, clock: self.clock, own: self.own, events: self.events, groups, stub }
     }
 
     /// Takes the log's part of a checkpoint: before anything else is fed.
     pub fn restore_log(&mut self, state: &LogState) {
         (self.clock, self.own, self.events) = (state.clock, state.own, state.events);
+        self.stub = state.stub.map(|s| s.number);
+    }
+
+    /// The stub that the log begins with.
+    #[must_use]
+    pub fn stub(&self) -> Option<u64> {
+        self.stub
+    }
+
+    /// Whether there is such a stream.
+    #[must_use]
+    pub fn knows(&self, key: &StreamKey) -> bool {
+        self.streams.find(key).is_some()
+    }
+
+    /// Says that all segments up to the stub `number` are gone.
+    pub fn begins_with(&mut self, number: u64) {
+        self.stub = Some(number);
+    }
+
+    /// Says that everything of a stream up to `floor` was removed from the log on purpose.
+    pub fn expired(&mut self, key: &StreamKey, floor: At) {
+        if let Some(s) = self.streams.find(key).and_then(|n| self.streams.at_mut(n)) {
+            s.raise_floor(Position { seq: floor.0, chain: floor.1 });
+        }
     }
 
     /// Takes a stream from a checkpoint: before anything else is fed.
@@ -247,6 +283,10 @@ impl<'m> Recovered<'m> {
         if let Some((acked, by)) = state.acked {
             (s.acked, s.acked_by) = (acked, Some(by));
         }
+        if let Some(floor) = state.floor {
+            s.floor = at(floor);
+        }
+        s.skipped = state.skipped;
         Ok(())
     }
 
@@ -343,7 +383,7 @@ fn place_run(
 mod tests {
     use super::*;
     use crate::event::Event;
-    use crate::id::{Lane, StreamKey};
+    use crate::id::Lane;
     use crate::log::{GroupBuilder, StreamDecl};
 
     fn body(key: StreamKey, first_seq: u64, chain: &Chain) -> (alloc::vec::Vec<u8>, Chain) {

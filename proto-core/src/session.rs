@@ -170,6 +170,8 @@ pub(crate) struct Session {
     pub(crate) credit_owed: usize,
     /// The peer waits for whatever is owed.
     pub(crate) credit_soon: bool,
+    /// Some of its links may owe the peer a FLOOR.
+    pub(crate) owes_floors: bool,
     pub(crate) acks: Fifo,
     /// When the acknowledgements that are due must go; `FAR` if none are.
     pub(crate) ack_at: Instant,
@@ -266,6 +268,7 @@ impl Session {
             ping_due: false,
             credit_owed: 0,
             credit_soon: false,
+            owes_floors: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
             ack_soon: false,
@@ -334,6 +337,10 @@ pub(crate) struct Link {
     pub(crate) sent: u64,
     /// Highest seq acknowledged to the peer.
     pub(crate) acked: u64,
+    /// It was told what is gone here of the stream.
+    pub(crate) floor_told: bool,
+    /// It has told what is gone there.
+    pub(crate) floor_came: bool,
     /// It cannot be sent on: damaged here.
     pub(crate) blocked: bool,
     /// The peer holds another history of it.
@@ -356,6 +363,8 @@ impl Link {
         peer_tag: None,
         sent: 0,
         acked: 0,
+        floor_told: false,
+        floor_came: false,
         blocked: false,
         forked: false,
         ack: Hook::IDLE,

@@ -72,6 +72,10 @@ pub(crate) struct Stream {
     pub(crate) own: bool,
     /// Damage in the log may have taken its end.
     pub(crate) end_at_risk: bool,
+    /// Everything up to here was removed from the log on purpose; (0, start) if nothing was.
+    pub(crate) floor: Position,
+    /// Some of what lies up to the floor was never here: its source had removed it.
+    pub(crate) skipped: bool,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
@@ -88,6 +92,9 @@ impl Stream {
     /// The last seq that can be read without a break from `from` on, durable only.
     pub(crate) fn readable_upto(&self, from: u64) -> u64 {
         let d = if has(Bug::SendBeforeDurable) { &self.sealed } else { &self.durable };
+        if from <= self.floor.seq {
+            return 0;
+        }
         if from <= d.have.seq {
             return d.have.seq;
         }
@@ -95,6 +102,35 @@ impl Stream {
             Some(g) if from <= g.seq => 0,
             _ => d.top.seq,
         }
+    }
+
+    /// Notes that everything up to `floor` was removed. What is not held whole up to there was not.
+    pub(crate) fn raise_floor(&mut self, floor: Position) {
+        if floor.seq > self.floor.seq && floor.seq <= self.durable.have.seq {
+            self.floor = floor;
+        }
+    }
+
+    /// Goes on behind what is gone at its source; nothing if that is here.
+    ///
+    /// # Errors
+    /// [`Code::Fork`] if what lies behind it here has another history.
+    pub(crate) fn skip_to(&mut self, floor: Position) -> Result<(), Code> {
+        let now = self.now;
+        let differs = |at: Position| at.seq == floor.seq && at.chain != floor.chain;
+        if differs(now.have) || differs(now.top) || now.gap_end.is_some_and(differs) {
+            return Err(Code::Fork);
+        }
+        if floor.seq <= now.have.seq {
+            return Ok(());
+        }
+        self.now = match now.gap_end {
+            Some(gap) if floor.seq < gap.seq => Mark { have: floor, ..now },
+            Some(_) if floor.seq <= now.top.seq => Mark::whole(now.top),
+            _ => Mark::whole(floor),
+        };
+        (self.floor, self.skipped) = (floor, true);
+        Ok(())
     }
 
     /// How far its writer may be told that it is here for good.
@@ -140,6 +176,10 @@ pub struct FrontierEntry {
     pub gap: Option<(u64, u64)>,
     /// Highest seq that a hub has acknowledged durably.
     pub acked: u64,
+    /// Everything up to this seq was removed from the log on purpose; 0 if nothing was.
+    pub floor: u64,
+    /// Some of what lies up to the floor was never here: its source had removed it.
+    pub skipped: bool,
     /// Whether this node writes the stream.
     pub own: bool,
     /// Stamp of the newest event.
@@ -213,6 +253,8 @@ impl<'m> StreamTable<'m> {
             sealed: mark,
             durable: mark,
             last_hlc: Hlc::ZERO,
+            floor: start,
+            skipped: false,
             own: false,
             end_at_risk: false,
             acked: 0,
@@ -263,6 +305,8 @@ impl Stream {
             top: d.top.seq,
             gap: d.gap_end.map(|g| (d.have.seq + 1, g.seq)),
             acked: self.acked,
+            floor: self.floor.seq,
+            skipped: self.skipped,
             own: self.own,
             last_hlc: self.last_hlc,
         }

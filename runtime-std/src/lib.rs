@@ -19,6 +19,7 @@ pub mod memory_ca;
 pub mod pass;
 pub mod quick;
 pub mod replica;
+pub mod retain;
 pub mod sign;
 pub mod snapshot;
 pub mod store;

@@ -7,7 +7,7 @@ use ropeway_core::log::{CrcScan, End, SegmentName, Sight};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
-use crate::store::{Damage, DirFiles, Files, ReadAhead, place_before};
+use crate::store::{Damage, DirFiles, Files, ReadAhead, is_stub, place_before};
 
 /// How often a segment is read again that seems damaged and is perhaps being written to.
 const RESCANS_MAX: usize = 16;
@@ -43,11 +43,14 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
     numbers.extend(&hot);
     numbers.sort_unstable();
     numbers.dedup();
+    // What stands before a stub is gone. Whether that can be read takes the key.
+    let stub = files.list_sealed()?.into_iter().rev().find(|n| is_stub(&mut files, *n)).unwrap_or(0);
+    numbers.retain(|n| *n > stub);
     let mut total = 0;
     for n in &hot {
         total += files.len(*n)?;
     }
-    let mut expected = 1;
+    let mut expected = stub + 1;
     for (i, &number) in numbers.iter().enumerate() {
         let missing = std::mem::replace(&mut expected, number + 1)..number;
         let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };

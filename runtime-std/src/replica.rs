@@ -17,6 +17,7 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
+use crate::retain::{Gone, Keeper, Plan, Terms, judge_all, remove_some};
 use crate::store::{Damage, Files, Sealing, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
@@ -68,6 +69,7 @@ pub struct Replica {
     pub(crate) clock: SystemClock,
     pub(crate) node: Node<'static>,
     store: Store,
+    keeper: Keeper,
     damages: Vec<Damage>,
     records: Vec<u8>,
 }
@@ -86,8 +88,8 @@ impl Replica {
         let (setup, recovered, damages, store) = prepare(&dir, &file, &options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;
-        let records = Vec::new();
-        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, damages, records };
+        let (records, keeper) = (Vec::new(), Keeper::new(&dir, file.name, file.role));
+        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, records };
         replica.drive();
         Ok(replica)
     }
@@ -163,13 +165,19 @@ impl Replica {
         let written = self.drive_log();
         // Sealing keeps pace with what is written, and is never much at once.
         for _ in 0..1 + written / SEAL_STEP_BYTES {
-            if self.store.seal(&mut random) != Sealing::Working {
-                return;
+            match self.store.seal(&mut random) {
+                Sealing::Working => {}
+                Sealing::Idle => {
+                    let gone = self.keeper.step(&mut self.store, self.clock.now().wall_ms);
+                    return self.forget(&gone);
+                }
+                Sealing::Sealed(_) | Sealing::Kept(_) => return self.keeper.wake(),
             }
         }
     }
 
-    /// Seals full segments of the log, for at most about `limit`; true if nothing is left to be done.
+    /// Seals full segments of the log and removes what the node's [rule](crate::retain::Rule) wants to be
+    /// rid of, for at most about `limit`; true if nothing is left to be done.
     /// It goes on by itself with every commit; a process that ends soon should call this before, since
     /// the next one begins with the segment anew.
     pub fn maintain(&mut self, limit: Duration) -> bool {
@@ -179,7 +187,49 @@ impl Replica {
                 return false;
             }
         }
-        true
+        self.keeper.wake();
+        while start.elapsed() <= limit {
+            let gone = self.keeper.step(&mut self.store, self.clock.now().wall_ms);
+            if gone.is_empty() {
+                return true;
+            }
+            self.forget(&gone);
+        }
+        false
+    }
+
+    /// Removes at once what the node's rule wants to be rid of; by what was judged, and what became of each
+    /// segment.
+    ///
+    /// # Errors
+    /// Those of reading rule and mark; [`Code::Corrupt`] if a segment that should go cannot be read: then it
+    /// and all behind it are still there.
+    pub fn expire(&mut self) -> Result<(Terms, Plan)> {
+        while self.store.seal(&mut random) != Sealing::Idle {}
+        let terms = Terms::read(&self.dir, self.file.role, self.clock.now().wall_ms)?;
+        let plan = self.judge(&terms)?;
+        loop {
+            let gone = remove_some(&mut self.store, self.file.name, &terms)?;
+            if gone.is_empty() {
+                return Ok((terms, plan));
+            }
+            self.forget(&gone);
+        }
+    }
+
+    /// What would become of each segment by these terms. Removes nothing.
+    ///
+    /// # Errors
+    /// Those of reading the log.
+    pub fn judge(&mut self, terms: &Terms) -> Result<Plan> {
+        judge_all(&mut self.store, self.file.name, terms)
+    }
+
+    /// The node sends nothing of what is gone.
+    fn forget(&mut self, gone: &Gone) {
+        for (key, seq, chain) in gone {
+            self.node.expired(key, *seq, *chain);
+        }
     }
 
     /// Does what the node wants of the disk; how many bytes were written.
@@ -208,7 +258,7 @@ impl Replica {
     }
 
     /// Calls `each` with every event that this node holds, its own and others', from `from_seq` of
-    /// each stream on.
+    /// each stream on. What was removed on purpose ([`FrontierEntry::floor`]) is skipped.
     ///
     /// # Errors
     /// [`Code::Corrupt`] where damage has left a hole; `pull` shows how to go on behind it.
@@ -217,7 +267,8 @@ impl Replica {
         for (n, entry) in streams {
             let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { continue };
             let (reader, index) = self.store.reader();
-            reader.read(index, &grant, n, from_seq.max(1), entry.top, |seq, _, event| {
+            let from_seq = from_seq.max(entry.floor + 1);
+            reader.read(index, &grant, n, from_seq, entry.top, |seq, _, event| {
                 each(&entry.key, seq, event);
                 Stop::No
             })?;

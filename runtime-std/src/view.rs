@@ -1,7 +1,7 @@
 //! A log opened for reading: without the lock, without writing a byte, beside a running daemon.
 
 use ropeway_core::code::Code;
-use ropeway_core::event::Event;
+use ropeway_core::event::{Chain, Event};
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::policy::{Policy, Principal, authorize};
@@ -64,7 +64,7 @@ impl LogView {
 
     fn open_with(dir: &DataDir, mut recover: impl FnMut(&NodeFile) -> Result<Opened>) -> Result<LogView> {
         let node = dir.node()?;
-        let mut opened = recover(&node)?;
+        let mut opened = Self::recover_beside(&node, &mut recover)?;
         // A page that was empty when we came by and the page behind it, written and read a moment
         // later, look like a hole. Damage stays where it is, such a hole does not.
         let mut before = losses(&opened.damages);
@@ -72,7 +72,7 @@ impl LogView {
             if before.is_empty() {
                 break;
             }
-            opened = recover(&node)?;
+            opened = Self::recover_beside(&node, &mut recover)?;
             let now = losses(&opened.damages);
             if now == before {
                 break;
@@ -88,6 +88,17 @@ impl LogView {
             log_bytes: opened.log_bytes,
             groups: opened.groups,
         })
+    }
+
+    /// Reads the log; once more if a segment is removed while it is read.
+    fn recover_beside(node: &NodeFile, recover: &mut impl FnMut(&NodeFile) -> Result<Opened>) -> Result<Opened> {
+        for _ in 0..RESCANS_MAX {
+            match recover(node) {
+                Err(e) if e.code == Code::SegmentMissing || crate::identity::not_found(&e) => {}
+                other => return other,
+            }
+        }
+        recover(node)
     }
 
     /// What the log holds of each stream, in the order in which they were first written.
@@ -114,7 +125,8 @@ impl LogView {
     }
 
     /// Calls `each` with every event of the streams that `filter` lets through, stream by stream,
-    /// from `from_seq` on, until it says stop. Ranges that damage has left are skipped and returned.
+    /// from `from_seq` on, until it says stop. Ranges that damage has left are skipped and returned; what was
+    /// removed on purpose ([`FrontierEntry::floor`]) is skipped.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -152,6 +164,22 @@ impl LogView {
         Ok(missing)
     }
 
+    /// As [`LogView::read_stream`], with the chain hash before each event, up to the next gap.
+    ///
+    /// # Errors
+    /// [`Code::Corrupt`] if event `from_seq` cannot be read, [`Code::Expired`] if it was removed.
+    pub(crate) fn read_chained(
+        &mut self,
+        key: &StreamKey,
+        from_seq: u64,
+        each: impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
+    ) -> Result<()> {
+        let found = self.recovered.streams().find(|(_, e)| e.key == *key);
+        let grant = authorize(Policy::Own, Principal::Owner, key).read;
+        let Some(((n, entry), grant)) = found.zip(grant) else { return Ok(()) };
+        self.reader.read(&self.index, &grant, n, from_seq, entry.top, each)
+    }
+
     /// True if `each` has said stop.
     fn read_numbered(
         &mut self,
@@ -162,7 +190,7 @@ impl LogView {
         each: &mut impl FnMut(&StreamKey, u64, &Event<'_>) -> Stop,
     ) -> Result<bool> {
         let Some(grant) = authorize(Policy::Own, Principal::Owner, &entry.key).read else { return Ok(false) };
-        let (mut next, mut stopped) = (from_seq.max(1), false);
+        let (mut next, mut stopped) = (from_seq.max(entry.floor + 1), false);
         while next <= entry.top {
             let mut done = next - 1;
             let outcome = self.reader.read(&self.index, &grant, n, next, entry.top, |seq, _, event| {

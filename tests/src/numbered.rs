@@ -49,8 +49,10 @@ pub fn lane(n: u64) -> Lane {
 /// What a log of numbered events holds.
 #[derive(Debug)]
 pub struct Held {
-    /// So many events.
+    /// So many events, those included that were removed by a rule.
     pub count: u64,
+    /// So many of these were removed: the first ones.
+    pub expired: u64,
     /// Their numbers, ascending.
     pub numbers: Vec<u64>,
     /// `ropeway verify` would say that it is clean.
@@ -69,7 +71,7 @@ pub struct Held {
 /// there.
 pub fn held(dir: &DataDir) -> Result<Held> {
     let held = held_in_part(dir)?;
-    assert!(held.numbers.iter().copied().eq(1..=held.count), "{held:?}");
+    assert!(held.numbers.iter().copied().eq(held.expired + 1..=held.count), "{held:?}");
     Ok(held)
 }
 
@@ -92,10 +94,17 @@ pub fn held_in_part(dir: &DataDir) -> Result<Held> {
         Stop::No
     })?;
     numbers.sort_unstable();
-    let count = numbers.len() as u64;
+    let expired = view.frontier().map(|e| e.floor).sum();
+    let count = expired + numbers.len() as u64;
     assert!(numbers.windows(2).all(|w| w[0] < w[1]), "{numbers:?}");
     let damages = format!("{:?}, missing {missing:?}", view.damages());
-    Ok(Held { count, numbers, clean: missing.is_empty() && !view.damages().iter().any(|d| d.is_loss()), damages })
+    Ok(Held {
+        count,
+        expired,
+        numbers,
+        clean: missing.is_empty() && !view.damages().iter().any(|d| d.is_loss()),
+        damages,
+    })
 }
 
 /// Opens a node with [`small`] sizes.

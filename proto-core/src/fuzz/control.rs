@@ -8,11 +8,12 @@ use crate::code::Code;
 use crate::id::{Incarnation, Lane, NAME_MAX_BYTES, NodeName, StreamKey};
 use crate::varint::{Reader, Writer};
 use crate::wire::control::{ErrorBody, Hello, emit_number, parse_acks, parse_number};
+use crate::wire::floor::Floor;
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FrameType};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
-const KINDS: [FrameType; 5] =
-    [FrameType::Hello, FrameType::Vector, FrameType::Ack, FrameType::Credit, FrameType::Error];
+const KINDS: [FrameType; 6] =
+    [FrameType::Hello, FrameType::Vector, FrameType::Ack, FrameType::Credit, FrameType::Error, FrameType::Floor];
 /// Bit of the first byte: the rest are not a body but values to make one from.
 const MADE: u8 = 0x80;
 
@@ -50,6 +51,12 @@ pub(super) fn check(kind: FrameType, body: &[u8]) {
         }
         FrameType::Ack => check_acks(body),
         FrameType::Vector => check_vector(body),
+        FrameType::Floor => {
+            if let Ok(floor) = Floor::parse(body) {
+                let n = floor.emit(&mut out).expect("room");
+                assert_eq!(&out[..n], body, "a FLOOR has one form");
+            }
+        }
         FrameType::Batch | FrameType::Receipt | FrameType::Head | FrameType::Goodbye => {}
     }
 }
@@ -98,6 +105,7 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
             let n = error.emit(&mut out).expect("room");
             check_fields(ErrorBody::parse, error, &out[..n], 0, tape);
         }
+        FrameType::Floor => check(kind, tape.take(64)),
         FrameType::Ack => make_acks(tape),
         FrameType::Vector => make_vector(tape),
         _ => {

@@ -1,6 +1,6 @@
 //! Collecting a commit group.
 
-use super::record::{Receipt, StreamDecl, kind};
+use super::record::{Expired, Receipt, StreamDecl, kind};
 use super::run::put_event_head;
 use crate::event::{Chain, Event};
 use crate::hlc::Hlc;
@@ -132,6 +132,20 @@ impl GroupBuilder {
         Ok(())
     }
 
+    /// Notes that events of a stream were gone at their source.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn expired(&mut self, body: &mut [u8], expired: &Expired) -> Result<(), Full> {
+        let mut scratch = [0; Expired::MAX_BYTES];
+        let mut w = Writer::new(&mut scratch);
+        expired.emit(&mut w)?;
+        let n = w.len();
+        self.put(body, &scratch[..n], &[])?;
+        self.run = None;
+        Ok(())
+    }
+
     /// Appends both parts or nothing.
     fn put(&mut self, body: &mut [u8], head: &[u8], payload: &[u8]) -> Result<(), Full> {
         let end = self.len + head.len() + payload.len();
@@ -192,8 +206,10 @@ mod tests {
             g.stream(&mut body, d).unwrap();
         }
         g.receipt(&mut body, &receipt).unwrap();
+        let expired = Expired { index: u32::MAX, seq: u64::MAX - 1, chain: C };
+        g.expired(&mut body, &expired).unwrap();
         let mut want: Vec<_> = decls.iter().map(|d| Record::Stream(*d)).collect();
-        want.push(Record::Receipt(receipt));
+        want.extend([Record::Receipt(receipt), Record::Expired(expired)]);
         let got: Vec<_> = records(&body[..g.len()]).map(Result::unwrap).collect();
         assert_eq!(got, want);
     }

@@ -27,7 +27,7 @@ pub use header::{EpochStart, Header, link_digest};
 pub use key::DataKey;
 pub use name::{SealedName, SegmentName};
 pub use quick::{CrcScan, Sight};
-pub use record::{Parent, Receipt, Record, RecordIter, StreamDecl, records};
+pub use record::{Expired, Parent, Receipt, Record, RecordIter, StreamDecl, records};
 pub(crate) use run::event_bytes_after;
 pub use run::{Run, RunEvents};
 pub use scan::{End, SegmentScan, Step, Want};

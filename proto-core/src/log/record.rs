@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::code::Code;
-use crate::event::ChainTag;
+use crate::event::{Chain, ChainTag};
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
 use crate::varint::{Full, Reader, Writer};
 
@@ -11,6 +11,7 @@ pub(super) mod kind {
     pub(in crate::log) const STREAM: u8 = 1;
     pub(in crate::log) const EVENTS: u8 = 2;
     pub(in crate::log) const RECEIPT: u8 = 3;
+    pub(in crate::log) const EXPIRED: u8 = 6;
 }
 
 const OWN: u8 = 1;
@@ -113,6 +114,38 @@ impl Receipt {
     }
 }
 
+/// The events of a stream up to here were gone at their source before they came here, and this log goes on
+/// behind them (docs/LOG.md#expired-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The stream, as an index into the group's dictionary.
+    pub index: u32,
+    /// The last event that is gone, at least 1.
+    pub seq: u64,
+    /// Chain hash up to there.
+    pub chain: Chain,
+}
+
+impl Expired {
+    /// Most bytes that it takes, type included.
+    pub const MAX_BYTES: usize = 1 + 5 + 10 + 32;
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Code> {
+        let (index, seq) = (parse_index(r)?, r.varint()?);
+        if seq == 0 || seq == u64::MAX {
+            return Err(Code::Corrupt);
+        }
+        Ok(Self { index, seq, chain: Chain(r.array()?) })
+    }
+
+    pub(super) fn emit(&self, w: &mut Writer<'_>) -> Result<(), Full> {
+        w.u8(kind::EXPIRED)?;
+        w.varint(u64::from(self.index))?;
+        w.varint(self.seq)?;
+        w.put(&self.chain.0)
+    }
+}
+
 /// One record of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -122,6 +155,8 @@ pub enum Record<'a> {
     Events(Run<'a>),
     /// A peer's acknowledgement.
     Receipt(Receipt),
+    /// Events that were gone at their source.
+    Expired(Expired),
 }
 
 /// The records in the body of a frame of type GROUP, in order. Ends after the first error.
@@ -144,6 +179,7 @@ impl<'a> RecordIter<'a> {
             kind::STREAM => StreamDecl::parse(&mut self.r).map(Record::Stream),
             kind::EVENTS => Run::parse(&mut self.r).map(Record::Events),
             kind::RECEIPT => Receipt::parse(&mut self.r).map(Record::Receipt),
+            kind::EXPIRED => Expired::parse(&mut self.r).map(Record::Expired),
             _ => Err(Code::FormatNewer),
         }
     }

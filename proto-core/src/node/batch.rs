@@ -34,7 +34,12 @@ impl Node<'_> {
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
         let sends = self.sends(link, stream);
+        let owes_floor = self.owes_floor(link, stream);
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
+        if owes_floor && s.state == State::Live && s.peer_vector_done {
+            s.owes_floors = true;
+            return self.mark_ready(i);
+        }
         if s.state != State::Live
             || !s.peer_vector_done
             || !sends
@@ -140,12 +145,15 @@ impl Node<'_> {
         // (docs/PROTOCOL.md#fork-1).
         let link = &mut self.links[l as usize].0;
         if records.first_seq == link.peer_have + 1
-            && link.peer_tag.take().is_some_and(|tag| tag != records.prev_chain.tag())
-            && !has(Bug::ForkUnnoticed)
+            && let Some(tag) = link.peer_tag.take()
         {
-            mark!("fork.at_batch");
-            self.fork_of_link(l);
-            return Transmit::Idle;
+            if tag != records.prev_chain.tag() && !has(Bug::ForkUnnoticed) {
+                mark!("fork.at_batch");
+                self.fork_of_link(l);
+                return Transmit::Idle;
+            }
+            let peer_have = link.peer_have;
+            self.note_receipt(i, l, peer_have);
         }
         self.pack(i, l, request, &records, out)
     }

@@ -10,8 +10,8 @@ use crate::fifo::Fifo;
 use crate::hlc::Hlc;
 use crate::limits::Limits;
 use crate::log::{
-    Cipher, DataKey, EpochStart, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES, Header,
-    PAGE_BYTES, Parent, Receipt, StreamDecl, frame_pages, link_digest,
+    Cipher, DataKey, EpochStart, Expired, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES,
+    Header, PAGE_BYTES, Parent, Receipt, StreamDecl, frame_pages, link_digest,
 };
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
@@ -336,17 +336,36 @@ impl Node<'_> {
         let index = s.dict_index;
         let (builder, body) = self.commit.body();
         builder.push_event(body, index, seq, prev, event).map_err(full)?;
-        let hook = StreamSlot::group_hook(parity);
-        if !self.streams.slots[n as usize].group[parity].is_queued() {
-            self.commit.members[parity].push(&mut self.streams.slots, n, hook);
-            if let Some(s) = self.streams.at_mut(n) {
-                s.group_first[parity] = seq;
-            }
-        }
+        self.join_group(n, parity, seq);
         if let Some(s) = self.streams.at_mut(n) {
             s.advance(Position { seq, chain: prev.then(event) }, event.hlc);
         }
         Ok(())
+    }
+
+    /// Notes in the group that fills that a stream goes on behind what is gone at its source. Room was
+    /// reserved.
+    pub(super) fn put_expired(&mut self, n: u32, at: Position) -> Result<(), NoRoom> {
+        self.declare(n)?;
+        let parity = self.commit.parity();
+        let Some(s) = self.streams.at_mut(n) else { return Err(NoRoom::Busy) };
+        let expired = Expired { index: s.dict_index, seq: at.seq, chain: at.chain };
+        s.skip_to(at).map_err(|_| NoRoom::Busy)?;
+        let (builder, body) = self.commit.body();
+        builder.expired(body, &expired).map_err(|_| NoRoom::Busy)?;
+        self.join_group(n, parity, at.seq + 1);
+        Ok(())
+    }
+
+    /// The stream has something in the group that fills; events, if any, from `first_seq` on.
+    fn join_group(&mut self, n: u32, parity: usize, first_seq: u64) {
+        let hook = StreamSlot::group_hook(parity);
+        if !self.streams.slots[n as usize].group[parity].is_queued() {
+            self.commit.members[parity].push(&mut self.streams.slots, n, hook);
+            if let Some(s) = self.streams.at_mut(n) {
+                s.group_first[parity] = first_seq;
+            }
+        }
     }
 
     /// Declares the stream in the group that fills, unless it is (docs/LOG.md#stream-2).

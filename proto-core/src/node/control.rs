@@ -100,7 +100,8 @@ impl Node<'_> {
             self.fork_of_link(l);
             return Ok(());
         }
-        if stream.own && peer.role == Role::Hub && entry.seq <= durable.seq {
+        // Of a hub that holds less it is not known yet whether it is the same history.
+        if entry.seq > 0 && entry.seq == durable.seq {
             self.note_receipt(i, l, entry.seq);
         }
         Ok(())
@@ -127,9 +128,7 @@ impl Node<'_> {
             }
             link.sent = link.sent.max(seq);
             self.s(i).stats.acknowledged += new;
-            if self.peer(i)?.role == Role::Hub {
-                self.note_receipt(i, l, seq);
-            }
+            self.note_receipt(i, l, seq);
             self.queue_link(l);
         }
         let now = self.now.at;
@@ -149,12 +148,14 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// A hub holds an own stream durably up to `seq`: remembered in the log with the next group.
+    /// If the peer is a hub, it holds the stream durably up to `seq`, with the same history: remembered in
+    /// the log with the next group. A clinic wants to know it of all that it holds, a hub of its own.
     pub(super) fn note_receipt(&mut self, i: u32, l: u32, seq: u64) {
-        let peer = self.sessions[i as usize].0.peer;
+        let peer = self.sessions[i as usize].0.peer.filter(|p| p.role == Role::Hub);
         let stream = self.links[l as usize].0.stream;
+        let all = self.config.role == Role::Clinic;
         let Some((s, peer)) = self.streams.at_mut(stream).zip(peer) else { return };
-        if s.own && seq > s.acked {
+        if (s.own || all) && seq > s.acked {
             s.acked = seq;
             s.acked_by = Some(peer.name);
             if !has(Bug::ReceiptUnwritten) {
@@ -259,7 +260,8 @@ impl Node<'_> {
             let link = &self.links[l as usize].0;
             let Some(stream) = self.streams.at(link.stream) else { return true };
             // What is damaged here cannot be sent; the session must end all the same.
-            let more = !link.blocked && stream.readable_upto(link.sent + 1) > link.sent;
+            let readable = stream.readable_upto(link.sent + 1) > link.sent;
+            let more = !link.blocked && (readable || self.owes_floor(link, stream));
             let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
             let sent = !self.sends(link, stream) || acked && !more;
             let nothing_pending = stream.now.top.seq == stream.durable.top.seq;

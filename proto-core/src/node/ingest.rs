@@ -56,7 +56,7 @@ impl Node<'_> {
 
     /// The link that the peer's handle names, if the peer may write there. The answer for a stream
     /// that exists and one that does not is the same (docs/PROTOCOL.md#policy-2).
-    fn link_of(&mut self, i: u32, handle: u32) -> Result<u32, Code> {
+    pub(super) fn link_of(&mut self, i: u32, handle: u32) -> Result<u32, Code> {
         let s = &self.sessions[i as usize].0;
         if handle >= s.peer_handles {
             return Err(Code::State);
@@ -149,6 +149,8 @@ impl Node<'_> {
         link.sent = link.sent.max(batch.last_seq());
         // The chain has come out right: what the peer said of an earlier place is of no use now.
         link.peer_tag = None;
+        // It was durable at the peer before it was sent, and the chain is the same.
+        self.note_receipt(i, l, batch.last_seq());
         if has(Bug::AckBeforeDurable) {
             self.queue_ack(l);
         }

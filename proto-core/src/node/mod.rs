@@ -21,6 +21,7 @@ mod append;
 mod batch;
 mod commit;
 mod control;
+mod expire;
 mod ingest;
 mod memory;
 mod open;

@@ -259,6 +259,7 @@ impl Node<'_> {
             _ if !greeted => Err(Code::State.into()),
             FrameType::Vector => Ok(self.take_vector(i, head.flag, body)?),
             FrameType::Batch => self.take_batch(i, head, body),
+            FrameType::Floor => self.take_floor(i, body),
             FrameType::Ack => Ok(self.take_acks(i, body)?),
             FrameType::Credit => Ok(self.take_credit(i, body)?),
             FrameType::Blocked => Ok(self.take_blocked(i, body)?),

@@ -10,7 +10,7 @@ use crate::policy::ReadGrant;
 use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
 use crate::time::{Instant, Now};
 use crate::varint::Writer;
-use crate::wire::control::{ErrorBody, Hello, emit_number};
+use crate::wire::control::{ErrorBody, FLOORS, Hello, emit_number};
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, emit};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
@@ -155,6 +155,7 @@ impl Node<'_> {
             let _ = n;
             self.s(i).pong_due = None;
         }
+        while self.s(i).owes_floors && put(&mut |o| self.put_floor(i, o)) {}
         if self.acks_are_due(i) {
             put(&mut |o| self.put_acks(i, o));
         }
@@ -179,7 +180,7 @@ impl Node<'_> {
 
     fn hello(&mut self) -> Hello {
         Hello {
-            features: 0,
+            features: FLOORS,
             codecs: self.codecs.bits(),
             frame_bytes: self.limits.frame_bytes as u32,
             batch_bytes: self.limits.batch_bytes as u32,

@@ -46,6 +46,8 @@ pub const MARKS: &[&str] = &[
     "credit.loan_granted",
     "credit.loan_returned",
     "credit.loan_waits",
+    "floor.sent",
+    "floor.taken",
     "fork.at_batch",
     "fork.at_duplicates",
     "fork.at_vector",

@@ -11,7 +11,7 @@ use crate::varint::{Reader, Writer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Hello {
-    /// Bits of optional abilities; unknown bits are ignored.
+    /// Bits of optional abilities, such as [`FLOORS`]; unknown bits are ignored.
     pub features: u32,
     /// Bits of the codecs that the sender can decode.
     pub codecs: u32,
@@ -26,6 +26,9 @@ pub struct Hello {
     /// The sender's wall clock, for the peer's sanity, never for order.
     pub wall_ms: u64,
 }
+
+/// Of the features: the sender understands FLOOR (docs/PROTOCOL.md#floor-1).
+pub const FLOORS: u32 = 1;
 
 /// Most bytes of the fields of HELLO: five numbers of 32 bits and two of 64.
 const FIELDS_MAX_BYTES: usize = 5 * 5 + 2 * 10;

@@ -45,6 +45,8 @@ pub enum FrameType {
     Error = 11,
     /// Everything is done; answered by another GOODBYE.
     Goodbye = 12,
+    /// The first events of a stream are gone on purpose. Sent with [`OPTIONAL`].
+    Floor = 13,
 }
 
 /// A frame's first bytes, understood.
@@ -87,6 +89,7 @@ impl FrameHead {
             10 => Some(FrameType::Head),
             11 => Some(FrameType::Error),
             12 => Some(FrameType::Goodbye),
+            13 => Some(FrameType::Floor),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod control;
+pub(crate) mod floor;
 pub mod frame;
 pub mod vector;
 

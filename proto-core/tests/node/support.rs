@@ -32,9 +32,14 @@ pub(crate) fn stream(node: &str) -> StreamKey {
 
 impl Solo {
     pub(crate) fn hub(limits: Limits) -> Self {
+        Self::with("hub", Role::Hub, limits, |_| ())
+    }
+
+    /// A node that was opened with what `fill` puts into its log.
+    pub(crate) fn with(node: &str, role: Role, limits: Limits, fill: impl FnOnce(&mut Recovered<'static>)) -> Self {
         let config = Config {
-            name: name("hub"),
-            role: Role::Hub,
+            name: name(node),
+            role,
             deployment: 7,
             policy: Policy::Own,
             fingerprint: 1,
@@ -43,7 +48,8 @@ impl Solo {
             wall_floor_ms: WALL,
             timing: Timing::default(),
         };
-        let recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
+        let mut recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
+        fill(&mut recovered);
         let setup = Setup {
             config,
             limits,
@@ -63,7 +69,7 @@ impl Solo {
     /// A session with a clinic that has said HELLO and its vector: `streams` with seq 0.
     pub(crate) fn greeted(&mut self, peer: &str, streams: &[StreamKey]) -> SessionId {
         let id = self.node.open(self.now(), PeerIdentity { name: name(peer), role: Role::Clinic }).unwrap();
-        self.feed(id, &frame(1, &hello()));
+        self.feed(id, &frame(1, &hello(0)));
         let mut body = Vec::new();
         for key in streams {
             let own = key.node == name(peer);
@@ -122,7 +128,7 @@ impl Solo {
     }
 }
 
-fn varint(out: &mut Vec<u8>, v: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, v: u64) {
     let mut buf = [0; 10];
     let mut w = Writer::new(&mut buf);
     w.varint(v).unwrap();
@@ -137,9 +143,9 @@ pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hello() -> Vec<u8> {
+pub(crate) fn hello(features: u64) -> Vec<u8> {
     let mut b = vec![1, 1];
-    for v in [0, 1, 65_536, 65_536, 65_536, 7, WALL] {
+    for v in [features, 1, 65_536, 65_536, 65_536, 7, WALL] {
         varint(&mut b, v);
     }
     b

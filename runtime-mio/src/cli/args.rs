@@ -13,10 +13,12 @@ use super::value::{self, HubAddr};
 use crate::demo::profile::Profile;
 
 mod examples;
+mod keep;
 mod split;
 mod usage;
 mod views;
 
+pub use keep::{BackupMarkArgs, ExpireArgs, RetainArgs};
 pub use split::{KeygenArgs, NewNode, PushArgs, Source};
 pub use usage::{UsageError, parse};
 pub use views::{AuditArgs, FilterArgs, RestoreArgs, SnapshotArgs};
@@ -100,6 +102,15 @@ pub enum Command {
     /// Make a data directory from a snapshot
     #[command(after_help = examples::RESTORE)]
     Restore(RestoreArgs),
+    /// Say which old events may be removed from this node's log, or show what was said
+    #[command(after_help = examples::RETAIN)]
+    Retain(RetainArgs),
+    /// Remove old events by the rule of `retain`, or say what stays and why
+    #[command(after_help = examples::EXPIRE)]
+    Expire(ExpireArgs),
+    /// Say up to where a backup of this hub exists: nothing newer is removed
+    #[command(after_help = examples::BACKUP_MARK)]
+    BackupMark(BackupMarkArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),

@@ -183,17 +183,23 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
     let mut compare = Compare(heads.iter().map(|h| ((h.key, h.seq), None)).collect());
     let mut pass = Pass::new(dir)?;
     let _ = pass.run(&filter, &mut compare)?;
-    let (mut wrong, mut unseen) = (0, 0);
+    let (mut wrong, mut past_all, mut unseen) = (0, 0u64, 0);
     for h in &heads {
-        let found = compare.0.get(&(h.key, h.seq)).copied().flatten();
-        let fault = fault(h, found, pass.streams().get(&h.key));
-        wrong += u64::from(fault.is_some());
-        let missing = missing_before(h, pass.streams().get(&h.key));
+        let track = pass.streams().get(&h.key);
+        // The chain hash of the last event that was removed is known.
+        let floor = track.filter(|t| t.floor == h.seq && h.seq > 0).map(|t| t.floor_chain.0);
+        let found = compare.0.get(&(h.key, h.seq)).copied().flatten().or(floor);
+        let fault = fault(h, found, track);
+        let past = fault.as_ref().is_some_and(|(code, _)| *code == Code::Expired);
+        wrong += u64::from(fault.is_some() && !past);
+        past_all += u64::from(past);
+        let missing = missing_before(h, track);
         unseen += u64::from(fault.is_none() && missing > 0);
         let (short, word) = (format!("{}:{}", h.key, h.seq), format!("{}:{}:{}", h.key, h.seq, show::hex(&h.hash)));
         let text = match &fault {
             None if missing > 0 => format!("ok    {short}, but for {} before it", show::counted(missing, "event")),
             None => format!("ok    {short}"),
+            Some((code, says)) if past => format!("past  {short}\n  {code}: {says}"),
             Some((code, says)) => format!("GONE  {short}\n  {code}: {says}"),
         };
         out.line(text)?;
@@ -211,6 +217,7 @@ fn check(args: &AuditArgs, dir: &DataDir, out: &mut Output) -> Result<Outcome> {
         0 if unseen > 0 => out.say(format_args!(
             "{all} {holds} in the log, but not all before {unseen} of them can be read: what stood there is not checked"
         ))?,
+        0 if past_all > 0 => out.say(format_args!("{all}: none is gone, {past_all} cannot be compared any more"))?,
         0 => out.say(format_args!("{all} {holds} in the log: nothing up to there was changed or cut off"))?,
         n => out.say(format_args!("{n} of {all} {} not in the log any more", if n == 1 { "is" } else { "are" }))?,
     }
@@ -238,6 +245,13 @@ fn fault(h: &Head, found: Option<[u8; 32]>, track: Option<&Track>) -> Option<(Co
             ),
         )),
         None if top == 0 => Some((Code::TailLost, "the log holds nothing of this stream any more".to_owned())),
+        None if track.is_some_and(|t| h.seq < t.floor) => Some((
+            Code::Expired,
+            format!(
+                "events up to {} were removed by the rule: whether it is the same history cannot be seen here",
+                track.map_or(0, |t| t.floor)
+            ),
+        )),
         None if h.seq > top => {
             Some((Code::TailLost, format!("the stream ends at event {top} now: its end was cut off")))
         }

@@ -62,6 +62,7 @@ pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
         printer.failed.map_or(Ok(()), Err)?;
         // Rows before warnings, where both go to one terminal.
         out.flush()?;
+        show::note_expired(&pass, &filter, &mut told, out);
         if show::warn_of_losses(&pass, &filter, &mut told, out) == Outcome::Damage {
             outcome = Outcome::Damage;
         }

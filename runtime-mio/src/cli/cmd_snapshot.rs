@@ -41,6 +41,10 @@ pub fn run(args: &SnapshotArgs, out: &mut Output) -> Result<Outcome> {
     bar.finish_and_clear();
     let m = taken?;
     tell(&m, args, out)?;
+    if m.role == "hub" && m.damages.is_empty() {
+        let (dir, dest) = (args.data_dir.display(), args.dest.display());
+        out.say(format_args!("  once it is safe: ropeway backup-mark --data-dir {dir} --snapshot {dest}"))?;
+    }
     for damage in &m.damages {
         out.warn(format_args!("the log was damaged before, and so is the copy: {damage}"));
     }

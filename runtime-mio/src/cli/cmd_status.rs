@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::retain::Rule;
 use ropeway_std::{DataDir, DirLock, LogView, NodeIdentity};
 use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::cmd_sign::role_word;
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{Outcome, Output, Result, cmd_retain, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -27,6 +28,10 @@ struct Status {
     acknowledged: u64,
     waiting: u64,
     log_bytes: u64,
+    /// What may be removed from the log.
+    rule: Option<Rule>,
+    /// Events that were removed.
+    expired: u64,
     damages: Vec<show::DamageRow>,
 }
 
@@ -42,6 +47,10 @@ struct Stream {
     acknowledged: u64,
     /// Own events that no hub has acknowledged.
     waiting: u64,
+    /// Everything up to this event was removed by the rule; 0 if nothing was.
+    expired_upto: u64,
+    /// Some of these were never here: they were gone where they came from.
+    never_held: bool,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
 }
@@ -54,9 +63,11 @@ impl From<FrontierEntry> for Stream {
             lane: e.key.lane.as_str(),
             incarnation: e.key.incarnation.to_string(),
             own: e.own,
-            events: e.top - missing,
-            acknowledged: e.acked,
+            events: e.top - missing - e.floor,
+            acknowledged: if e.own { e.acked } else { 0 },
             waiting: if e.own { e.top.saturating_sub(e.acked) } else { 0 },
+            expired_upto: e.floor,
+            never_held: e.skipped,
             gap: e.gap,
         }
     }
@@ -86,8 +97,10 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         events: sum(|s| s.events),
         acknowledged: sum(|s| s.acknowledged),
         waiting: sum(|s| s.waiting),
+        expired: sum(|s| s.expired_upto),
         streams,
         log_bytes: view.log_bytes(),
+        rule: Rule::read(&dir)?,
         damages: show::damage_rows(view.damages(), pass.as_ref()),
     };
     for line in text(&status, &view, pass.as_ref()) {
@@ -124,26 +137,34 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
     if s.streams.iter().any(|s| s.own) {
         lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
     }
+    if s.rule.is_some() || s.expired > 0 {
+        lines.push(format!("rule        {}", cmd_retain::text(s.rule.as_ref())));
+        lines.push(format!("expired     {}", show::counted(s.expired, "event")));
+    }
     if !s.streams.is_empty() {
         let wide = s.streams.iter().map(|s| s.node.len()).max().unwrap_or(0).max(4);
         lines.push(String::new());
         lines.push(format!(
-            "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  gap",
-            "node", "lane", "incarnation", "events", "acked", "waiting"
+            "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {:>9}  gap",
+            "node", "lane", "incarnation", "events", "expired", "acked", "waiting"
         ));
         lines.extend(s.streams.iter().map(|s| {
             let own = |n: u64| if s.own { n.to_string() } else { "-".to_owned() };
             let gap = s.gap.map_or("-".to_owned(), |(from, to)| format!("{from}..{to}"));
             format!(
-                "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {gap}",
+                "{:wide$}  {:6}  {:16}  {:>9}  {:>9}  {:>9}  {:>9}  {gap}",
                 s.node,
                 s.lane,
                 s.incarnation,
                 s.events,
+                if s.never_held { format!("{}*", s.expired_upto) } else { s.expired_upto.to_string() },
                 own(s.acknowledged),
                 own(s.waiting)
             )
         }));
+    }
+    if s.streams.iter().any(|s| s.never_held) {
+        lines.push("* some of these were never here: they were gone where they came from".to_owned());
     }
     if !view.damages().is_empty() {
         lines.push(String::new());

@@ -68,6 +68,7 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
     let state = state(clean, pass.damages());
     let (e, g) = (show::counted(events, "event"), show::counted(groups, "group"));
     out.line(format_args!("verified {e} in {g}, {}: {state}", show::size(bytes)))?;
+    show::note_expired(&pass, &Filter::default(), &mut show::Told::default(), out);
     for line in show::damage_lines(pass.damages(), Some(&pass)) {
         out.line(format_args!("  {line}"))?;
     }

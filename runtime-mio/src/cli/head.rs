@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use ropeway_core::code::Code;
-use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
+use ropeway_core::id::StreamKey;
+use ropeway_std::snapshot::parse_head;
 use ropeway_std::{Error, IoContext};
 
 use super::Result;
@@ -24,24 +25,7 @@ pub(super) struct Head {
 impl Head {
     /// `None` if it is none.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (rest, hash) = text.rsplit_once(':')?;
-        let (stream, seq) = rest.rsplit_once(':')?;
-        let (rest, lane) = stream.rsplit_once('/')?;
-        let (node, incarnation) = rest.rsplit_once('/')?;
-        let number = u64::from_str_radix(incarnation, 16).ok().filter(|n| *n != 0 && incarnation.len() == 16)?;
-        let key = StreamKey {
-            node: NodeName::new(node).ok()?,
-            incarnation: Incarnation::new(number),
-            lane: lane.parse::<Lane>().ok()?,
-        };
-        let mut bytes = [0; 32];
-        if hash.len() != 64 || !hash.is_ascii() {
-            return None;
-        }
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(hash.get(2 * i..2 * i + 2)?, 16).ok()?;
-        }
-        Some(Self { key, seq: seq.parse().ok().filter(|n| *n > 0)?, hash: bytes })
+        parse_head(text).map(|(key, seq, chain)| Self { key, seq, hash: chain.0 })
     }
 }
 

@@ -7,14 +7,17 @@
 
 pub mod args;
 pub mod cmd_audit;
+pub mod cmd_backup_mark;
 pub mod cmd_completions;
 pub mod cmd_demo;
+pub mod cmd_expire;
 pub mod cmd_key;
 pub mod cmd_keygen;
 pub mod cmd_pull;
 pub mod cmd_push;
 pub mod cmd_rekey;
 pub mod cmd_restore;
+pub mod cmd_retain;
 pub mod cmd_serve;
 pub mod cmd_sign;
 pub mod cmd_snapshot;
@@ -58,6 +61,9 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
         Command::Audit(args) => cmd_audit::run(args, out),
         Command::Snapshot(args) => cmd_snapshot::run(args, out),
         Command::Restore(args) => cmd_restore::run(args, out),
+        Command::Retain(args) => cmd_retain::run(args, out),
+        Command::Expire(args) => cmd_expire::run(args, out),
+        Command::BackupMark(args) => cmd_backup_mark::run(args, out),
         Command::Completions(args) => cmd_completions::run(args, out),
     }
 }

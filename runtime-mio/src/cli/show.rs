@@ -146,6 +146,16 @@ pub(super) struct Told {
     damages: usize,
 }
 
+/// Notes what was removed of the wanted streams, once: it is not damage.
+pub(super) fn note_expired(pass: &Pass, filter: &Filter, told: &mut Told, out: &mut Output) {
+    for (key, track) in pass.streams().iter().filter(|(key, _)| filter.wants_stream(key)) {
+        let (from, to) = (filter.from_seq.max(1), track.floor);
+        if to >= from && told.ranges.insert((*key, from, to)) {
+            out.note(format_args!("{}: {} were removed by the rule", Code::Expired, range_of(key, from, to)));
+        }
+    }
+}
+
 /// Warns of what a pass could not read of the wanted streams, once.
 pub(super) fn warn_of_losses(pass: &Pass, filter: &Filter, told: &mut Told, out: &mut Output) -> Outcome {
     let (mut outcome, code) = (Outcome::Done, Code::Corrupt);

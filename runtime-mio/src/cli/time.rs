@@ -15,6 +15,11 @@ pub(super) const TIME: Value<u64> = Value::of(|text| {
     parse(text, now)
 });
 
+/// An age, in milliseconds.
+pub(super) const AGE: Value<u64> = Value::of(|text| {
+    age(text).ok_or_else(|| BadValue::new(Code::BadArgument, "it is no age; write a number and a unit: 6h, 90d, 26w"))
+});
+
 fn parse(text: &str, now_ms: u64) -> Result<u64, BadValue> {
     if let Some(age_ms) = age(text) {
         return Ok(now_ms.saturating_sub(age_ms));

@@ -94,6 +94,26 @@ pub(super) const POLICY: Value<Policy> = Value {
     names: &[("own", "each clinic reads its own events"), ("all", "every clinic reads the events of all clinics")],
 };
 
+/// Bytes: `4GiB`, `500MB`, `1048576`.
+pub(super) const SIZE: Value<u64> = Value::of(|text| {
+    const UNITS: [(&str, u64); 9] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("B", 1),
+    ];
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    let bytes = number.parse::<u64>().ok().filter(|n| digits && *n > 0).and_then(|n| n.checked_mul(unit));
+    bytes.ok_or_else(|| BadValue::new(Code::BadArgument, "it is no size; write a number and a unit: 500MB, 4GiB"))
+});
+
 pub(super) const ROLE: Value<Role> = Value {
     parse: |text| match text {
         "clinic" => Ok(Role::Clinic),
@@ -277,6 +297,16 @@ mod tests {
         taken(&PROFILE);
         assert_eq!(PROFILE.names.len(), Profile::ALL.len());
         assert_eq!(LANE.names.len(), Lane::ALL.len());
+    }
+
+    #[test]
+    fn a_size_has_a_unit_or_is_in_bytes() {
+        for (text, bytes) in [("7", 7), ("7B", 7), ("2kB", 2000), ("500MB", 500_000_000), ("4GiB", 4 << 30)] {
+            assert_eq!((SIZE.parse)(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "-1", "+1", "1.5GB", "GB", "4 GB", "4gb", "99999999999TB"] {
+            assert!((SIZE.parse)(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The disk thread: does one job after the other, in order.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use mio::Waker;
 use ropeway_core::event::Chain;
 use ropeway_core::node::{Completion, LogPosition, ReadRequest};
 use ropeway_core::recovery::RunAt;
-use ropeway_std::machine::random;
+use ropeway_std::machine::{SystemClock, random};
+use ropeway_std::retain::{Gone, Keeper};
 use ropeway_std::store::{Sealing, Store};
 
 /// What the loop wants done. There is at most one group under way and one read a session, so the
@@ -25,7 +26,13 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) enum Done {
     Log(Completion),
-    Read { request: ReadRequest, chain: Result<Chain, ropeway_core::code::Code>, records: Vec<u8> },
+    Read {
+        request: ReadRequest,
+        chain: Result<Chain, ropeway_core::code::Code>,
+        records: Vec<u8>,
+    },
+    /// The log's rule has removed these.
+    Expired(Gone),
 }
 
 #[derive(Debug)]
@@ -36,10 +43,10 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(store: Store, waker: Arc<Waker>) -> Disk {
+    pub(super) fn start(store: Store, keeper: Keeper, waker: Arc<Waker>) -> Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        let thread = std::thread::spawn(move || work(store, &inbox, &outbox, &waker));
+        let thread = std::thread::spawn(move || work(store, keeper, &inbox, &outbox, &waker));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
 
@@ -64,12 +71,26 @@ impl Drop for Disk {
     }
 }
 
-fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
+fn work(mut store: Store, mut keeper: Keeper, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
+    let clock = SystemClock::default();
+    keeper.wake();
     loop {
-        // Sealing is done in small steps whenever there is no job.
+        // Sealing and removing are done in small steps whenever there is no job.
         let job = match inbox.try_recv() {
-            Err(TryRecvError::Empty) if store.seal(&mut random) != Sealing::Idle => continue,
-            Err(TryRecvError::Empty) => inbox.recv().ok(),
+            Err(TryRecvError::Empty) => match tidy(&mut store, &mut keeper, &clock) {
+                Tidied::Some(gone) if gone.is_empty() => continue,
+                Tidied::Some(gone) => {
+                    if outbox.send(Done::Expired(gone)).is_err() {
+                        return;
+                    }
+                    let _ = waker.wake();
+                    continue;
+                }
+                Tidied::All => match inbox.recv_timeout(keeper.wait()) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    other => other.ok(),
+                },
+            },
             other => other.ok(),
         };
         let Some(job) = job else { return };
@@ -93,5 +114,28 @@ fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &
             return;
         }
         let _ = waker.wake();
+    }
+}
+
+enum Tidied {
+    /// There is more, or this is gone.
+    Some(Gone),
+    /// Nothing is left to be done for a while.
+    All,
+}
+
+/// One step of what is done when nothing else is to be done.
+fn tidy(store: &mut Store, keeper: &mut Keeper, clock: &SystemClock) -> Tidied {
+    match store.seal(&mut random) {
+        Sealing::Idle => {}
+        Sealing::Sealed(_) => {
+            keeper.wake();
+            return Tidied::Some(Gone::new());
+        }
+        _ => return Tidied::Some(Gone::new()),
+    }
+    match keeper.step(store, clock.now().wall_ms) {
+        gone if gone.is_empty() => Tidied::All,
+        gone => Tidied::Some(gone),
     }
 }

@@ -21,6 +21,7 @@ use ropeway_core::node::Node;
 use ropeway_core::policy::{Policy, Role};
 use ropeway_std::machine::SystemClock;
 use ropeway_std::replica::{identity, prepare};
+use ropeway_std::retain::Keeper;
 use ropeway_std::tls::{Server, TlsOptions};
 use ropeway_std::{DataDir, DirLock, Error, Options, Result};
 
@@ -137,6 +138,7 @@ impl Daemon {
         let mut listener = TcpListener::bind(options.bind).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(bind)?;
+        let keeper = Keeper::new(&dir, file.name, file.role);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(|e| Error::io("waker", e))?);
         let tls = TlsOptions { sessions: options.max_sessions.max(256), ..TlsOptions::default() };
         Ok(Daemon {
@@ -145,7 +147,7 @@ impl Daemon {
             listener: Some(listener),
             address,
             server: Server::new(&id, &tls)?,
-            disk: Disk::start(store, Arc::clone(&waker)),
+            disk: Disk::start(store, keeper, Arc::clone(&waker)),
             out: vec![0; limits.frame_bytes + 64],
             plain: vec![0; 16 << 10],
             node,

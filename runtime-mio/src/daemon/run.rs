@@ -118,6 +118,7 @@ impl Daemon {
     fn disk_done(&mut self, done: Done) {
         match done {
             Done::Log(completion) => self.node.complete(self.clock.now(), completion),
+            Done::Expired(gone) => gone.iter().for_each(|(key, seq, chain)| self.node.expired(key, *seq, *chain)),
             Done::Read { request, chain, records } => {
                 let records = chain
                     .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &records })

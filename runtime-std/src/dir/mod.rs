@@ -9,6 +9,7 @@
 //! log/                 segments                          quarantine/    what was set aside
 //! restored.json        if the log came from a snapshot: which one, and when
 //! log.restoring/       a log on its way from a snapshot  keys.restoring/  its keys
+//! retain.json          what may be removed from the log  backup.json    up to where a backup exists; hubs only
 //! lock                 held by the process that works here; holds its process id
 //! ```
 
@@ -99,6 +100,10 @@ paths! {
     keys_restoring "keys.restoring";
     /// That the log came from a snapshot, and when: part of the machine's fingerprint.
     restored "restored.json";
+    /// What may be removed from the log.
+    retain_json "retain.json";
+    /// Up to where a backup exists; hubs only.
+    backup_json "backup.json";
     /// The file that a working process locks.
     lock "lock";
 }

@@ -23,7 +23,10 @@ use ropeway_core::log::{
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
-use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, judge_next, keys, place_before};
+use crate::store::{
+    Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, is_stub, judge_next, keys, newest_stub,
+    place_before,
+};
 
 pub use filter::Filter;
 use track::Taken;
@@ -152,10 +155,17 @@ impl<F: Files> Pass<F> {
         numbers.dedup();
         let first = self.resume;
         self.seen.forget_from(first);
+        let stub = self.begin_with_stub()?;
+        let mut gone = stub.map_or(0, |(number, _)| number);
+        let behind_stub = gone + 1;
+        numbers.retain(|n| *n >= behind_stub);
         let total = numbers.iter().filter(|n| **n >= first).map(|n| self.size(*n)).sum();
         // What is wrong with a segment, as the sealed one before it tells.
-        let mut broken: Option<Damage> = None;
-        let (mut done, mut expected) = (0, 1);
+        let mut broken: Option<Damage> = match stub.filter(|_| first == 0) {
+            Some((number, link)) => judge_next(&mut self.files, number, Some(link), numbers.first().copied()),
+            None => None,
+        };
+        let (mut done, mut expected) = (0, behind_stub);
         for (i, &number) in numbers.iter().enumerate() {
             let missing = std::mem::replace(&mut expected, number + 1)..number;
             if number < first {
@@ -164,6 +174,13 @@ impl<F: Files> Pass<F> {
             let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
             self.seen.damages.extend(missing.map(lost));
             if !(hot.contains(&number) && self.is_hot(number)?) {
+                if self.has_gone(number)? {
+                    // It was removed since it was listed.
+                    gone = self.begin_with_stub()?.map_or(gone, |(number, _)| number);
+                }
+                if number <= gone {
+                    continue;
+                }
                 let next = numbers.get(i + 1).copied();
                 let mut read = self.sealed(number, next, filter, visitor);
                 if is_key_missing(&read) && self.has_new_keys()? {
@@ -226,6 +243,29 @@ impl<F: Files> Pass<F> {
             .len(number)
             .or_else(|_| files.side_len(SideFile::Sealed(number)).map(Option::unwrap_or_default))
             .unwrap_or(0)
+    }
+
+    /// Takes note of what was removed from the log; the last segment that was, and what the next links to.
+    fn begin_with_stub(&mut self) -> Result<Option<(u64, [u8; 16])>> {
+        let Some(stub) = newest_stub(&mut self.files, &self.keys, self.seen.name)? else { return Ok(None) };
+        if stub.rotten {
+            let to_page = stub.bytes.div_ceil(PAGE_BYTES as u64);
+            let damage = Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page };
+            self.seen.damages.retain(|d| *d != damage);
+            self.seen.damages.push(damage);
+        }
+        for s in stub.recovered.states().filter(|s| s.have.0 > 0) {
+            let track = self.seen.tracks.entry(s.key).or_insert_with(|| Track::new(&s.key));
+            track.acked = track.acked.max(s.acked.map_or(0, |a| a.0));
+            s.floor.iter().for_each(|floor| track.expire(floor.0, floor.1));
+        }
+        self.seen.own = self.seen.own.or(stub.log.own.map(|(incarnation, _)| incarnation));
+        Ok(Some((stub.number, stub.log.link)))
+    }
+
+    /// Whether a sealed segment is gone, or a stub stands in its place.
+    fn has_gone(&mut self, number: u64) -> Result<bool> {
+        Ok(self.files.side_len(SideFile::Sealed(number))?.is_none() || is_stub(&mut self.files, number))
     }
 
     /// Whether a segment is still hot: it may have been sealed and removed since it was listed.
@@ -461,6 +501,10 @@ impl Found {
                         ControlFlow::Continue(true) => {}
                         ControlFlow::Continue(false) => consistent = Err(Code::Corrupt),
                     }
+                }
+                Record::Expired(e) => {
+                    let key = dict.get(e.index as usize).ok_or(Code::Corrupt)?;
+                    self.tracks.entry(*key).or_insert_with(|| Track::new(key)).expire(e.seq, e.chain);
                 }
                 Record::Receipt(receipt) => {
                     let key = dict.get(receipt.index as usize).ok_or(Code::Corrupt)?;

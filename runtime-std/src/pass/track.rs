@@ -47,6 +47,10 @@ pub struct Track {
     pub events: u64,
     /// Highest sequence number that a peer has acknowledged, as far as the log tells.
     pub acked: u64,
+    /// Everything up to this sequence number was removed from the log on purpose; 0 if nothing was.
+    pub floor: u64,
+    /// Chain hash up to there.
+    pub floor_chain: Chain,
     /// What is missing, ascending.
     pub holes: Vec<Hole>,
     at: Spot,
@@ -54,7 +58,20 @@ pub struct Track {
 
 impl Track {
     pub(super) fn new(key: &StreamKey) -> Self {
-        Self { top: 0, chain: Chain::start(key), events: 0, acked: 0, holes: Vec::new(), at: (0, 0) }
+        let chain = Chain::start(key);
+        Self { top: 0, chain, events: 0, acked: 0, floor: 0, floor_chain: chain, holes: Vec::new(), at: (0, 0) }
+    }
+
+    /// Everything up to `seq` was removed; `chain` is the hash there.
+    pub(super) fn expire(&mut self, seq: u64, chain: Chain) {
+        if seq > self.floor {
+            (self.floor, self.floor_chain) = (seq, chain);
+        }
+        if seq > self.top {
+            (self.top, self.chain) = (seq, chain);
+        }
+        self.holes.retain(|h| h.to > seq);
+        self.holes.iter_mut().for_each(|h| h.from = h.from.max(seq + 1));
     }
 
     /// Whether anything of `first..=last` has not been seen yet.

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ropeway_core::code::Code;
 use ropeway_core::event::Chain;
-use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::log::SEGMENT_MAX_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,29 @@ impl FileEntry {
 #[must_use]
 pub fn head(key: &StreamKey, seq: u64, chain: &Chain) -> String {
     format!("{key}:{seq}:{}", hex(&chain.0))
+}
+
+/// Reads what [`head`] writes; `None` if it is none.
+#[must_use]
+pub fn parse_head(text: &str) -> Option<(StreamKey, u64, Chain)> {
+    let (rest, hash) = text.rsplit_once(':')?;
+    let (stream, seq) = rest.rsplit_once(':')?;
+    let (rest, lane) = stream.rsplit_once('/')?;
+    let (node, incarnation) = rest.rsplit_once('/')?;
+    let number = u64::from_str_radix(incarnation, 16).ok().filter(|n| *n != 0 && incarnation.len() == 16)?;
+    let key = StreamKey {
+        node: NodeName::new(node).ok()?,
+        incarnation: Incarnation::new(number),
+        lane: lane.parse::<Lane>().ok()?,
+    };
+    let mut bytes = [0; 32];
+    if hash.len() != 64 || !hash.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hash.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some((key, seq.parse().ok().filter(|n| *n > 0)?, Chain(bytes)))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::identity::NodeIdentity;
 use crate::pass::{Filter, Pass, Seen, Visitor};
 use crate::store::{Damage, DirFiles, Files, GroupAt, keys};
 
-pub use manifest::{FORMAT, FileEntry, INCOMPLETE, MANIFEST, Manifest, head};
+pub use manifest::{FORMAT, FileEntry, INCOMPLETE, MANIFEST, Manifest, head, parse_head};
 pub use restore::{RestoreOptions, Restored, restore};
 
 /// How often a snapshot begins again because segments were exchanged under it.

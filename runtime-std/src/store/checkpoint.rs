@@ -18,7 +18,7 @@ use ropeway_core::varint::Writer;
 use super::dense::{Part, Unpacker, read_footer, scan_file};
 use super::files::read_side_full;
 use super::recover::{Opened, Scope, first_link, scan_within};
-use super::{Files, SideFile};
+use super::{Files, SideFile, stub};
 use crate::error::{Error, Result};
 use crate::zstd_codec::Zstd;
 
@@ -39,6 +39,8 @@ pub(super) struct Origin {
     pub(super) max_body: usize,
     /// The checkpoint that fits the log, if there is one.
     pub(super) fits: bool,
+    /// The stub that the log begins with.
+    pub(super) stub: Option<u64>,
 }
 
 /// The generation of a slot, by its trailer or header, `None` if neither can be read. Refusals are
@@ -122,12 +124,13 @@ impl Base {
     /// Whether the log still is what the checkpoint says: each segment is there, of its size, and none
     /// else; the newest is that very one, and the next goes on from it.
     pub(super) fn fits<F: Files>(&self, files: &mut F, keys: &[(u32, DataKey)]) -> Result<bool> {
-        let upto = self.log.upto;
-        if files.list()?.iter().any(|n| *n <= upto) {
+        let (upto, stub) = (self.log.upto, self.log.stub.map_or(0, |s| s.number));
+        // What stands before the stub is gone, and its file perhaps not yet.
+        if files.list()?.iter().any(|n| *n > stub && *n <= upto) {
             return Ok(false);
         }
         let mut sealed = files.list_sealed()?;
-        sealed.retain(|n| *n <= upto);
+        sealed.retain(|n| *n >= stub && *n <= upto);
         if !sealed.iter().eq(self.manifest.iter().map(|s| &s.number)) || sealed.last() != Some(&upto) {
             return Ok(false);
         }
@@ -190,11 +193,10 @@ pub(super) fn write<F: Files>(
         prev_seal: [0; 32],
     };
     let header = SealedHeader::new(key, start);
-    let mut out = Out { writer: SealedWriter::new(header, key)?, zstd: Zstd::new(), raw: Vec::new(), frames: 0 };
-    files.write_unfinished(0, &header.emit())?;
+    let mut out = Out::begin(files, header, key)?;
     let streams = records(&mut |record| out.record(files, record))?;
     out.flush(files)?;
-    let summary = Summary { content: out.writer.content(), frames: out.frames, streams, ..Summary::default() };
+    let summary = Summary { content: out.content(), frames: out.frames, streams, ..Summary::default() };
     out.finish(files, &summary)?;
     files.sync_unfinished()?;
     files.name_unfinished(SideFile::Checkpoint(slot))?;
@@ -229,24 +231,37 @@ fn state_with<F: Files>(
     let base = if origin.fits { load(files, keys, origin.name, room)? } else { None };
     let base = base.filter(|b| b.log.upto <= upto);
     let mut manifest = base.as_ref().map_or_else(Vec::new, |b| b.manifest.clone());
+    if let Some(stub) = origin.stub {
+        manifest.retain(|s| s.number > stub);
+    }
     let known = manifest.last().map_or(0, |s| s.number);
     let (mut link, mut key_id) = ([0; 16], 0);
     let mut sealed = files.list_sealed()?;
-    sealed.retain(|n| *n <= upto);
+    sealed.retain(|n| *n <= upto && origin.stub.is_none_or(|stub| *n >= stub));
     for number in sealed {
-        if number <= known && number < upto {
+        let stub = origin.stub == Some(number);
+        if number <= known && number < upto && !stub {
             continue;
         }
         let footer = read_footer(files, keys, &mut Unpacker::default(), number)?;
         (link, key_id) = (footer.header.start.link, footer.header.start.key_id);
-        if number > known {
+        if number > known || stub {
             let bytes = files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
             let (hlc_min, hlc_max) = (footer.summary.hlc_min, footer.summary.hlc_max);
             manifest.push(SegmentState { number, bytes, digest: footer.digest, hlc_min, hlc_max });
         }
     }
+    manifest.sort_unstable_by_key(|s| s.number);
     let scope = Scope { name: origin.name, max_body: origin.max_body, without: None, upto: Some(upto) };
-    let opened = scan_within(files, keys, &scope, room, base)?;
+    let mut opened = scan_within(files, keys, &scope, room, base)?;
+    if let Some(number) = origin.stub.filter(|n| opened.recovered.stub() != Some(*n)) {
+        // The stub came after the checkpoint.
+        let stub = stub::load(files, keys, origin.name, room, number)?.ok_or(Code::Corrupt)?;
+        for s in stub.recovered.states() {
+            s.floor.iter().for_each(|floor| opened.recovered.expired(&s.key, *floor));
+        }
+        opened.recovered.begins_with(number);
+    }
     // A state that has lost something is not to be remembered: the log is read until it is mended.
     if opened.damages.iter().any(super::Damage::is_loss) {
         return Err(Error::new(Code::Corrupt, "no checkpoint of a log with damage"));
@@ -261,8 +276,8 @@ fn emitted<'s>(record: &StateRecord, scratch: &'s mut [u8; STATE_RECORD_MAX_BYTE
     Ok(&scratch[..n])
 }
 
-/// Packs records into frames.
-struct Out {
+/// Packs records into frames of the unfinished file.
+pub(super) struct Out {
     writer: SealedWriter,
     zstd: Option<Zstd>,
     raw: Vec<u8>,
@@ -270,6 +285,17 @@ struct Out {
 }
 
 impl Out {
+    /// Begins the file.
+    pub(super) fn begin<F: Files>(files: &mut F, header: SealedHeader, key: &DataKey) -> Result<Self> {
+        files.write_unfinished(0, &header.emit())?;
+        Ok(Self { writer: SealedWriter::new(header, key)?, zstd: Zstd::new(), raw: Vec::new(), frames: 0 })
+    }
+
+    /// Digest of what was written so far.
+    pub(super) fn content(&self) -> [u8; 32] {
+        self.writer.content()
+    }
+
     fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord) -> Result<()> {
         let mut scratch = [0; STATE_RECORD_MAX_BYTES];
         let record = emitted(record, &mut scratch)?;
@@ -286,7 +312,7 @@ impl Out {
         self.put(files, DenseType::State, &raw)
     }
 
-    fn put<F: Files>(&mut self, files: &mut F, frame_type: DenseType, raw: &[u8]) -> Result<()> {
+    pub(super) fn put<F: Files>(&mut self, files: &mut F, frame_type: DenseType, raw: &[u8]) -> Result<()> {
         let mut buf = vec![0; dense_len(PACK_HEAD_BYTES + raw.len())];
         let codec = self.zstd.as_mut().map(|z| z as &mut (dyn Codec + Send));
         let packed = pack(raw, codec, &mut buf[FRAME_HEAD_BYTES..])?;
@@ -295,13 +321,15 @@ impl Out {
         files.write_unfinished(at, &buf[..len])
     }
 
-    fn finish<F: Files>(&mut self, files: &mut F, summary: &Summary) -> Result<()> {
+    /// Writes the footer; the length of the file.
+    pub(super) fn finish<F: Files>(&mut self, files: &mut F, summary: &Summary) -> Result<u64> {
         let mut body = [0; 256];
         let mut w = Writer::new(&mut body);
         summary.emit(&mut w, []).map_err(|_| Code::TooLarge)?;
         let len = w.len();
         self.put(files, DenseType::Seal, &body[..len])?;
         let (trailer, _) = self.writer.finish()?;
-        files.write_unfinished(self.writer.offset(), &trailer)
+        files.write_unfinished(self.writer.offset(), &trailer)?;
+        Ok(self.writer.offset() + trailer.len() as u64)
     }
 }

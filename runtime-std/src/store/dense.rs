@@ -62,7 +62,7 @@ pub(super) fn read_footer<F: Files>(
     let trailer = Trailer::parse(&end).map_err(|c| Error::new(c, format!("the end of {file}")))?;
     let header = trailer.header;
     let footer_len = at.checked_sub(trailer.footer_at).filter(|n| *n <= 2 << 20).ok_or_else(corrupt)?;
-    if (header.start.kind, header.start.number) != (Kind::Segment, number) {
+    if !matches!(header.start.kind, Kind::Segment | Kind::Stub) || header.start.number != number {
         return Err(corrupt());
     }
     let key = keys.iter().find(|k| k.0 == header.start.key_id).ok_or(Code::KeyMissing)?;
@@ -114,7 +114,7 @@ pub(super) fn ranges_of(body: &[u8]) -> CodeResult<Vec<(StreamKey, u64, u64)>> {
                     None => ranges.push((key, run.base_seq, run.last_seq())),
                 }
             }
-            Record::Receipt(_) => {}
+            Record::Receipt(_) | Record::Expired(_) => {}
         }
     }
     Ok(ranges)

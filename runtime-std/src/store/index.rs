@@ -1,7 +1,11 @@
 //! Where the events of each stream stand: sparse, in memory, rebuilt at every open. Sealed segments
 //! have an index of their own in the file; of them only the numbers are here.
 
-use ropeway_core::recovery::RunAt;
+use std::collections::BTreeMap;
+
+use ropeway_core::id::StreamKey;
+use ropeway_core::log::sealed::At;
+use ropeway_core::recovery::{Recovered, RunAt};
 
 use super::checkpoint::Origin;
 
@@ -25,6 +29,10 @@ pub struct Index {
     streams: Vec<Vec<Entry>>,
     epoch: u64,
     sealed: Vec<u64>,
+    /// The stub that the log begins with.
+    stub: Option<u64>,
+    /// Up to where streams were removed from the log.
+    floors: BTreeMap<StreamKey, u64>,
     /// What the store needs to write checkpoints; none without it.
     pub(super) origin: Option<Origin>,
 }
@@ -48,6 +56,31 @@ impl Index {
         if self.sealed.get(at) != Some(&segment) {
             self.sealed.insert(at, segment);
         }
+    }
+
+    /// Takes note of what the log begins with.
+    pub(super) fn begins_with(&mut self, recovered: &Recovered<'_>) {
+        self.stub = recovered.stub();
+        self.floors = recovered.states().filter_map(|s| Some((s.key, s.floor?.0))).collect();
+    }
+
+    /// Everything up to segment `upto` was removed.
+    pub(super) fn expire(&mut self, upto: u64, floors: &[(StreamKey, At)]) {
+        self.stub = Some(upto);
+        self.sealed.retain(|n| *n > upto);
+        self.floors.extend(floors.iter().map(|(key, at)| (*key, at.0)));
+    }
+
+    /// The stub that the log begins with, if its first segments were removed.
+    #[must_use]
+    pub fn stub(&self) -> Option<u64> {
+        self.stub
+    }
+
+    /// Up to which event a stream was removed from the log; 0 if all of it is there.
+    #[must_use]
+    pub fn floor(&self, key: &StreamKey) -> u64 {
+        self.floors.get(key).copied().unwrap_or(0)
     }
 
     /// The numbers of the sealed segments, ascending.

@@ -4,6 +4,7 @@
 mod ahead;
 mod checkpoint;
 mod dense;
+mod expire;
 mod files;
 mod footers;
 mod index;
@@ -12,6 +13,7 @@ mod reader;
 mod recover;
 mod seal;
 mod segment;
+mod stub;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,7 @@ use ropeway_core::recovery::RunAt;
 
 pub(crate) use ahead::ReadAhead;
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
+pub(crate) use expire::{SegmentSketch, sketch};
 pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};
@@ -33,6 +36,7 @@ pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quick
 pub(crate) use recover::{judge_next, place_before};
 pub use seal::Sealing;
 pub use segment::Segments;
+pub(crate) use stub::{is_stub, newest_of_any_size as newest_stub};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};

@@ -102,7 +102,8 @@ impl<F: Files> Reader<F> {
     /// contiguous stretch: compare the last seq with what was asked for.
     ///
     /// # Errors
-    /// [`Code::Corrupt`] or [`Code::Tampered`] if event `from_seq` should be there and is not.
+    /// [`Code::Corrupt`] or [`Code::Tampered`] if event `from_seq` should be there and is not;
+    /// [`Code::Expired`] if it was removed.
     pub fn read(
         &mut self,
         index: &Index,
@@ -113,6 +114,11 @@ impl<F: Files> Reader<F> {
         mut each: impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
     ) -> Result<()> {
         let mut next = from_seq;
+        let floor = index.floor(grant.stream());
+        if from_seq <= floor.min(upto_seq) {
+            let what = format!("events up to {floor} of {} were removed", grant.stream());
+            return Err(Error::new(Code::Expired, what));
+        }
         while next <= upto_seq {
             let before = next;
             for entry in index.find(stream, next) {

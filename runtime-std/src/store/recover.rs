@@ -11,7 +11,7 @@ use super::checkpoint::{self, Base, Origin};
 use super::dense::{Part, Unpacker, scan_sealed};
 use super::files::{copy_of_header, read_full, read_side_full};
 use super::segment::{Segments, Settled};
-use super::{DirFiles, Files, Index, SideFile, keys};
+use super::{DirFiles, Files, Index, SideFile, keys, stub};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 
@@ -114,7 +114,12 @@ pub fn recover_to_write<F: Files>(
         let at = segments.files().describe(d.segment);
         return Err(Error::at(d.code, &at, "its data key is not in the keyring; the log can be read, not written"));
     }
-    super::seal::tidy(segments.files());
+    super::seal::tidy(segments.files(), opened.index.stub());
+    if let Some(number) = opened.index.stub()
+        && let Err(e) = stub::tidy(segments.files(), keys, name, number)
+    {
+        log::warn!("{e}");
+    }
     match segments.settle(&opened)? {
         Settled::Durable => Ok(opened),
         Settled::InDoubt => {
@@ -171,7 +176,8 @@ fn open_quickly<F: Files>(files: &mut F, keys: &[(u32, DataKey)], scope: &Scope,
         let fits = base.is_some();
         let mut opened = scan_within(files, keys, scope, room, base)?;
         let Scope { name, max_body, .. } = *scope;
-        opened.index.origin = Some(Origin { name, streams: room, max_body, fits });
+        let stub = opened.index.stub();
+        opened.index.origin = Some(Origin { name, streams: room, max_body, fits, stub });
         Ok(opened)
     })
 }
@@ -187,7 +193,8 @@ pub(super) struct Scope {
     pub(super) upto: Option<u64>,
 }
 
-fn with_room(streams: usize, mut f: impl FnMut(usize) -> Result<Opened>) -> Result<Opened> {
+/// Makes room for more streams until there is enough.
+pub(super) fn with_room<T>(streams: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<T> {
     let mut room = streams.max(16);
     loop {
         match f(room) {
@@ -222,15 +229,28 @@ pub(super) fn scan_within<F: Files>(
     numbers.sort_unstable();
     numbers.dedup();
     let mut tail = LogTail::default();
+    let begun = base.is_some();
+    let base = match base {
+        Some(base) => Some(base),
+        None => begin_with_stub(files, keys, name, streams, &mut out)?,
+    };
     if let Some(base) = base {
         let Base { log, recovered, manifest, .. } = base;
         for s in &manifest {
-            out.index.seal(s.number);
+            if log.stub.is_none_or(|stub| stub.number != s.number) {
+                out.index.seal(s.number);
+            }
             out.log_bytes += s.bytes;
         }
         (out.recovered, out.groups) = (recovered, log.groups);
         tail = LogTail { segment: log.upto, next_page: 0, clean: false, link: log.link };
         numbers.retain(|n| *n > log.upto);
+        if !begun && let Some(damage) = judge_next(files, log.upto, Some(log.link), numbers.first().copied()) {
+            // As behind a sealed segment: the number of one that is missing is not used again.
+            tail.segment += u64::from(numbers.is_empty());
+            out.recovered.damaged();
+            out.damages.push(damage);
+        }
     }
     let start = tail.segment + 1;
     let mut input = ReadAhead::default();
@@ -359,11 +379,39 @@ pub(super) fn scan_within<F: Files>(
     if let Some(newest) = out.newest {
         out.damages.retain(|d| !newest.explains(d));
     }
+    out.index.begins_with(&out.recovered);
     out.recovered = out.recovered.ending_at(tail);
     if out.in_doubt {
         out.recovered = out.recovered.refusing(Code::ReadOnly);
     }
     Ok(out)
+}
+
+/// The state that the log begins with, if its first segments were removed.
+fn begin_with_stub<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    name: NodeName,
+    streams: usize,
+    out: &mut Opened,
+) -> Result<Option<Base>> {
+    let stub = match stub::newest(files, keys, name, streams) {
+        // As a segment whose key is missing: the rest can be read.
+        Err(e) if e.code == Code::KeyMissing => {
+            log::warn!("{e}");
+            out.damages.push(Damage { code: e.code, segment: 0, from_page: 0, to_page: 0 });
+            None
+        }
+        other => other?,
+    };
+    Ok(stub.map(|stub| {
+        out.log_bytes += stub.bytes;
+        if stub.rotten {
+            let to_page = stub.bytes.div_ceil(PAGE_BYTES as u64);
+            out.damages.push(Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page });
+        }
+        stub.into_base()
+    }))
 }
 
 /// What the first header of a segment links to, `None` if there is none to be read.

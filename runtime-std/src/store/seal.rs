@@ -13,7 +13,8 @@ use ropeway_core::log::sealed::{
     Summary, dense_len, pack,
 };
 use ropeway_core::log::{
-    DataKey, FRAME_HEAD_BYTES, GroupBuilder, MAX_BODY_BYTES, Receipt, Record, StreamDecl, event_bytes_max, records,
+    DataKey, Expired, FRAME_HEAD_BYTES, GroupBuilder, MAX_BODY_BYTES, Receipt, Record, StreamDecl, event_bytes_max,
+    records,
 };
 use ropeway_core::varint::Writer;
 
@@ -110,11 +111,12 @@ impl Sealer {
 
 /// Removes what a crash has left of unfinished sealing: a file without a name, and a sealed segment
 /// whose hot file is still there (docs/LOG.md#sealed-11). What cannot be removed is in nobody's way.
-pub(super) fn tidy<F: Files>(files: &mut F) {
+/// `stub`: the one that the log begins with, which is no sealed segment.
+pub(super) fn tidy<F: Files>(files: &mut F, stub: Option<u64>) {
     let tidied = (|| -> Result<()> {
         let hot = files.list()?;
         let mut both = files.list_sealed()?;
-        both.retain(|n| hot.contains(n));
+        both.retain(|n| hot.contains(n) && stub.is_none_or(|stub| *n > stub));
         let mut changed = !both.is_empty();
         for number in both {
             files.remove_side(SideFile::Sealed(number))?;
@@ -146,6 +148,7 @@ struct Write {
     declared_parent: bool,
     frame: Frame,
     next_receipt: usize,
+    next_expired: usize,
     cache: Cache,
     summary: Summary,
     buf: Vec<u8>,
@@ -253,6 +256,7 @@ impl Write {
             declared_parent: false,
             frame: Frame::default(),
             next_receipt: 0,
+            next_expired: 0,
             cache: Cache::default(),
             summary,
             buf: Vec::new(),
@@ -373,27 +377,39 @@ impl Write {
         Ok(true)
     }
 
-    /// Fills a frame with receipts; true if there are no more.
+    /// Fills a frame with what was gone at its source, and then receipts; true if there are no more.
     fn fill_receipts(&mut self) -> Result<bool> {
         let mut declared: Vec<(u32, u32)> = Vec::new();
+        while let Some(e) = self.survey.expired.get(self.next_expired).copied() {
+            if !self.frame.reserve(2 * DECL_MAX_BYTES, false) {
+                return Ok(false);
+            }
+            let index = self.declare_for(&mut declared, e.stream)?;
+            let expired = Expired { index, seq: e.seq, chain: e.chain };
+            self.frame.builder.expired(&mut self.frame.raw, &expired).map_err(|_| Code::TooLarge)?;
+            self.next_expired += 1;
+        }
         while let Some(r) = self.survey.receipts.get(self.next_receipt).copied() {
             if !self.frame.reserve(2 * DECL_MAX_BYTES, false) {
                 return Ok(false);
             }
-            let index = match declared.iter().find(|d| d.0 == r.stream) {
-                Some(d) => d.1,
-                None => {
-                    let decl = StreamDecl { own_machine: None, ..self.survey.decl(r.stream, None) };
-                    let index = self.frame.declare(decl)?;
-                    declared.push((r.stream, index));
-                    index
-                }
-            };
+            let index = self.declare_for(&mut declared, r.stream)?;
             let receipt = Receipt { peer: r.peer, index, seq: r.seq, tag: r.tag };
             self.frame.builder.receipt(&mut self.frame.raw, &receipt).map_err(|_| Code::TooLarge)?;
             self.next_receipt += 1;
         }
         Ok(true)
+    }
+
+    /// The index of a stream in the frame that fills; `declared` remembers those that have one.
+    fn declare_for(&mut self, declared: &mut Vec<(u32, u32)>, stream: u32) -> Result<u32> {
+        if let Some(d) = declared.iter().find(|d| d.0 == stream) {
+            return Ok(d.1);
+        }
+        let decl = StreamDecl { own_machine: None, ..self.survey.decl(stream, None) };
+        let index = self.frame.declare(decl)?;
+        declared.push((stream, index));
+        Ok(index)
     }
 
     /// Writes the frame that fills, if there is anything in it.

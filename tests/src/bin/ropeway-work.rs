@@ -3,6 +3,8 @@
 //!
 //! - `ropeway-work write DIR FROM GROUPS EVENTS BYTES`: groups of events, a commit after each.
 //! - `ropeway-work churn DIR FROM EVENTS BYTES`: as `write`, without end, and seals after each third group.
+//! - `ropeway-work keep DIR`: makes it a hub with a rule that removes all that it may, and marks a backup.
+//! - `ropeway-work expire DIR FROM GROUPS EVENTS BYTES`: removes what the rule wants to be rid of, then writes.
 //! - `ropeway-work tear DIR`: makes the end of the log look as an interrupted write leaves it.
 //! - `ropeway-work seal DIR`: opens the log and seals what is full.
 //! - `ropeway-work litter DIR`: as `seal`, and then as if the process had ended in the middle of it: the hot
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use ropeway_core::code::Code;
 use ropeway_core::log::{MAX_BODY_BYTES, PAGE_BYTES, SegmentName};
+use ropeway_std::retain::{Mark, Rule};
 use ropeway_std::store::recover;
 use ropeway_std::{DataDir, Error, Replica, Result};
 use ropeway_tests::numbered::{lane, open, payload};
@@ -26,12 +29,18 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["write", dir, from, groups, events, bytes] => {
+        [how @ ("write" | "expire"), dir, from, groups, events, bytes] => {
             match (from.parse(), groups.parse(), events.parse(), bytes.parse()) {
-                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => write(&DataDir::new(dir), from, groups, events, bytes),
+                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => open(&DataDir::new(dir)).and_then(|mut node| {
+                    if how == "expire" {
+                        thrice(|| node.expire().map(|_| ()))?;
+                    }
+                    write(&mut node, from, groups, events, bytes)
+                }),
                 _ => Err(Code::BadArgument.into()),
             }
         }
+        ["keep", dir] => keep(&DataDir::new(dir)),
         ["churn", dir, from, events, bytes] => match (from.parse(), events.parse(), bytes.parse()) {
             (Ok(from), Ok(events), Ok(bytes)) => churn(&DataDir::new(dir), from, events, bytes),
             _ => Err(Code::BadArgument.into()),
@@ -50,9 +59,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn write(dir: &DataDir, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
-    let mut node = open(dir)?;
-    (0..groups).try_for_each(|group| commit(&mut node, from + group * events, events, bytes))
+fn keep(dir: &DataDir) -> Result<()> {
+    let path = dir.node_json();
+    let text = fs::read_to_string(&path).map_err(|e| Error::io("reading", e))?;
+    fs::write(&path, text.replace("\"clinic\"", "\"hub\"")).map_err(|e| Error::io("writing", e))?;
+    Rule { age_ms: None, bytes: Some(1), keep_at_least: 0 }.write(dir)?;
+    Mark::of_log(dir, 0)?.set(dir).map(|_| ())
+}
+
+fn write(node: &mut Replica, from: u64, groups: u64, events: u64, bytes: usize) -> Result<()> {
+    (0..groups).try_for_each(|group| commit(node, from + group * events, events, bytes))
 }
 
 fn churn(dir: &DataDir, from: u64, events: u64, bytes: usize) -> Result<()> {

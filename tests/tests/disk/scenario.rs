@@ -55,6 +55,18 @@ pub(crate) const ALL: &[Scenario] = &[
         in_flight: 3,
     },
     Scenario {
+        name: "removing old segments",
+        before: &["work write DIR FROM 14 5 900", "work keep DIR"],
+        step: "work expire DIR FROM 1 3 300",
+        in_flight: 3,
+    },
+    Scenario {
+        name: "removing old segments once more",
+        before: &["work write DIR FROM 9 5 900", "work keep DIR", "work expire DIR FROM 9 5 900", "work keep DIR"],
+        step: "work expire DIR FROM 1 3 300",
+        in_flight: 3,
+    },
+    Scenario {
         name: "pushing several groups",
         before: &["ropeway push --data-dir DIR --ndjson EVENTS:3:100"],
         step: "ropeway push --data-dir DIR --ndjson EVENTS:240:4000",
@@ -272,6 +284,7 @@ impl Subject for Stage {
         let more = held.count > self.held;
         assert!(held.clean && more == (self.in_flight > 0), "{}: {held:?}", self.step);
         assert!(files_in(self.dir().root()) != before, "{}: it does nothing", self.step);
+        assert_eq!(held.expired > 0, self.step.starts_with("work expire"), "{}: {held:?}", self.step);
         if self.step.starts_with("work seal") {
             let names: Vec<String> = files_in(&self.dir().log()).into_keys().map(|p| p.display().to_string()).collect();
             let all = |end: &str| names.iter().filter(|n| n.ends_with(end)).count();

@@ -23,6 +23,8 @@ pub enum Kind {
     Segment = 1,
     /// The state at the end of a segment.
     Checkpoint = 2,
+    /// What stands in the place of segments that were removed (docs/LOG.md#stub-1).
+    Stub = 3,
 }
 
 /// What the writer of a sealed file chooses.
@@ -30,7 +32,7 @@ pub enum Kind {
 pub struct SealedStart {
     /// What it is.
     pub kind: Kind,
-    /// Number of the segment; of a checkpoint, its generation.
+    /// Number of the segment, of a stub that of the last one that is gone; of a checkpoint, its generation.
     pub number: u64,
     /// Random, fresh for every file that is begun: nonces are places in the file.
     pub salt: [u8; 32],
@@ -145,6 +147,7 @@ impl SealedHeader {
             let kind = match kind {
                 1 => Kind::Segment,
                 2 => Kind::Checkpoint,
+                3 => Kind::Stub,
                 _ => return Err(Code::FormatNewer),
             };
             let known = (version, incompatible, suite) == (VERSION, 0, SUITE);

@@ -1,4 +1,4 @@
-//! Dense files: sealed segments and checkpoints (docs/LOG.md#sealed-1). Written once from front to
+//! Dense files: sealed segments, stubs and checkpoints (docs/LOG.md#sealed-1). Written once from front to
 //! back, never changed. No input or output here, and no memory but the caller's.
 //!
 //! Writing: [`SealedHeader::new`], then a [`SealedWriter`]: [`pack`] a body into the buffer behind the
@@ -19,7 +19,7 @@ pub use header::{Kind, SealedHeader, SealedStart, seal_digest};
 pub use index::{IndexBuilder, IndexRecord, Piece, Pieces, Range, Summary, find, index_records};
 pub use pack::{PACK_HEAD_BYTES, pack, unpack, unpacked_len};
 pub use scan::{SealedScan, SealedStep};
-pub use state::{At, LogState, STATE_RECORD_MAX_BYTES, SegmentState, StateRecord, StreamState, state_records};
+pub use state::{At, LogState, STATE_RECORD_MAX_BYTES, SegmentState, StateRecord, StreamState, Stub, state_records};
 pub use writer::SealedWriter;
 
 /// Size of the header of a sealed file.

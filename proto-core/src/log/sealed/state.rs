@@ -14,12 +14,16 @@ const STREAM: u8 = 2;
 const SEGMENT: u8 = 3;
 
 const OWN: u8 = 1;
+/// Of a LOG: the first segment is a stub.
+const STUB: u8 = 1 << 1;
 const END_AT_RISK: u8 = 1 << 1;
 const GAP: u8 = 1 << 2;
 const ACKED: u8 = 1 << 3;
+const FLOOR: u8 = 1 << 4;
+const SKIPPED: u8 = 1 << 5;
 
 /// Longest record of a checkpoint.
-pub const STATE_RECORD_MAX_BYTES: usize = 320;
+pub const STATE_RECORD_MAX_BYTES: usize = 384;
 
 /// A place in a stream: sequence number and chain hash up to it.
 pub type At = (u64, Chain);
@@ -39,6 +43,17 @@ pub struct LogState {
     pub events: u64,
     /// Commit groups.
     pub groups: u64,
+    /// The stub that the log begins with, if segments were removed.
+    pub stub: Option<Stub>,
+}
+
+/// The stub with which a log begins whose first segments were removed (docs/LOG.md#stub-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stub {
+    /// Its number: that of the last segment that is gone.
+    pub number: u64,
+    /// How many STREAM records there are: by that one knows whether all were read.
+    pub streams: u32,
 }
 
 /// What is known of a stream.
@@ -58,6 +73,10 @@ pub struct StreamState {
     pub end_at_risk: bool,
     /// Acknowledged up to here, and by whom.
     pub acked: Option<(u64, NodeName)>,
+    /// Everything up to here was removed on purpose.
+    pub floor: Option<At>,
+    /// Some of that was never here.
+    pub skipped: bool,
 }
 
 /// A sealed segment, as the manifest lists it.
@@ -109,7 +128,7 @@ impl StateRecord {
         match self {
             StateRecord::Log(s) => {
                 w.u8(LOG)?;
-                w.u8(if s.own.is_some() { OWN } else { 0 })?;
+                w.u8(if s.own.is_some() { OWN } else { 0 } | if s.stub.is_some() { STUB } else { 0 })?;
                 w.varint(s.upto)?;
                 w.put(&s.link)?;
                 w.put(&s.clock.as_u64().to_le_bytes())?;
@@ -119,6 +138,10 @@ impl StateRecord {
                     w.put(&incarnation.as_u64().to_le_bytes())?;
                     w.put(&machine.to_le_bytes())?;
                 }
+                if let Some(stub) = s.stub {
+                    w.varint(stub.number)?;
+                    w.varint(u64::from(stub.streams))?;
+                }
                 Ok(())
             }
             StateRecord::Stream(s) => {
@@ -127,7 +150,9 @@ impl StateRecord {
                 w.u8(bit(s.own, OWN)
                     | bit(s.end_at_risk, END_AT_RISK)
                     | bit(s.gap.is_some(), GAP)
-                    | bit(s.acked.is_some(), ACKED))?;
+                    | bit(s.acked.is_some(), ACKED)
+                    | bit(s.floor.is_some(), FLOOR)
+                    | bit(s.skipped, SKIPPED))?;
                 put_key(w, &s.key)?;
                 put_at(w, &s.have)?;
                 w.put(&s.last_hlc.as_u64().to_le_bytes())?;
@@ -138,6 +163,9 @@ impl StateRecord {
                 if let Some((seq, by)) = &s.acked {
                     w.varint(*seq)?;
                     emit_name(w, by)?;
+                }
+                if let Some(floor) = &s.floor {
+                    put_at(w, floor)?;
                 }
                 Ok(())
             }
@@ -159,15 +187,21 @@ impl StateRecord {
                 let (upto, link, clock) = (r.varint()?, r.array()?, parse_hlc(r)?);
                 let (events, groups) = (r.varint()?, r.varint()?);
                 let own = if flags & OWN != 0 { Some((parse_incarnation(r)?, r.u64()?)) } else { None };
-                Ok(StateRecord::Log(LogState { upto, link, clock, own, events, groups }))
+                let stub = match flags & STUB {
+                    0 => None,
+                    _ => Some(Stub { number: r.varint()?, streams: r.varint_max(u64::from(u32::MAX))? as u32 }),
+                };
+                Ok(StateRecord::Log(LogState { upto, link, clock, own, events, groups, stub }))
             }
             STREAM => {
                 let flags = r.u8()?;
                 let (key, have, last_hlc) = (parse_key(r)?, parse_at(r)?, parse_hlc(r)?);
                 let gap = if flags & GAP != 0 { Some((parse_at(r)?, parse_at(r)?)) } else { None };
                 let acked = if flags & ACKED != 0 { Some((r.varint()?, parse_name(r)?)) } else { None };
-                let (own, end_at_risk) = (flags & OWN != 0, flags & END_AT_RISK != 0);
-                Ok(StateRecord::Stream(StreamState { key, have, gap, last_hlc, own, end_at_risk, acked }))
+                let floor = if flags & FLOOR != 0 { Some(parse_at(r)?) } else { None };
+                let (own, end_at_risk, skipped) = (flags & OWN != 0, flags & END_AT_RISK != 0, flags & SKIPPED != 0);
+                let state = StreamState { key, have, gap, last_hlc, own, end_at_risk, acked, floor, skipped };
+                Ok(StateRecord::Stream(state))
             }
             SEGMENT => {
                 let (number, bytes, digest) = (r.varint()?, r.varint()?, r.array()?);
@@ -206,14 +240,21 @@ mod tests {
         let key = StreamKey { node, incarnation: Incarnation::new(u64::MAX), lane: Lane::Bulk };
         let at = |n: u64| (n, Chain([n as u8; 32]));
         let hlc = Hlc::new(1_770_000_000_000, 3);
-        let log = |own| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX };
-        let stream =
-            |gap, acked| StreamState { key, have: at(4), gap, last_hlc: hlc, own: true, end_at_risk: true, acked };
+        let log = |own, stub| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX, stub };
+        let stream = |gap, acked, floor| {
+            let (own, end_at_risk, skipped) = (true, true, true);
+            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped }
+        };
+        let stub = Stub { number: u64::MAX, streams: u32::MAX };
         let records = [
-            StateRecord::Log(log(None)),
-            StateRecord::Log(log(Some((Incarnation::new(3), 4)))),
-            StateRecord::Stream(stream(None, None)),
-            StateRecord::Stream(stream(Some((at(u64::MAX), at(u64::MAX - 1))), Some((u64::MAX, node)))),
+            StateRecord::Log(log(None, Some(stub))),
+            StateRecord::Log(log(Some((Incarnation::new(3), 4)), None)),
+            StateRecord::Stream(stream(None, None, None)),
+            StateRecord::Stream(stream(
+                Some((at(u64::MAX), at(u64::MAX - 1))),
+                Some((u64::MAX, node)),
+                Some(at(u64::MAX)),
+            )),
             StateRecord::Segment(SegmentState {
                 number: u64::MAX,
                 bytes: u64::MAX,

@@ -50,6 +50,16 @@ examples! {
   ropeway rekey --data-dir clinic_a --data                  # a new data key from now on";
     KEY "  ropeway key list --data-dir clinic_a
   ropeway key list --data-dir clinic_a --json | jq .current";
+    RETAIN "  ropeway retain --data-dir clinic_a --age 90d
+  ropeway retain --data-dir clinic_a --age 26w --bytes 4GiB --keep-at-least 1000
+  ropeway retain --data-dir clinic_a --show
+  ropeway retain --data-dir clinic_a --off";
+    EXPIRE "  ropeway expire --data-dir clinic_a --dry-run
+  ropeway expire --data-dir clinic_a
+  ropeway expire --data-dir hub --dry-run --json | jq '.segments[] | select(.goes | not)'";
+    BACKUP_MARK "  ropeway backup-mark --data-dir hub --snapshot /backup/hub-2026-03-01
+  ropeway backup-mark --data-dir hub --now                  # after a backup of another kind
+  ropeway backup-mark --data-dir hub                        # shows the mark";
     COMPLETIONS "  ropeway completions bash > /etc/bash_completion.d/ropeway
   ropeway completions zsh > ~/.zfunc/_ropeway";
 }

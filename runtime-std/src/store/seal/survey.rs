@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ropeway_core::event::ChainTag;
+use ropeway_core::event::{Chain, ChainTag};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
 use ropeway_core::log::{
@@ -41,6 +41,14 @@ pub(super) struct ReceiptAt {
     pub(super) tag: ChainTag,
 }
 
+/// What was gone at its source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExpiredAt {
+    pub(super) stream: u32,
+    pub(super) seq: u64,
+    pub(super) chain: Chain,
+}
+
 /// See the [module](self). About 40 bytes for each run, and nothing of the events.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -51,6 +59,7 @@ pub(super) struct Survey {
     pub(super) order: Vec<u32>,
     runs: Vec<RunAt>,
     pub(super) receipts: Vec<ReceiptAt>,
+    pub(super) expired: Vec<ExpiredAt>,
     pub(super) last_own: Option<u32>,
     pub(super) groups: u64,
     pub(super) hot_bytes: u64,
@@ -73,6 +82,7 @@ impl Survey {
             order: Vec::new(),
             runs: Vec::new(),
             receipts: Vec::new(),
+            expired: Vec::new(),
             last_own: None,
             groups: 0,
             hot_bytes: 0,
@@ -174,6 +184,10 @@ impl Survey {
                         Some(r) => r.last_seq = last_seq,
                         None => self.runs.push(RunAt { stream, first_seq: run.base_seq, last_seq, page, epoch }),
                     }
+                }
+                Record::Expired(e) => {
+                    let stream = *dict.get(e.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
+                    self.expired.push(ExpiredAt { stream, seq: e.seq, chain: e.chain });
                 }
                 Record::Receipt(r) => {
                     let stream = *dict.get(r.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod disk;
+mod expire;
 mod headers;
 mod log;
 mod seal;
@@ -81,7 +82,7 @@ fn content_of(disk: &Disk, opened: &Opened) -> Content {
     let mut events = BTreeMap::new();
     for (n, entry) in opened.recovered.streams() {
         let grant = authorize(Policy::Own, Principal::Owner, &entry.key).read.unwrap();
-        let mut next = 1;
+        let mut next = 1 + entry.floor;
         while next <= entry.top {
             let from = next;
             let _ = reader.read(&opened.index, &grant, n, from, entry.top, |seq, chain, e| {

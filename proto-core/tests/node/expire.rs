@@ -1,0 +1,236 @@
+//! Receipts, and logs whose first events are gone.
+
+use super::support::*;
+use ropeway_core::code::Code;
+use ropeway_core::event::{Chain, Event, Records, put_record};
+use ropeway_core::hlc::Hlc;
+use ropeway_core::id::StreamKey;
+use ropeway_core::limits::Limits;
+use ropeway_core::log::{GroupBuilder, StreamDecl};
+use ropeway_core::node::*;
+use ropeway_core::policy::{PeerIdentity, Role};
+use ropeway_core::recovery::Recovered;
+use ropeway_core::streams::FrontierEntry;
+use ropeway_core::varint::Writer;
+
+fn event(seq: u64) -> Event<'static> {
+    Event { hlc: Hlc::new(WALL + seq, 0), kind: 1, flags: 0, payload: b"payload" }
+}
+
+/// The chain hash of the stream at `seq`.
+fn chain_at(key: &StreamKey, seq: u64) -> Chain {
+    (1..=seq).fold(Chain::start(key), |chain, seq| chain.then(&event(seq)))
+}
+
+/// Puts `1..=upto` into a log.
+fn fill(r: &mut Recovered<'static>, key: &StreamKey, own: bool, upto: u64) {
+    let (mut body, mut group) = (vec![0; 1 << 16], GroupBuilder::new());
+    let own_machine = own.then_some(1);
+    group.stream(&mut body, &StreamDecl { index: 0, key: *key, own_machine, parent: None }).unwrap();
+    for seq in 1..=upto {
+        group.push_event(&mut body, 0, seq, &chain_at(key, seq - 1), &event(seq)).unwrap();
+    }
+    r.group(&body[..group.len()], |_| ()).unwrap();
+}
+
+/// A node that holds `1..=upto` of the stream, of which the first `floor` are gone.
+fn holder(node: &str, role: Role, key: &StreamKey, upto: u64, floor: u64) -> Solo {
+    let own = key.node == name(node);
+    let mut solo = Solo::with(node, role, Limits::hub(4), |r| fill(r, key, own, upto));
+    if floor > 0 {
+        solo.node.expired(key, floor, chain_at(key, floor));
+    }
+    solo
+}
+
+fn entry(solo: &Solo) -> FrontierEntry {
+    solo.node.frontier().next().unwrap()
+}
+
+/// A session with a peer that has said HELLO and that it holds the stream up to `seq` with `chain`.
+fn meet(solo: &mut Solo, peer: (&str, Role), key: &StreamKey, seq: u64, chain: &Chain, features: u64) -> SessionId {
+    let peer = PeerIdentity { name: name(peer.0), role: peer.1 };
+    let id = solo.node.open(solo.now(), peer).unwrap();
+    solo.feed(id, &frame(1, &hello(features)));
+    let mut body = vec![(key.lane as u8) << 2, key.node.as_bytes().len() as u8];
+    body.extend_from_slice(key.node.as_bytes());
+    body.extend_from_slice(&key.incarnation.as_u64().to_le_bytes());
+    varint(&mut body, seq);
+    if seq > 0 {
+        body.extend_from_slice(&chain.tag());
+    }
+    solo.feed(id, &frame(2 | 0x40, &body));
+    id
+}
+
+const HUB: (&str, Role) = ("hub", Role::Hub);
+
+fn floor(handle: u64, seq: u64, chain: &Chain) -> Vec<u8> {
+    let mut body = Vec::new();
+    varint(&mut body, handle);
+    varint(&mut body, seq);
+    body.extend_from_slice(&chain.0);
+    frame(13 | 0x20, &body)
+}
+
+/// Everything that the node says until it wants to read, and what it wants.
+fn says(solo: &mut Solo, id: SessionId) -> (Vec<u8>, Option<ReadRequest>) {
+    let (mut said, mut out) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match solo.node.poll_transmit(solo.now(), id, &mut out).unwrap() {
+            Transmit::Bytes(n) => said.extend_from_slice(&out[..n]),
+            Transmit::Read(request) => return (said, Some(request)),
+            _ => return (said, None),
+        }
+    }
+}
+
+#[test]
+fn a_hub_of_another_history_is_no_receipt() {
+    let key = stream("clinic_a");
+    for same in [true, false] {
+        let mut clinic = holder("clinic_a", Role::Clinic, &key, 3, 0);
+        let theirs = if same { chain_at(&key, 2) } else { Chain([9; 32]) };
+        let id = meet(&mut clinic, HUB, &key, 2, &theirs, 0);
+        assert_eq!(entry(&clinic).acked, 0, "nothing was compared yet");
+        let (_, request) = says(&mut clinic, id);
+        let (request, mut bytes) = (request.unwrap(), vec![0; 64]);
+        let mut w = Writer::new(&mut bytes);
+        put_record(&mut w, &event(3)).unwrap();
+        let n = w.len();
+        let records = Records { first_seq: 3, prev_chain: chain_at(&key, 2), bytes: &bytes[..n] };
+        let now = clinic.now();
+        clinic.node.complete_read(now, &request, Ok(records), &mut vec![0; 1 << 16]);
+        assert_eq!(entry(&clinic).acked, if same { 2 } else { 0 });
+    }
+    // One that holds just as much has the same history, or is told at once that it has not.
+    for same in [true, false] {
+        let mut clinic = holder("clinic_a", Role::Clinic, &key, 3, 0);
+        let theirs = if same { chain_at(&key, 3) } else { Chain([9; 32]) };
+        meet(&mut clinic, HUB, &key, 3, &theirs, 0);
+        assert_eq!(entry(&clinic).acked, if same { 3 } else { 0 });
+    }
+}
+
+#[test]
+fn a_clinic_knows_that_a_hub_holds_what_it_has_from_it() {
+    let key = stream("clinic_b");
+    let (bytes, _) = batch(0, 1, Chain::start(&key), &[b"one", b"two"]);
+    for (role, acked) in [(Role::Hub, 2), (Role::Clinic, 0)] {
+        let mut clinic = Solo::with("clinic_a", Role::Clinic, Limits::clinic(), |_| ());
+        let peer = if role == Role::Hub { HUB } else { ("clinic_b", role) };
+        let id = meet(&mut clinic, peer, &key, 2, &Chain([0; 32]), 0);
+        clinic.feed(id, &bytes);
+        clinic.disk();
+        assert_eq!((entry(&clinic).have, entry(&clinic).acked), (2, acked));
+    }
+}
+
+#[test]
+fn a_peer_that_lacks_what_is_gone_is_told_and_gets_the_rest() {
+    let key = stream("clinic_a");
+    let mut hub = holder("hub", Role::Hub, &key, 9, 6);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 2, &chain_at(&key, 2), 1);
+    let (said, request) = says(&mut hub, id);
+    let told = floor(0, 6, &chain_at(&key, 6));
+    assert!(said.windows(told.len()).any(|w| w == told), "{said:02x?}");
+    assert_eq!(request.map(|r| (r.from_seq, r.upto_seq)), Some((7, 9)));
+    // One that holds enough is not told, and one that does not know the frame gets nothing of the stream.
+    let mut hub = holder("hub", Role::Hub, &key, 9, 6);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 6, &chain_at(&key, 6), 1);
+    let (said, request) = says(&mut hub, id);
+    assert!(!said.contains(&0x2d) && request.map(|r| r.from_seq) == Some(7));
+    let mut hub = holder("hub", Role::Hub, &key, 9, 6);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 2, &chain_at(&key, 2), 0);
+    let (said, request) = says(&mut hub, id);
+    assert!(!said.windows(told.len()).any(|w| w == told) && request.is_none());
+}
+
+#[test]
+fn what_is_gone_at_its_source_is_passed_over_durably_and_acknowledged() {
+    let key = stream("clinic_b");
+    for held in [0, 2] {
+        let mut hub = Solo::with("hub", Role::Hub, Limits::hub(4), |r| {
+            if held > 0 {
+                fill(r, &key, false, held);
+            }
+        });
+        let id = meet(&mut hub, ("clinic_b", Role::Clinic), &key, 8, &chain_at(&key, 8), 1);
+        hub.disk();
+        hub.feed(id, &floor(0, 6, &chain_at(&key, 6)));
+        let (more, _) = batch(0, 7, chain_at(&key, 6), &[b"payload", b"payload"]);
+        // Its stamps are those of `event`, so the chain is the same.
+        hub.feed(id, &more);
+        assert_eq!(hub.node.frontier().next().map_or(0, |e| e.have), held, "not before it is durable");
+        let said = hub.serve(id);
+        // What had to wait for the disk was kept.
+        let e = entry(&hub);
+        assert_eq!((e.have, e.top, e.floor, e.skipped, e.gap), (8, 8, 6, true, None));
+        hub.ms += 1000;
+        let acked = [said, hub.serve(id)].concat();
+        assert!(acked.windows(4).any(|w| w == [4, 2, 0, 8]), "{acked:02x?}");
+        assert_eq!(hub.closed, []);
+    }
+}
+
+#[test]
+fn a_floor_takes_nothing_away_and_goes_no_further_than_its_sender() {
+    let key = stream("clinic_b");
+    let with = |held: u64, frames: &[Vec<u8>]| {
+        let mut hub = Solo::with("hub", Role::Hub, Limits::hub(4), |r| {
+            if held > 0 {
+                fill(r, &key, false, held);
+            }
+        });
+        let id = meet(&mut hub, ("clinic_b", Role::Clinic), &key, 8, &chain_at(&key, 8), 1);
+        for f in frames {
+            hub.disk();
+            hub.feed(id, f);
+        }
+        let code = hub.refused_with(id);
+        (code, hub.node.frontier().next().map(|e| (e.have, e.floor)))
+    };
+    let at = |seq: u64| floor(0, seq, &chain_at(&key, seq));
+    // What is here stays, with nothing noted.
+    assert_eq!(with(7, &[at(5)]), (None, Some((7, 0))));
+    assert_eq!(with(7, &[floor(0, 7, &Chain([1; 32]))]), (Some(Code::Fork), Some((7, 0))));
+    // Beyond what the peer told of, a second time, for a stream never told of, or one of somebody else.
+    assert_eq!(with(0, &[at(9)]), (Some(Code::State), None));
+    assert_eq!(with(0, &[at(3), at(5)]), (Some(Code::State), Some((3, 3))));
+    assert_eq!(with(0, &[floor(1, 3, &chain_at(&key, 3))]), (Some(Code::State), None));
+    let mut hub = Solo::hub(Limits::hub(4));
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 8, &chain_at(&key, 8), 1);
+    hub.feed(id, &at(3));
+    assert_eq!(hub.refused_with(id), Some(Code::Origin));
+    assert_eq!(hub.node.frontier().count(), 0);
+}
+
+#[test]
+fn a_log_that_passed_over_events_is_read_back_so_in_any_order_of_its_records() {
+    let key = stream("clinic_b");
+    let group = |first: u64, last: u64, floor: Option<u64>| {
+        let (mut body, mut g) = (vec![0; 4096], GroupBuilder::new());
+        g.stream(&mut body, &StreamDecl { index: 0, key, own_machine: None, parent: None }).unwrap();
+        for seq in first..=last {
+            g.push_event(&mut body, 0, seq, &chain_at(&key, seq - 1), &event(seq)).unwrap();
+        }
+        if let Some(seq) = floor {
+            let expired = ropeway_core::log::Expired { index: 0, seq, chain: chain_at(&key, seq) };
+            g.expired(&mut body, &expired).unwrap();
+        }
+        body.truncate(g.len());
+        body
+    };
+    let read = |groups: &[Vec<u8>]| {
+        let memory = ropeway_core::recovery::StreamMemory::owned(8);
+        let mut r = Recovered::new(name("hub"), memory);
+        groups.iter().for_each(|g| r.group(g, |_| ()).unwrap());
+        r.states().next().unwrap()
+    };
+    let as_written = read(&[group(1, 2, None), group(1, 0, Some(6)), group(7, 9, None)]);
+    assert_eq!((as_written.have.0, as_written.gap, as_written.floor.map(|f| f.0)), (9, None, Some(6)));
+    // A sealed segment holds all events before the other records.
+    assert_eq!(read(&[group(1, 2, None), group(7, 9, Some(6))]), as_written);
+    let twice = [group(1, 2, None), group(5, 5, Some(4)), group(8, 9, Some(7))];
+    assert_eq!((read(&twice).have.0, read(&twice).gap, read(&twice).floor.map(|f| f.0)), (9, None, Some(7)));
+}
