@@ -7,7 +7,7 @@ use crate::event::Chain;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName};
 use crate::log::sealed::{LogState, StreamState};
-use crate::log::{Record, records};
+use crate::log::{Record, Repair, records};
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
 use crate::streams::{FrontierEntry, Mark, Position, StreamSlot, StreamTable};
@@ -98,7 +98,20 @@ impl<'m> Recovered<'m> {
     /// [`Code::Corrupt`] if a run does not continue its stream's chain, [`Code::Limit`] if there
     /// are more streams than memory, [`Code::FormatNewer`] for an unknown record. The group is then
     /// taken up to there.
-    pub fn group(&mut self, body: &[u8], mut on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+    pub fn group(&mut self, body: &[u8], on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+        self.group_with(body, on_run, |_| ())
+    }
+
+    /// As [`Recovered::group`]; `on_repair` hears of each damage that the log itself tells of.
+    ///
+    /// # Errors
+    /// As [`Recovered::group`].
+    pub fn group_with(
+        &mut self,
+        body: &[u8],
+        mut on_run: impl FnMut(RunAt),
+        mut on_repair: impl FnMut(&Repair<'_>),
+    ) -> Result<(), Code> {
         self.dict_len = 0;
         for record in records(body) {
             match record? {
@@ -155,6 +168,13 @@ impl<'m> Recovered<'m> {
                         s.acked_by = Some(r.peer);
                     }
                 }
+                Record::Repair(repair) => {
+                    // The damaged pages may be gone by now, sealed without them; what they have cost is not.
+                    if !repair.head.repaired {
+                        self.damaged();
+                    }
+                    on_repair(&repair);
+                }
             }
         }
         Ok(())
@@ -165,14 +185,16 @@ impl<'m> Recovered<'m> {
         known.copied().ok_or(Code::Corrupt)
     }
 
-    /// Says that durable data is missing from the log at this point. Own streams of which nothing
-    /// follows may have lost their end: their next numbers may have been given out before, so the
-    /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2).
+    /// Says that durable data is missing from the log at this point. Streams of which nothing follows
+    /// may have lost their end. Of own ones the next numbers may have been given out before, so the
+    /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2); own ones of an incarnation
+    /// that was left before had their end before, too.
     pub fn damaged(&mut self) {
         mark!("recovery.damaged");
         for slot in &mut *self.streams.slots {
-            if let Some(s) = slot.stream.as_mut().filter(|s| s.own) {
-                s.end_at_risk = true;
+            if let Some(s) = slot.stream.as_mut() {
+                let left = s.own && self.own.is_some_and(|(present, _)| s.key.incarnation != present);
+                s.end_at_risk |= !left;
             }
         }
     }

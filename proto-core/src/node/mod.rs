@@ -15,6 +15,7 @@
 //! | `commit` | commit groups, segments, durability |
 //! | `transmit` | frames for a peer |
 //! | `batch` | which events go next, and packing them |
+//! | `repair` | events that damage has taken, and records of it |
 //! | `timers` | deadlines |
 
 mod append;
@@ -25,6 +26,7 @@ mod ingest;
 mod memory;
 mod open;
 mod receive;
+mod repair;
 mod timers;
 mod transmit;
 

@@ -1,0 +1,82 @@
+//! Events that damage has taken from the log: they become a gap like any other, peers are asked for
+//! them, and the log tells what became of them (docs/LOG.md#repair-1).
+
+use super::{AppendError, Node};
+use crate::code::Code;
+use crate::event::Chain;
+use crate::id::StreamKey;
+use crate::log::{LostRange, REPAIR_MAX_BYTES, Repair};
+use crate::planted::{Bug, has, mark};
+use crate::policy::Role;
+use crate::session::{EndedBy, State};
+use crate::streams::FrontierEntry;
+use crate::time::Now;
+
+impl Node<'_> {
+    /// Says that durable events cannot be read any more: from now on they are missing. Sessions with peers
+    /// that may have them end with [`Code::Busy`], so that the next ones ask for them. `before` and `last`:
+    /// the stream's chain hashes before the first and up to the last of them, as they were. False if it
+    /// was not held so far.
+    pub fn lose(&mut self, now: Now, lost: &LostRange, before: Chain, last: Chain) -> bool {
+        self.at(now);
+        let Some(n) = self.streams.find(&lost.key) else { return false };
+        let Some(s) = self.streams.at_mut(n) else { return false };
+        if lost.from == 0 || lost.from > lost.to || lost.to > s.durable.top.seq {
+            return false;
+        }
+        mark!("repair.lost");
+        s.lose((lost.from, before), (lost.to, last));
+        for i in 0..self.sessions.len() as u32 {
+            let live = self.sessions[i as usize].0.state == State::Live;
+            let writes = |l: u32| {
+                let link = &self.links[l as usize].0;
+                link.stream == n && link.write.is_some()
+            };
+            if live && self.links_of(i).any(writes) {
+                self.end(i, Code::Busy, EndedBy::Us);
+            }
+        }
+        true
+    }
+
+    /// Puts a REPAIR into the group that fills; the number of the group, which is durable when
+    /// [`Node::durable_group`] has reached it.
+    ///
+    /// # Errors
+    /// As [`Node::append`]; nothing was noted then.
+    pub fn note_repair(&mut self, now: Now, repair: &Repair<'_>) -> Result<u64, AppendError> {
+        self.at(now);
+        self.reserve(REPAIR_MAX_BYTES)?;
+        self.put_repair(repair)?;
+        mark!("repair.noted");
+        Ok(self.commit.group())
+    }
+
+    /// Whether all these events are durable here, with everything before them.
+    pub fn holds(&self, lost: &LostRange) -> bool {
+        has(Bug::RepairRecordedEarly) || self.entry_of(&lost.key).is_some_and(|e| e.have >= lost.to)
+    }
+
+    /// What is durable of a stream; `None` if it was never heard of.
+    #[must_use]
+    pub fn entry_of(&self, key: &StreamKey) -> Option<FrontierEntry> {
+        self.streams.at(self.streams.find(key)?).map(crate::streams::Stream::entry)
+    }
+
+    /// Peer `i` has told everything that it holds, and all of it is here. What it is the writer of has
+    /// no later end than that; at a clinic a hub knows all others' streams.
+    pub(super) fn settle_doubts(&mut self, i: u32) {
+        let Ok(peer) = self.peer(i) else { return };
+        let knows_all = peer.role == Role::Hub && self.config.role == Role::Clinic;
+        for slot in &mut *self.streams.slots {
+            if let Some(s) = slot.stream.as_mut()
+                && s.end_at_risk
+                && !s.own
+                && (knows_all || s.key.node == peer.name)
+            {
+                mark!("repair.doubt_settled");
+                s.end_at_risk = false;
+            }
+        }
+    }
+}
