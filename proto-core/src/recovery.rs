@@ -171,7 +171,7 @@ impl<'m> Recovered<'m> {
                 Record::Repair(repair) => {
                     // The damaged pages may be gone by now, sealed without them; what they have cost is not.
                     if !repair.head.repaired {
-                        self.damaged();
+                        self.doubt_ends(&repair);
                     }
                     on_repair(&repair);
                 }
@@ -195,6 +195,22 @@ impl<'m> Recovered<'m> {
             if let Some(s) = slot.stream.as_mut() {
                 let left = s.own && self.own.is_some_and(|(present, _)| s.key.incarnation != present);
                 s.end_at_risk |= !left;
+            }
+        }
+    }
+
+    /// Takes from a REPAIR whose end is in doubt: of own streams it names them.
+    fn doubt_ends(&mut self, repair: &Repair<'_>) {
+        if !repair.head.cost_known {
+            for s in self.streams.slots.iter_mut().filter_map(|s| s.stream.as_mut()) {
+                s.end_at_risk |= !s.own;
+            }
+        }
+        for endless in repair.lost().filter(|l| l.to == u64::MAX) {
+            if let Some(n) = self.streams.find(&endless.key)
+                && let Some(s) = self.streams.at_mut(n)
+            {
+                s.end_at_risk = true;
             }
         }
     }
@@ -275,6 +291,12 @@ impl<'m> Recovered<'m> {
     /// What the log holds of each stream.
     pub fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {
         self.streams.frontier()
+    }
+
+    /// Streams that damage may have taken the end of: the highest seq that was found of each, and whether it
+    /// is an own one.
+    pub fn streams_in_doubt(&self) -> impl Iterator<Item = (crate::id::StreamKey, u64, bool)> {
+        self.streams.all().filter(|(_, s)| s.end_at_risk).map(|(_, s)| (s.key, s.now.top.seq, s.own))
     }
 
     /// The same, with the streams' numbers.

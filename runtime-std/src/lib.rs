@@ -18,6 +18,7 @@ pub mod machine;
 pub mod memory_ca;
 pub mod pass;
 pub mod quick;
+pub mod repair;
 pub mod replica;
 pub mod sign;
 pub mod snapshot;

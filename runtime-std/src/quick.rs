@@ -50,7 +50,7 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
     let mut expected = 1;
     for (i, &number) in numbers.iter().enumerate() {
         let missing = std::mem::replace(&mut expected, number + 1)..number;
-        let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
+        let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0, sealed: false };
         quick.damages.extend(missing.map(lost));
         if !hot.contains(&number) {
             continue;
@@ -112,12 +112,12 @@ fn scan(files: &mut DirFiles, ahead: &mut ReadAhead, number: u64, next: Option<u
                 }
                 if repaired {
                     let (from_page, to_page) = (page, page + 1);
-                    damages.push(Damage { code: Code::Rotten, segment: number, from_page, to_page });
+                    damages.push(Damage { code: Code::Rotten, segment: number, from_page, to_page, sealed: false });
                 }
             }
             Sight::Frame { .. } => frames += 1,
             Sight::Damaged { from_page, to_page } => {
-                damages.push(Damage { code: Code::Corrupt, segment: number, from_page, to_page });
+                damages.push(Damage { code: Code::Corrupt, segment: number, from_page, to_page, sealed: false });
             }
             Sight::End(end) => {
                 damages.extend(damaged_end(files, number, next, &end));
@@ -134,7 +134,7 @@ fn scan(files: &mut DirFiles, ahead: &mut ReadAhead, number: u64, next: Option<u
 /// acknowledgement speaks of lost events stands in the frames.
 fn damaged_end(files: &mut DirFiles, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
     let code = end.verdict(place_before(files, number, next, end.link), false).code()?;
-    Some(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page })
+    Some(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page, sealed: false })
 }
 
 /// What lies in `log/` and is neither a hot segment nor on its way to become one.

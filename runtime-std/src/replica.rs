@@ -9,6 +9,7 @@ use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::node::{AppendError, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
 use ropeway_core::policy::{Policy, Principal, Role, authorize};
+use ropeway_core::recovery::Recovered;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_core::varint::Writer;
@@ -17,7 +18,8 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
-use crate::store::{Damage, Files, Sealing, Segments, Stop, Store, recover_to_write};
+use crate::repair::{Book, Fate, set_aside};
+use crate::store::{Damage, DirFiles, Files, Sealing, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -69,6 +71,7 @@ pub struct Replica {
     pub(crate) node: Node<'static>,
     store: Store,
     damages: Vec<Damage>,
+    pub(crate) book: Book,
     records: Vec<u8>,
 }
 
@@ -83,11 +86,11 @@ impl Replica {
         let lock = DirLock::acquire(&dir)?;
         // Once there is a certificate it says what the node is; before, it can write all the same.
         let file = identity(&dir).map_or(file, |(_, signed)| signed);
-        let (setup, recovered, damages, store) = prepare(&dir, &file, &options)?;
+        let Prepared { setup, recovered, damages, store, book } = prepare(&dir, &file, &options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;
         let records = Vec::new();
-        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, damages, records };
+        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, damages, book, records };
         replica.drive();
         Ok(replica)
     }
@@ -187,6 +190,9 @@ impl Replica {
         let mut written = 0;
         loop {
             let now = self.clock.now();
+            while let Some(note) = self.book.poll(&mut self.node, now) {
+                self.store.learn(note);
+            }
             let done = match self.node.poll_effect(now) {
                 None => return written,
                 Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
@@ -238,25 +244,39 @@ impl Replica {
     }
 }
 
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Prepared {
+    /// For `Node::new`.
+    pub setup: Setup<'static>,
+    /// What its log holds, for `Node::new`.
+    pub recovered: Recovered<'static>,
+    /// What was not as it should be.
+    pub damages: Vec<Damage>,
+    /// Its log.
+    pub store: Store,
+    /// The damages that are open.
+    pub book: Book,
+}
+
 /// What a node of `dir` is made of: shared by the embedded node and the daemon. Call it under the
 /// directory's lock.
 ///
 /// # Errors
 /// As [`Replica::open`].
-pub fn prepare(
-    dir: &DataDir,
-    file: &NodeFile,
-    options: &Options,
-) -> Result<(Setup<'static>, ropeway_core::recovery::Recovered<'static>, Vec<Damage>, Store)> {
+pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prepared> {
     let limits = options.limits;
     std::fs::create_dir_all(dir.log()).at("making", &dir.log())?;
     let mut segments = Segments::new(dir, limits.segment_bytes as u64);
     let ring = dir.keyring()?;
     let opened = recover_to_write(&mut segments, &ring.data_keys(), file.name, limits.streams, MAX_BODY_BYTES)?;
-    crate::store::set_aside(dir, &opened.damages)?;
-    for d in &opened.damages {
-        log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
+    let found = set_aside(dir, &mut DirFiles::new(dir), &opened.damages);
+    for j in opened.index.ledger().judge(&opened.damages) {
+        let d = &j.damage;
+        let level = if matches!(j.fate, Fate::Repaired(_)) { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
     }
+    let book = Book::new(&opened.recovered, opened.index.ledger(), &found);
     let seed = random()?;
     let config = Config {
         name: file.name,
@@ -272,7 +292,7 @@ pub fn prepare(
     let setup =
         Setup { config, limits, memory: Memory::owned(&limits), codecs: codecs(), key: ring.current_key()?, seed };
     let store = Store::new(dir, segments, opened.index)?;
-    Ok((setup, opened.recovered, opened.damages, store))
+    Ok(Prepared { setup, recovered: opened.recovered, damages: opened.damages, store, book })
 }
 
 impl<F: Files> Store<F> {

@@ -7,8 +7,9 @@ use super::Tape;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
 use crate::log::sealed::{
-    DenseType, Kind, SEALED_HEADER_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader, SealedScan, SealedStart, SealedStep, SealedWriter, StateRecord,
-    Summary, TRAILER_BYTES, Trailer, dense_len, find, index_records, pack, state_records, unpack, unpacked_len,
+    DenseType, Kind, SEALED_HEADER_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader, SealedScan, SealedStart, SealedStep,
+    SealedWriter, StateRecord, Summary, TRAILER_BYTES, Trailer, dense_len, find, index_records, pack, state_records,
+    unpack, unpacked_len,
 };
 use crate::log::{DataKey, FRAME_HEAD_BYTES};
 use crate::recovery::{Recovered, StreamMemory};

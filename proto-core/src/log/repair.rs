@@ -24,7 +24,7 @@ pub struct LostRange {
     pub key: StreamKey,
     /// The first of them.
     pub from: u64,
-    /// The last of them.
+    /// The last of them; `u64::MAX` if nobody knows how many there were.
     pub to: u64,
 }
 
@@ -163,7 +163,7 @@ mod tests {
         let node = NodeName::new(&"n".repeat(48)).unwrap();
         LostRange {
             key: StreamKey { node, incarnation: Incarnation::new(u64::MAX - n), lane: Lane::Bulk },
-            from: u64::MAX - 1,
+            from: u64::MAX,
             to: u64::MAX,
         }
     }
@@ -175,11 +175,12 @@ mod tests {
         let repair = Repair::new(&head(), &lost, &mut scratch);
         let (mut body, mut group) = ([0; REPAIR_MAX_BYTES], GroupBuilder::new());
         group.repair(&mut body, &repair).unwrap();
-        assert_eq!(group.len(), REPAIR_MAX_BYTES);
-        let found: Vec<_> = records(&body).map(Result::unwrap).collect();
+        // All is of its greatest length but the first page.
+        assert_eq!(group.len(), REPAIR_MAX_BYTES - 4);
+        let found: Vec<_> = records(&body[..group.len()]).map(Result::unwrap).collect();
         let [Record::Repair(read)] = found[..] else { panic!("{found:?}") };
         assert_eq!((read, read.lost().collect::<Vec<_>>()), (repair, lost));
-        for cut in 1..body.len() {
+        for cut in 1..group.len() {
             assert_eq!(records(&body[..cut]).last(), Some(Err(Code::Corrupt)), "{cut}");
         }
     }

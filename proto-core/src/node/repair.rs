@@ -1,10 +1,11 @@
 //! Events that damage has taken from the log: they become a gap like any other, peers are asked for
 //! them, and the log tells what became of them (docs/LOG.md#repair-1).
 
+use super::append::LEFT_AFTER_ROLLBACK;
 use super::{AppendError, Node};
 use crate::code::Code;
 use crate::event::Chain;
-use crate::id::StreamKey;
+use crate::id::{Lane, StreamKey};
 use crate::log::{LostRange, REPAIR_MAX_BYTES, Repair};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
@@ -14,7 +15,7 @@ use crate::time::Now;
 
 impl Node<'_> {
     /// Says that durable events cannot be read any more: from now on they are missing. Sessions with peers
-    /// that may have them end with [`Code::Busy`], so that the next ones ask for them. `before` and `last`:
+    /// that may have them end with [`Code::Stopping`], so that the next ones ask for them. `before` and `last`:
     /// the stream's chain hashes before the first and up to the last of them, as they were. False if it
     /// was not held so far.
     pub fn lose(&mut self, now: Now, lost: &LostRange, before: Chain, last: Chain) -> bool {
@@ -26,6 +27,11 @@ impl Node<'_> {
         }
         mark!("repair.lost");
         s.lose((lost.from, before), (lost.to, last));
+        let (own, at_end) = (s.own, lost.to == s.durable.top.seq);
+        if own && at_end {
+            // Once the pages are gone nothing would show that these numbers were given out.
+            self.leave_incarnation(lost.key, lost.from - 1, LEFT_AFTER_ROLLBACK);
+        }
         for i in 0..self.sessions.len() as u32 {
             let live = self.sessions[i as usize].0.state == State::Live;
             let writes = |l: u32| {
@@ -33,7 +39,7 @@ impl Node<'_> {
                 link.stream == n && link.write.is_some()
             };
             if live && self.links_of(i).any(writes) {
-                self.end(i, Code::Busy, EndedBy::Us);
+                self.end(i, Code::Stopping, EndedBy::Us);
             }
         }
         true
@@ -47,9 +53,19 @@ impl Node<'_> {
     pub fn note_repair(&mut self, now: Now, repair: &Repair<'_>) -> Result<u64, AppendError> {
         self.at(now);
         self.reserve(REPAIR_MAX_BYTES)?;
+        if !repair.head.repaired && self.own.iter().all(Option::is_none) && self.end_was_lost() {
+            // The damaged pages may be sealed away before the next event is appended.
+            let new = self.own_stream(Lane::Normal)?;
+            self.declare(new)?;
+        }
         self.put_repair(repair)?;
         mark!("repair.noted");
         Ok(self.commit.group())
+    }
+
+    /// Whether this node writes in a new incarnation because of damage to its last one.
+    fn end_was_lost(&self) -> bool {
+        self.streams.of_node(self.config.name).any(|(_, s)| s.own && s.end_at_risk)
     }
 
     /// Whether all these events are durable here, with everything before them.

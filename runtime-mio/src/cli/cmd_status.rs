@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::repair::Judged;
 use ropeway_std::{DataDir, DirLock, LogView};
 use serde::Serialize;
 
@@ -69,7 +70,8 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let dir = passphrase::data_dir(&args.data_dir);
     let view = LogView::open_quickly(&dir)?;
     // What damage has cost shows only in what stands behind it.
-    let damaged = view.damages().iter().any(|d| d.is_loss());
+    let judged = view.judged();
+    let damaged = judged.iter().any(Judged::is_loss);
     let pass = if damaged { Some(read_through(&dir)?) } else { None };
     let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
@@ -84,9 +86,9 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         waiting: sum(|s| s.waiting),
         streams,
         log_bytes: view.log_bytes(),
-        damages: show::damage_rows(view.damages(), pass.as_ref()),
+        damages: show::damage_rows(&judged, pass.as_ref()),
     };
-    for line in text(&status, &view, pass.as_ref()) {
+    for line in text(&status, &judged, pass.as_ref()) {
         out.line(line)?;
     }
     out.object(&status)?;
@@ -107,7 +109,7 @@ fn read_through(dir: &DataDir) -> Result<Pass> {
     Ok(pass)
 }
 
-fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
+fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     let deployment = s.deployment.as_deref().map_or("none yet".to_owned(), str::to_owned);
     let signed = if s.signed { "signed" } else { "not signed yet" };
     let process = s.locked_by.map_or("none".to_owned(), |pid| format!("{pid} works on it"));
@@ -141,9 +143,9 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
             )
         }));
     }
-    if !view.damages().is_empty() {
+    if !judged.is_empty() {
         lines.push(String::new());
-        lines.extend(show::damage_lines(view.damages(), pass));
+        lines.extend(show::damage_lines(judged, pass));
     }
     lines
 }

@@ -9,16 +9,31 @@ use ropeway_core::event::Chain;
 use ropeway_core::node::{Completion, LogPosition, ReadRequest};
 use ropeway_core::recovery::RunAt;
 use ropeway_std::machine::random;
+use ropeway_std::repair::Note;
 use ropeway_std::store::{Sealing, Store};
 
 /// What the loop wants done. There is at most one group under way and one read a session, so the
 /// queue is bounded by the core.
 #[derive(Debug)]
 pub(super) enum Job {
-    Provision { segment: u64 },
-    Append { at: LogPosition, bytes: Vec<u8> },
-    Sync { upto: u64, runs: Vec<RunAt> },
-    Read { request: ReadRequest },
+    Provision {
+        segment: u64,
+    },
+    Append {
+        at: LogPosition,
+        bytes: Vec<u8>,
+    },
+    Sync {
+        upto: u64,
+        runs: Vec<RunAt>,
+    },
+    Read {
+        request: ReadRequest,
+    },
+    /// The log tells this of a damage.
+    Learn {
+        note: Note,
+    },
 }
 
 /// What was done.
@@ -80,6 +95,10 @@ fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &
                 None => continue,
             },
             Job::Sync { upto, runs } => Done::Log(store.sync(upto, &runs)),
+            Job::Learn { note } => {
+                store.learn(note);
+                continue;
+            }
             Job::Read { request } => {
                 let mut records = Vec::new();
                 let chain = store.read_records(&request, &mut records).map_err(|e| {

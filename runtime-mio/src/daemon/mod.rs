@@ -20,7 +20,8 @@ use ropeway_core::limits::{Limits, Timing};
 use ropeway_core::node::Node;
 use ropeway_core::policy::{Policy, Role};
 use ropeway_std::machine::SystemClock;
-use ropeway_std::replica::{identity, prepare};
+use ropeway_std::repair::Book;
+use ropeway_std::replica::{Prepared, identity, prepare};
 use ropeway_std::tls::{Server, TlsOptions};
 use ropeway_std::{DataDir, DirLock, Error, Options, Result};
 
@@ -92,6 +93,8 @@ pub struct Daemon {
     server: Server,
     node: Node<'static>,
     disk: Disk,
+    /// Damages that are open.
+    book: Book,
     clock: SystemClock,
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
@@ -129,7 +132,7 @@ impl Daemon {
         }
         let limits = Limits::hub(options.max_sessions);
         let node_options = Options { limits, timing: options.timing, policy: options.policy, ..Options::default() };
-        let (setup, recovered, _, store) = prepare(&dir, &file, &node_options)?;
+        let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;
         let poll = Poll::new().map_err(|e| Error::io("poll", e))?;
@@ -149,6 +152,7 @@ impl Daemon {
             out: vec![0; limits.frame_bytes + 64],
             plain: vec![0; 16 << 10],
             node,
+            book,
             clock,
             conns: Vec::new(),
             free: Vec::new(),

@@ -77,6 +77,10 @@ impl Daemon {
                 idle = false;
                 self.disk_done(done);
             }
+            while let Some(note) = self.book.poll(&mut self.node, self.clock.now()) {
+                idle = false;
+                self.disk.push(Job::Learn { note });
+            }
             while let Some(job) = self.next_job() {
                 idle = false;
                 self.disk.push(job);
@@ -249,7 +253,7 @@ impl Daemon {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::CaughtUp { .. } => {}
+            Event::CaughtUp { .. } => self.book.poke(),
             Event::Closed { session, ending, stats } => {
                 let from = self.conn_of(session).and_then(|c| self.conns[c].as_ref()).map(|k| k.address.to_string());
                 let who = from.unwrap_or_else(|| format!("session {}", session.index()));

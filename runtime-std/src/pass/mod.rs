@@ -21,6 +21,7 @@ use ropeway_core::log::{DataKey, End, MAX_BODY_BYTES, Place, Record, Run, Segmen
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
+use crate::repair::{Judged, Ledger, Note};
 use crate::store::{Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, keys, place_before};
 
 pub use filter::Filter;
@@ -92,6 +93,7 @@ struct Found {
     sealed_bytes: BTreeMap<u64, u64>,
     newest: Option<GroupAt>,
     own: Option<Incarnation>,
+    ledger: Ledger,
 }
 
 impl Pass {
@@ -120,6 +122,7 @@ impl<F: Files> Pass<F> {
             sealed_bytes: BTreeMap::new(),
             newest: None,
             own: None,
+            ledger: Ledger::default(),
         };
         Self { files, ahead: ReadAhead::default(), keys, unpacker: Unpacker::default(), seen, resume: 0 }
     }
@@ -154,7 +157,8 @@ impl<F: Files> Pass<F> {
             if number < first {
                 continue;
             }
-            let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
+            let lost =
+                |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0, sealed: false };
             self.seen.damages.extend(missing.map(lost));
             if !(hot.contains(&number) && self.is_hot(number)?) {
                 let next = numbers.get(i + 1).copied();
@@ -244,7 +248,7 @@ impl<F: Files> Pass<F> {
                     }
                 }
             };
-            let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page };
+            let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page, sealed: false };
             match step {
                 Step::NeedMore => {}
                 Step::Epoch { header, repaired, .. } => {
@@ -297,7 +301,7 @@ impl<F: Files> Pass<F> {
         if let Some(code) = verdict.code() {
             end_is_loss = verdict != Verdict::TornTail;
             let (from_page, to_page) = (end.from_page, end.to_page);
-            self.seen.damages.push(Damage { code, segment: number, from_page, to_page });
+            self.seen.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
         }
         self.seen.segments.push(SegmentSeen { number, len, ends: (end.from_page, end.to_page), end_is_loss });
         end_is_loss
@@ -313,6 +317,12 @@ impl<F: Files> Pass<F> {
     #[must_use]
     pub fn damages(&self) -> &[Damage] {
         &self.seen.damages
+    }
+
+    /// What became of each damage, and of those that the log tells of though their pages are gone.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Judged> {
+        self.seen.ledger.judge(&self.seen.damages)
     }
 
     /// The streams that a damage has cost events, with the first and last of them, as far as later
@@ -414,6 +424,7 @@ impl Found {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
+                Record::Repair(repair) => self.ledger.take(Note::from(&repair)),
                 Record::Receipt(receipt) => {
                     let key = dict.get(receipt.index as usize).ok_or(Code::Corrupt)?;
                     if let Some(track) = self.tracks.get_mut(key) {

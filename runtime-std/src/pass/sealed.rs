@@ -26,7 +26,7 @@ impl<F: Files> Pass<F> {
         let Self { files, keys, unpacker, seen, .. } = self;
         let damage = |code, from: u64, to: u64| {
             let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
-            Damage { code, segment: number, from_page, to_page }
+            Damage { code, segment: number, from_page, to_page, sealed: true }
         };
         let (mut link, mut frames, mut groups, mut stopped) = (None, 0, None, false);
         let read = scan_sealed(files, keys, unpacker, number, |part| {

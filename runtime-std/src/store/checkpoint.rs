@@ -11,15 +11,17 @@ use ropeway_core::log::sealed::{
     SealedHeader, SealedScan, SealedStart, SealedWriter, SegmentState, StateRecord, Summary, TRAILER_BYTES, Trailer,
     dense_len, pack, state_records,
 };
-use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES};
+use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES, REPAIR_MAX_BYTES};
 use ropeway_core::recovery::{Recovered, StreamMemory};
 use ropeway_core::varint::Writer;
 
 use super::dense::{Part, Unpacker, read_footer, scan_file};
 use super::files::read_side_full;
+use super::footers::Footers;
 use super::recover::{Opened, Scope, first_link, scan_within};
 use super::{Files, SideFile};
 use crate::error::{Error, Result};
+use crate::repair::{Ledger, Note};
 use crate::zstd_codec::Zstd;
 
 /// A checkpoint that was read.
@@ -29,6 +31,7 @@ pub(super) struct Base {
     pub(super) log: LogState,
     pub(super) recovered: Recovered<'static>,
     pub(super) manifest: Vec<SegmentState>,
+    pub(super) ledger: Ledger,
 }
 
 /// What a store must know to write checkpoints.
@@ -95,7 +98,7 @@ fn load_slot<F: Files>(
     let len = files.side_len(file)?.unwrap_or(0);
     let scan = SealedScan::new(keys, Kind::Checkpoint, generation, len)?;
     let mut recovered = Recovered::new(name, StreamMemory::owned(streams));
-    let (mut log, mut manifest) = (None, Vec::new());
+    let (mut log, mut manifest, mut ledger) = (None, Vec::new(), Ledger::default());
     let whole = scan_file(files, &mut Unpacker::default(), scan, file, |part| match part {
         Part::State(body) => {
             for record in state_records(body) {
@@ -106,6 +109,7 @@ fn load_slot<F: Files>(
                     }
                     StateRecord::Stream(state) => recovered.restore_stream(&state)?,
                     StateRecord::Segment(state) => manifest.push(state),
+                    StateRecord::Repair(repair) => ledger.take(Note::from(&repair)),
                 }
             }
             Ok(())
@@ -114,7 +118,7 @@ fn load_slot<F: Files>(
         _ => Ok(()),
     })?;
     let log = log.filter(|_| whole).ok_or(Code::Corrupt)?;
-    Ok(Base { generation, log, recovered, manifest })
+    Ok(Base { generation, log, recovered, manifest, ledger })
 }
 
 impl Base {
@@ -149,11 +153,12 @@ pub(super) fn write<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     origin: &Origin,
+    told: &Ledger,
     upto: u64,
     salt: [u8; 32],
 ) -> Result<()> {
     let generations = [generation(files, 0)?, generation(files, 1)?];
-    let state = state_at(files, keys, origin, upto)?;
+    let state = state_at(files, keys, origin, told, upto)?;
     let slot = u8::from(generations[0] >= generations[1] && generations[0].is_some());
     let number = generations.into_iter().flatten().max().unwrap_or(0) + 1;
     let key_id = state.key_id;
@@ -181,6 +186,10 @@ pub(super) fn write<F: Files>(
     for s in &state.manifest {
         out.record(files, &StateRecord::Segment(*s))?;
     }
+    for note in state.opened.index.ledger.notes() {
+        let mut scratch = [0; REPAIR_MAX_BYTES];
+        out.record(files, &StateRecord::Repair(note.record(&mut scratch)))?;
+    }
     out.flush(files)?;
     let summary = Summary { content: out.writer.content(), frames: out.frames, streams, ..Summary::default() };
     out.finish(files, &summary)?;
@@ -197,10 +206,16 @@ struct StateAt {
 }
 
 /// The state at the end of segment `upto`: from the last checkpoint on, or from the start.
-fn state_at<F: Files>(files: &mut F, keys: &[(u32, DataKey)], origin: &Origin, upto: u64) -> Result<StateAt> {
+fn state_at<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    origin: &Origin,
+    told: &Ledger,
+    upto: u64,
+) -> Result<StateAt> {
     let mut room = origin.streams.max(16);
     loop {
-        match state_with(files, keys, origin, upto, room) {
+        match state_with(files, keys, (origin, told), upto, room) {
             Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
             other => return other,
         }
@@ -210,7 +225,7 @@ fn state_at<F: Files>(files: &mut F, keys: &[(u32, DataKey)], origin: &Origin, u
 fn state_with<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
-    origin: &Origin,
+    (origin, told): (&Origin, &Ledger),
     upto: u64,
     room: usize,
 ) -> Result<StateAt> {
@@ -218,14 +233,14 @@ fn state_with<F: Files>(
     let base = base.filter(|b| b.log.upto <= upto);
     let mut manifest = base.as_ref().map_or_else(Vec::new, |b| b.manifest.clone());
     let known = manifest.last().map_or(0, |s| s.number);
-    let (mut link, mut key_id) = ([0; 16], 0);
+    let (mut link, mut key_id, mut footers) = ([0; 16], 0, Footers::default());
     let mut sealed = files.list_sealed()?;
     sealed.retain(|n| *n <= upto);
     for number in sealed {
         if number <= known && number < upto {
             continue;
         }
-        let footer = read_footer(files, keys, &mut Unpacker::default(), number)?;
+        let footer = footers.footer(files, keys, number)?;
         (link, key_id) = (footer.header.start.link, footer.header.start.key_id);
         if number > known {
             let bytes = files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
@@ -235,9 +250,9 @@ fn state_with<F: Files>(
     }
     let scope = Scope { name: origin.name, max_body: origin.max_body, without: None, upto: Some(upto) };
     let opened = scan_within(files, keys, &scope, room, base)?;
-    // A state that has lost something is not to be remembered: the log is read until it is mended.
-    if opened.damages.iter().any(super::Damage::is_loss) {
-        return Err(Error::new(Code::Corrupt, "no checkpoint of a log with damage"));
+    // A loss that the log does not tell of would be forgotten with the checkpoint.
+    if opened.damages.iter().any(|d| d.is_loss() && told.about(d).is_none()) {
+        return Err(Error::new(Code::Corrupt, "no checkpoint of a log with damage that is not listed"));
     }
     Ok(StateAt { opened, manifest, link, key_id })
 }
@@ -251,7 +266,7 @@ struct Out {
 }
 
 impl Out {
-    fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord) -> Result<()> {
+    fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord<'_>) -> Result<()> {
         let mut scratch = [0; STATE_RECORD_MAX_BYTES];
         let mut w = Writer::new(&mut scratch);
         record.emit(&mut w).map_err(|_| Code::TooLarge)?;

@@ -114,7 +114,7 @@ pub(super) fn ranges_of(body: &[u8]) -> CodeResult<Vec<(StreamKey, u64, u64)>> {
                     None => ranges.push((key, run.base_seq, run.last_seq())),
                 }
             }
-            Record::Receipt(_) => {}
+            Record::Receipt(_) | Record::Repair(_) => {}
         }
     }
     Ok(ranges)

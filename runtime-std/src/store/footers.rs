@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
-use ropeway_core::log::DataKey;
 use ropeway_core::log::sealed::{DenseType, IndexBuilder, Piece, Range, Summary, find};
+use ropeway_core::log::{DataKey, Record, records};
 
 use super::dense::{Footer, Part, Unpacker, ranges_of, read_footer, read_frame, scan_sealed};
 use super::{Files, SideFile};
@@ -57,6 +57,19 @@ impl IndexPieces {
     }
 }
 
+/// Adds the events of a group to what a footer says of them.
+fn sum_up(body: &[u8], summary: &mut Summary) -> std::result::Result<(), Code> {
+    for record in records(body) {
+        if let Record::Events(run) = record? {
+            let min = if summary.events == 0 { run.base_hlc } else { summary.hlc_min };
+            summary.hlc_min = min.min(run.base_hlc);
+            summary.hlc_max = summary.hlc_max.max(run.last_hlc);
+            summary.events += u64::from(run.count);
+        }
+    }
+    Ok(())
+}
+
 /// Looks events up in sealed segments, with a bounded memory of what was read.
 #[derive(Debug, Default)]
 pub(super) struct Footers {
@@ -105,11 +118,13 @@ impl Footers {
     /// cannot be read.
     fn rebuild<F: Files>(&mut self, files: &mut F, keys: &[(u32, DataKey)], segment: u64) -> Result<Footer> {
         let mut index = IndexPieces::default();
-        let mut header = None;
+        let (mut header, mut summary) = (None, Summary::default());
         scan_sealed(files, keys, &mut self.unpacker, segment, |part| {
             match part {
                 Part::Header(h, _) => header = Some(h),
                 Part::Group { offset, body, .. } => {
+                    summary.frames += 1;
+                    sum_up(body, &mut summary)?;
                     for (key, first_seq, last_seq) in ranges_of(body)? {
                         index.add(&key, &Range { offset, first_seq, last_seq });
                     }
@@ -124,7 +139,6 @@ impl Footers {
         let cipher = header.cipher(&key.1)?;
         let pieces = index.done.iter().map(|(first, _)| Piece { offset: 0, first: *first }).collect();
         let bodies = index.done.into_iter().map(|(_, body)| body).collect();
-        let summary = Summary::default();
         Ok(Footer { segment, header, cipher, summary, digest: [0; 32], pieces, bodies })
     }
 

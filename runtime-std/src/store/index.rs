@@ -4,6 +4,7 @@
 use ropeway_core::recovery::RunAt;
 
 use super::checkpoint::Origin;
+use crate::repair::Ledger;
 
 /// Pages that one entry covers: a read decrypts at most these in vain (256 KiB).
 pub(super) const SPAN_PAGES: u64 = 64;
@@ -25,6 +26,8 @@ pub struct Index {
     streams: Vec<Vec<Entry>>,
     epoch: u64,
     sealed: Vec<u64>,
+    /// What the log tells of its damages.
+    pub(crate) ledger: Ledger,
     /// What the store needs to write checkpoints; none without it.
     pub(super) origin: Option<Origin>,
 }
@@ -48,6 +51,12 @@ impl Index {
         if self.sealed.get(at) != Some(&segment) {
             self.sealed.insert(at, segment);
         }
+    }
+
+    /// What the log tells of its damages.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The numbers of the sealed segments, ascending.

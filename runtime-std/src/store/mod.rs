@@ -35,7 +35,8 @@ pub use seal::Sealing;
 pub use segment::Segments;
 
 use crate::dir::DataDir;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
+use crate::repair::Note;
 use checkpoint::Origin;
 use seal::Sealer;
 
@@ -132,7 +133,7 @@ impl<F: Files> Store<F> {
         }
         let Some(sealer) = &mut self.seals.at_work else { return Sealing::Idle };
         let number = sealer.segment();
-        let stepped = sealer.step(self.segments.files(), &mut self.reader, random);
+        let stepped = sealer.step(self.segments.files(), &mut self.reader, &self.index.ledger, random);
         let done = match stepped {
             Ok(None) => return Sealing::Working,
             Ok(Some(_)) => self.replace(number),
@@ -175,7 +176,7 @@ impl<F: Files> Store<F> {
                 return Ok(false);
             }
             let (_, keys, _) = self.reader.parts();
-            checkpoint::write(files, keys, &origin, number, random()?).map(|()| true)
+            checkpoint::write(files, keys, &origin, &self.index.ledger, number, random()?).map(|()| true)
         });
         match written {
             Ok(true) => self.index.origin = Some(Origin { fits: true, ..origin }),
@@ -195,6 +196,13 @@ impl<F: Files> Store<F> {
         if let Err(e) = remove_checkpoint(self.segments.files()) {
             log::warn!("{e}");
         }
+    }
+
+    /// Takes a REPAIR that is durable in the log ([`Book::poll`](crate::repair::Book::poll)). Segments that
+    /// could not be sealed for the damage are tried again.
+    pub fn learn(&mut self, note: Note) {
+        self.index.ledger.take(note);
+        self.seals.looked_below = 0;
     }
 
     /// The reading side, with the index it needs.
@@ -239,35 +247,4 @@ pub(crate) fn segment_path(dir: &DataDir, number: u64) -> PathBuf {
 
 pub(crate) fn side_path(dir: &DataDir, file: SideFile) -> PathBuf {
     dir.log().join(file.to_string())
-}
-
-/// Copies what a torn write has left at the end of the log to `quarantine/`: the next group goes
-/// elsewhere and nothing is cut off, but the copy survives the segment's reuse. Without room for it, on
-/// a read-only disk, or where it cannot be read, there is none: that must not keep the node from sending what it holds.
-pub(crate) fn set_aside(dir: &DataDir, damages: &[Damage]) -> Result<()> {
-    match copy_tails(dir, damages) {
-        Err(e) if matches!(e.code, Code::DiskFull | Code::ReadOnly | Code::Io) => {
-            log::warn!("{e}; the torn write stays where it is")
-        }
-        other => return other,
-    }
-    Ok(())
-}
-
-fn copy_tails(dir: &DataDir, damages: &[Damage]) -> Result<()> {
-    use std::os::unix::fs::FileExt;
-    for d in damages.iter().filter(|d| matches!(d.code, Code::TornTail | Code::TailSuspect) && d.to_page > d.from_page)
-    {
-        let to = dir.quarantine().join(format!("seg-{:08}-page-{}.bin", d.segment, d.from_page));
-        if to.exists() {
-            continue;
-        }
-        std::fs::create_dir_all(dir.quarantine()).at("making", &dir.quarantine())?;
-        let from = segment_path(dir, d.segment);
-        let mut bytes = vec![0; (d.to_page - d.from_page) as usize * PAGE_BYTES];
-        let file = std::fs::File::open(&from).at("opening", &from)?;
-        file.read_exact_at(&mut bytes, d.from_page * PAGE_BYTES as u64).at("reading", &from)?;
-        crate::dir::write_atomic(&to, &bytes, crate::dir::Access::Secret)?;
-    }
-    Ok(())
 }

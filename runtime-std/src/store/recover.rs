@@ -4,7 +4,7 @@ use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
 use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
-use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
+use ropeway_core::recovery::{LogTail, Recovered, RunAt, StreamMemory};
 
 use super::ahead::ReadAhead;
 use super::checkpoint::{self, Base, Origin};
@@ -14,6 +14,7 @@ use super::segment::{Segments, Settled};
 use super::{DirFiles, Files, Index, SideFile, keys};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
+use crate::repair::Note;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Damage {
     pub from_page: u64,
     /// First page after.
     pub to_page: u64,
+    /// The pages are those of the sealed file, not of the hot one.
+    pub sealed: bool,
 }
 
 impl Damage {
@@ -216,7 +219,8 @@ pub(super) fn scan_within<F: Files>(
     numbers.dedup();
     let mut tail = LogTail::default();
     if let Some(base) = base {
-        let Base { log, recovered, manifest, .. } = base;
+        let Base { log, recovered, manifest, ledger, .. } = base;
+        out.index.ledger = ledger;
         for s in &manifest {
             out.index.seal(s.number);
             out.log_bytes += s.bytes;
@@ -235,7 +239,13 @@ pub(super) fn scan_within<F: Files>(
         let expected = if i == 0 { start } else { numbers[i - 1] + 1 };
         for missing in expected..number {
             out.recovered.damaged();
-            out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
+            out.damages.push(Damage {
+                code: Code::SegmentMissing,
+                segment: missing,
+                from_page: 0,
+                to_page: 0,
+                sealed: false,
+            });
         }
         // Where both are there, the hot one is still whole (docs/LOG.md#sealed-11).
         let opened = if hot.contains(&number) { input.open(files, number).map(Some) } else { Ok(None) };
@@ -248,7 +258,13 @@ pub(super) fn scan_within<F: Files>(
                     Err(e) if e.code == Code::KeyMissing => {
                         log::warn!("{e}");
                         out.recovered.damaged();
-                        out.damages.push(Damage { code: e.code, segment: number, from_page: 0, to_page: 0 });
+                        out.damages.push(Damage {
+                            code: e.code,
+                            segment: number,
+                            from_page: 0,
+                            to_page: 0,
+                            sealed: false,
+                        });
                         None
                     }
                     other => other?,
@@ -292,7 +308,7 @@ pub(super) fn scan_within<F: Files>(
                     if repaired {
                         let from_page = header.start.page;
                         let (code, to_page) = (Code::Rotten, from_page + 1);
-                        out.damages.push(Damage { code, segment: number, from_page, to_page });
+                        out.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
                     }
                 }
                 Step::Group { page, pages, body, crc_rotten } => {
@@ -305,22 +321,32 @@ pub(super) fn scan_within<F: Files>(
                         continue;
                     }
                     let index = &mut out.index;
-                    match out.recovered.group(body, |run| index.add(&run, number, page)) {
+                    let mut notes = Vec::new();
+                    let run = |run: RunAt| index.add(&run, number, page);
+                    let taken = out.recovered.group_with(body, run, |repair| notes.push(Note::from(repair)));
+                    notes.into_iter().for_each(|note| out.index.ledger.take(note));
+                    match taken {
                         Ok(()) => {}
                         Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code.into()),
                         Err(code) => {
-                            out.damages.push(Damage { code, segment: number, from_page: page, to_page: page + pages });
+                            out.damages.push(Damage {
+                                code,
+                                segment: number,
+                                from_page: page,
+                                to_page: page + pages,
+                                sealed: false,
+                            });
                         }
                     }
                     if crc_rotten {
                         let (code, to_page) = (Code::Rotten, page + pages);
-                        out.damages.push(Damage { code, segment: number, from_page: page, to_page });
+                        out.damages.push(Damage { code, segment: number, from_page: page, to_page, sealed: false });
                     }
                 }
                 Step::Damaged { from_page, to_page, verdict } => {
                     let code = verdict.code().unwrap_or(Code::Corrupt);
                     out.recovered.damaged();
-                    out.damages.push(Damage { code, segment: number, from_page, to_page });
+                    out.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
                 }
                 Step::End(end) => break end,
                 // The rest of the segment cannot be read; others can.
@@ -328,7 +354,13 @@ pub(super) fn scan_within<F: Files>(
                     let (from_page, to_page) = (page, len.div_ceil(PAGE_BYTES as u64));
                     log::warn!("{}: {}", Code::KeyMissing, files.describe(number).display());
                     out.recovered.damaged();
-                    out.damages.push(Damage { code: Code::KeyMissing, segment: number, from_page, to_page });
+                    out.damages.push(Damage {
+                        code: Code::KeyMissing,
+                        segment: number,
+                        from_page,
+                        to_page,
+                        sealed: false,
+                    });
                     tail = LogTail { segment: number, next_page: from_page, clean: false, link: tail.link };
                     continue 'segments;
                 }
@@ -341,7 +373,13 @@ pub(super) fn scan_within<F: Files>(
             if verdict != Verdict::TornTail {
                 out.recovered.damaged();
             }
-            out.damages.push(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page });
+            out.damages.push(Damage {
+                code,
+                segment: number,
+                from_page: end.from_page,
+                to_page: end.to_page,
+                sealed: false,
+            });
         }
         let empty = end.from_page == 0 && verdict == Verdict::CleanEnd;
         let link = if empty { tail.link } else { end.link };
@@ -380,10 +418,10 @@ fn replay_sealed<F: Files>(
     out.newest = None;
     out.index.seal(number);
     let (mut link, mut frames, mut groups) = (None, 0, None);
-    let (recovered, damages) = (&mut out.recovered, &mut out.damages);
+    let (recovered, damages, ledger) = (&mut out.recovered, &mut out.damages, &mut out.index.ledger);
     let damage = |code, from: u64, to: u64| {
         let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
-        Damage { code, segment: number, from_page, to_page }
+        Damage { code, segment: number, from_page, to_page, sealed: true }
     };
     let read = scan_sealed(files, keys, unpacker, number, |part| {
         match part {
@@ -395,7 +433,7 @@ fn replay_sealed<F: Files>(
             }
             Part::Group { offset, len, body, rotten } => {
                 frames += 1;
-                match recovered.group(body, |_| ()) {
+                match recovered.group_with(body, |_| (), |repair| ledger.take(Note::from(repair))) {
                     Ok(()) => {}
                     Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code),
                     Err(code) => damages.push(damage(code, offset, offset + len)),
@@ -463,5 +501,6 @@ pub(crate) fn judge_next<F: Files>(
         (Some(n), Some(link)) if n == number + 1 && first_link(files, n) != Some(link) => (Code::Corrupt, 1),
         _ => return None,
     };
-    Some(Damage { code, segment: number + 1, from_page: 0, to_page })
+    let sealed = files.len(number + 1).is_err() && next == Some(number + 1);
+    Some(Damage { code, segment: number + 1, from_page: 0, to_page, sealed })
 }
