@@ -20,6 +20,7 @@ pub mod pass;
 pub mod quick;
 pub mod repair;
 pub mod replica;
+pub mod scrub;
 pub mod sign;
 pub mod snapshot;
 pub mod store;

@@ -19,6 +19,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
 use crate::repair::{Book, Fate, set_aside};
+use crate::scrub::{PIECE_BYTES, Progress, Scrubbed};
 use crate::store::{Damage, DirFiles, Files, Sealing, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
@@ -163,6 +164,11 @@ impl Replica {
 
     /// Lets the disk do all that there is to do now.
     pub(crate) fn drive(&mut self) {
+        if self.store.is_suspicious()
+            && let Scrubbed::Found(found) = self.store.scrub(0, 0)
+        {
+            self.take_damage(&found);
+        }
         let written = self.drive_log();
         // Sealing keeps pace with what is written, and is never much at once.
         for _ in 0..1 + written / SEAL_STEP_BYTES {
@@ -174,7 +180,8 @@ impl Replica {
 
     /// Seals full segments of the log, for at most about `limit`; true if nothing is left to be done.
     /// It goes on by itself with every commit; a process that ends soon should call this before, since
-    /// the next one begins with the segment anew.
+    /// the next one begins with the segment anew. If a month divided by the number of the segments has gone
+    /// by since the last one was scrubbed, the next one is.
     pub fn maintain(&mut self, limit: Duration) -> bool {
         let start = Instant::now();
         while self.store.seal(&mut random) != Sealing::Idle {
@@ -182,7 +189,43 @@ impl Replica {
                 return false;
             }
         }
-        true
+        let progress = Progress::load(&self.dir).unwrap_or_default();
+        !progress.is_due(self.clock.now().wall_ms) || self.scrub_segment(progress)
+    }
+
+    /// Reads the next segment that is due, and looks for rot; true if none was found.
+    fn scrub_segment(&mut self, progress: Progress) -> bool {
+        let now_ms = self.clock.now().wall_ms;
+        self.store.begin_scrub(DirFiles::new(&self.dir), progress);
+        let mut sound = true;
+        loop {
+            match self.store.scrub(PIECE_BYTES, now_ms) {
+                Scrubbed::Idle => return sound,
+                Scrubbed::Read(_) => {}
+                Scrubbed::Through(progress) => {
+                    progress.save(&self.dir);
+                    if !self.store.is_suspicious() {
+                        return sound;
+                    }
+                }
+                Scrubbed::Found(found) => {
+                    sound = false;
+                    self.take_damage(&found);
+                    self.drive();
+                    return sound;
+                }
+            }
+        }
+    }
+
+    /// Damage was found while the node is at work.
+    fn take_damage(&mut self, found: &[Damage]) {
+        let streams: Vec<_> = self.node.streams().collect();
+        for (damage, digest) in set_aside(&self.dir, &mut DirFiles::new(&self.dir), found) {
+            let cost = self.store.cost_of(&damage, &streams);
+            self.book.found(&mut self.node, self.clock.now(), (&damage, digest), cost.as_deref());
+            self.damages.push(damage);
+        }
     }
 
     /// Does what the node wants of the disk; how many bytes were written.
@@ -320,8 +363,8 @@ impl<F: Files> Store<F> {
             (used, count) = (used + w.len(), count + 1);
             Stop::No
         });
-        if read.as_ref().is_err_and(|e| matches!(e.code, Code::Corrupt | Code::Tampered)) {
-            self.distrust();
+        if read.as_ref().is_err_and(|e| matches!(e.code, Code::Corrupt | Code::Tampered | Code::Io)) {
+            self.suspect(r.stream, r.grant.stream(), r.from_seq);
         }
         read?;
         buf.truncate(used);

@@ -53,6 +53,7 @@ pub use commit::{Completion, Effect, LogPosition, WriteFault};
 pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};
+pub use repair::Loss;
 pub use timers::Reason;
 pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
 

@@ -13,18 +13,36 @@ use crate::session::{EndedBy, State};
 use crate::streams::FrontierEntry;
 use crate::time::Now;
 
+/// Events that cannot be read any more, between two that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The events.
+    pub range: LostRange,
+    /// The stream's chain hash before the first of them; `None` if that cannot be read either.
+    pub before: Option<Chain>,
+    /// The chain hash up to the last of them, as what follows says.
+    pub last: Option<Chain>,
+}
+
 impl Node<'_> {
     /// Says that durable events cannot be read any more: from now on they are missing. Sessions with peers
-    /// that may have them end with [`Code::Stopping`], so that the next ones ask for them. `before` and `last`:
-    /// the stream's chain hashes before the first and up to the last of them, as they were. False if it
-    /// was not held so far.
-    pub fn lose(&mut self, now: Now, lost: &LostRange, before: Chain, last: Chain) -> bool {
+    /// that may have them end with [`Code::Stopping`], so that the next ones ask for them. False if they
+    /// were not held, or a chain hash is wanting.
+    pub fn lose(&mut self, now: Now, loss: &Loss) -> bool {
         self.at(now);
+        let lost = &loss.range;
         let Some(n) = self.streams.find(&lost.key) else { return false };
         let Some(s) = self.streams.at_mut(n) else { return false };
-        if lost.from == 0 || lost.from > lost.to || lost.to > s.durable.top.seq {
+        let d = s.durable;
+        if lost.from == 0 || lost.from > lost.to || lost.to > d.top.seq {
             return false;
         }
+        // Beside or within a gap the hashes are those of its ends.
+        let in_gap = |seq: u64| d.gap_end.is_some_and(|end| d.have.seq < seq && seq <= end.seq);
+        let before = loss.before.or(in_gap(lost.from).then_some(d.have.chain));
+        let ends = [Some(d.top), d.gap_end].into_iter().flatten().find(|end| end.seq == lost.to);
+        let last = loss.last.or(ends.map(|end| end.chain)).or(in_gap(lost.to).then_some(d.have.chain));
+        let (Some(before), Some(last)) = (before, last) else { return false };
         mark!("repair.lost");
         s.lose((lost.from, before), (lost.to, last));
         let (own, at_end) = (s.own, lost.to == s.durable.top.seq);

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::repair::Judged;
+use ropeway_std::scrub::Progress;
 use ropeway_std::{DataDir, DirLock, LogView};
 use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::cmd_sign::role_word;
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{Outcome, Output, Result, passphrase, show, time};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -28,6 +29,28 @@ struct Status {
     waiting: u64,
     log_bytes: u64,
     damages: Vec<show::DamageRow>,
+    /// How far the log is scrubbed; none if it never was.
+    scrub: Option<Scrub>,
+}
+
+/// How far the log is scrubbed.
+#[derive(Serialize)]
+struct Scrub {
+    /// Segments that were read in this round, and how many there are.
+    read: u64,
+    segments: u64,
+    /// When a segment was read last, this round began and the one before it ended.
+    last: Option<String>,
+    round_began: Option<String>,
+    round_ended: Option<String>,
+}
+
+impl From<Progress> for Scrub {
+    fn from(p: Progress) -> Self {
+        let at = |ms: u64| (ms > 0).then(|| time::utc(ms));
+        let (last, round_began, round_ended) = (at(p.last_ms), at(p.round_began_ms), at(p.round_ended_ms));
+        Scrub { read: p.read, segments: p.segments, last, round_began, round_ended }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,6 +110,7 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         streams,
         log_bytes: view.log_bytes(),
         damages: show::damage_rows(&judged, pass.as_ref()),
+        scrub: Progress::load(&dir).map(Scrub::from),
     };
     for line in text(&status, &judged, pass.as_ref()) {
         out.line(line)?;
@@ -119,6 +143,12 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
         format!("process     {process}"),
         format!("log         {}, {}", show::counted(s.events, "event"), show::size(s.log_bytes)),
     ];
+    if let Some(scrub) = &s.scrub {
+        let day = |at: &Option<String>| at.as_deref().map_or("never".to_owned(), |t| t.chars().take(10).collect());
+        let (last, ended) = (day(&scrub.last), day(&scrub.round_ended));
+        let (read, all) = (scrub.read, show::counted(scrub.segments, "segment"));
+        lines.push(format!("scrubbed    {read} of {all} in this round, last on {last}; whole log: {ended}"));
+    }
     if s.streams.iter().any(|s| s.own) {
         lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
     }

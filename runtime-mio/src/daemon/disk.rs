@@ -1,16 +1,19 @@
 //! The disk thread: does one job after the other, in order.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use mio::Waker;
 use ropeway_core::event::Chain;
-use ropeway_core::node::{Completion, LogPosition, ReadRequest};
+use ropeway_core::node::{Completion, LogPosition, Loss, ReadRequest};
 use ropeway_core::recovery::RunAt;
+use ropeway_core::streams::FrontierEntry;
 use ropeway_std::machine::random;
 use ropeway_std::repair::Note;
-use ropeway_std::store::{Sealing, Store};
+use ropeway_std::store::{Damage, Sealing, Store};
+
+use super::scrub::Scrubber;
 
 /// What the loop wants done. There is at most one group under way and one read a session, so the
 /// queue is bounded by the core.
@@ -34,13 +37,32 @@ pub(super) enum Job {
     Learn {
         note: Note,
     },
+    /// What have these damages cost, of these streams?
+    Assess {
+        found: Vec<(Damage, [u8; 32])>,
+        streams: Vec<(u32, FrontierEntry)>,
+    },
 }
 
 /// What was done.
 #[derive(Debug)]
 pub(super) enum Done {
     Log(Completion),
-    Read { request: ReadRequest, chain: Result<Chain, ropeway_core::code::Code>, records: Vec<u8> },
+    Read {
+        request: ReadRequest,
+        chain: Result<Chain, ropeway_core::code::Code>,
+        records: Vec<u8>,
+    },
+    /// Damaged pages, with the digests of what stands there.
+    Found {
+        found: Vec<(Damage, [u8; 32])>,
+    },
+    /// What one of them has cost, as far as that can be told.
+    Cost {
+        damage: Damage,
+        digest: [u8; 32],
+        cost: Option<Vec<Loss>>,
+    },
 }
 
 #[derive(Debug)]
@@ -51,10 +73,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(store: Store, waker: Arc<Waker>) -> Disk {
+    pub(super) fn start(mut store: Store, scrubber: Scrubber, waker: Arc<Waker>) -> Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        let thread = std::thread::spawn(move || work(store, &inbox, &outbox, &waker));
+        scrubber.begin(&mut store);
+        let thread = std::thread::spawn(move || work(store, scrubber, &inbox, &outbox, &waker));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
 
@@ -79,16 +102,38 @@ impl Drop for Disk {
     }
 }
 
-fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
+fn work(mut store: Store, mut scrubber: Scrubber, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
     loop {
-        // Sealing is done in small steps whenever there is no job.
+        // Sealing and scrubbing are done in small steps whenever there is no job.
         let job = match inbox.try_recv() {
             Err(TryRecvError::Empty) if store.seal(&mut random) != Sealing::Idle => continue,
-            Err(TryRecvError::Empty) => inbox.recv().ok(),
+            Err(TryRecvError::Empty) => match scrubber.wait(&store) {
+                None => inbox.recv().ok(),
+                Some(time) => match inbox.recv_timeout(time) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Some(found) = scrubber.step(&mut store) {
+                            let _ = outbox.send(Done::Found { found });
+                            let _ = waker.wake();
+                        }
+                        continue;
+                    }
+                    other => other.ok(),
+                },
+            },
             other => other.ok(),
         };
         let Some(job) = job else { return };
         let done = match job {
+            Job::Assess { found, streams } => {
+                for (damage, digest) in found {
+                    let cost = store.cost_of(&damage, &streams);
+                    if outbox.send(Done::Cost { damage, digest, cost }).is_err() {
+                        return;
+                    }
+                }
+                let _ = waker.wake();
+                continue;
+            }
             Job::Provision { segment } => Done::Log(store.provision(segment)),
             Job::Append { at, bytes } => match store.append(at, &bytes) {
                 Some(failed) => Done::Log(failed),

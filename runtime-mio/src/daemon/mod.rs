@@ -7,6 +7,7 @@ mod accept;
 mod conn;
 mod disk;
 mod run;
+mod scrub;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,11 +23,13 @@ use ropeway_core::policy::{Policy, Role};
 use ropeway_std::machine::SystemClock;
 use ropeway_std::repair::Book;
 use ropeway_std::replica::{Prepared, identity, prepare};
+use ropeway_std::scrub::ScrubRate;
 use ropeway_std::tls::{Server, TlsOptions};
 use ropeway_std::{DataDir, DirLock, Error, Options, Result};
 
 use conn::Conn;
 use disk::Disk;
+use scrub::Scrubber;
 
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub struct DaemonOptions {
     pub handshake_timeout: Duration,
     /// How long sessions may take to end when the daemon is stopped.
     pub grace: Duration,
+    /// How fast the log is read to find rot.
+    pub scrub: ScrubRate,
 }
 
 impl DaemonOptions {
@@ -56,6 +61,7 @@ impl DaemonOptions {
             timing: Timing::default(),
             handshake_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(5),
+            scrub: ScrubRate::Monthly,
         }
     }
 }
@@ -148,7 +154,7 @@ impl Daemon {
             listener: Some(listener),
             address,
             server: Server::new(&id, &tls)?,
-            disk: Disk::start(store, Arc::clone(&waker)),
+            disk: Disk::start(store, Scrubber::new(dir, options.scrub), Arc::clone(&waker)),
             out: vec![0; limits.frame_bytes + 64],
             plain: vec![0; 16 << 10],
             node,

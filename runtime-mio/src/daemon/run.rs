@@ -122,6 +122,13 @@ impl Daemon {
     fn disk_done(&mut self, done: Done) {
         match done {
             Done::Log(completion) => self.node.complete(self.clock.now(), completion),
+            Done::Found { found } => {
+                let streams = self.node.streams().collect();
+                self.disk.push(Job::Assess { found, streams });
+            }
+            Done::Cost { damage, digest, cost } => {
+                self.book.found(&mut self.node, self.clock.now(), (&damage, digest), cost.as_deref());
+            }
             Done::Read { request, chain, records } => {
                 let records = chain
                     .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &records })

@@ -193,6 +193,7 @@ impl<F: Files> Pass<F> {
             done += len;
         }
         self.seen.damages.extend(broken);
+        self.compare_seals();
         // A next one may have been made already while this one still fills.
         self.resume = self.seen.newest.map_or(self.resume, |at| at.segment);
         visitor.progress(total, total);

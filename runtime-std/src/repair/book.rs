@@ -3,7 +3,7 @@
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::{LostRange, REPAIR_MAX_BYTES, RepairHead};
-use ropeway_core::node::Node;
+use ropeway_core::node::{Loss, Node};
 use ropeway_core::recovery::Recovered;
 use ropeway_core::time::Now;
 
@@ -28,6 +28,8 @@ pub struct Book {
 struct Entry {
     note: Note,
     state: State,
+    /// What it has cost shows only when the log is opened again.
+    blind: bool,
 }
 
 /// How far an entry is. The numbers are those of commit groups.
@@ -58,31 +60,45 @@ impl Book {
             }
         }
         for note in ledger.notes().iter().filter(|n| !n.head.repaired) {
-            book.entries.push(Entry { note: note.clone(), state: State::Listed });
+            book.entries.push(Entry { note: note.clone(), state: State::Listed, blind: false });
         }
         for (damage, digest) in found {
             if damage.is_loss() && damage.code != Code::KeyMissing && ledger.about(damage).is_none() {
                 let lost = endless.iter().chain(&book.gaps).copied().collect();
-                book.add(damage, *digest, lost, false);
+                book.add(damage, *digest, lost, false, false);
             }
         }
         book
     }
 
-    /// Takes note of a damage that was found while the node is at work. `lost`: all that it has cost,
-    /// which the node was told ([`Node::lose`]).
-    pub fn found(&mut self, damage: &Damage, digest: [u8; 32], lost: Vec<LostRange>) {
-        let known = |e: &Entry| e.note.damage() == *damage && e.state != State::Over;
-        if !self.entries.iter().any(known) {
-            self.add(damage, digest, lost, true);
+    /// Takes note of a damage that was found while the node is at work, with what
+    /// [`Store::cost_of`](crate::store::Store::cost_of) says of it. The node learns what it does not hold any
+    /// more, and asks its peers for it.
+    pub fn found(
+        &mut self,
+        node: &mut Node<'_>,
+        now: Now,
+        (damage, digest): (&Damage, [u8; 32]),
+        cost: Option<&[Loss]>,
+    ) {
+        if self.entries.iter().any(|e| e.note.damage() == *damage) {
+            return;
         }
+        log::error!("{}: segment {}, pages {} to {}", damage.code, damage.segment, damage.from_page, damage.to_page);
+        let mut known = cost.is_some();
+        for loss in cost.unwrap_or_default() {
+            log::error!("{}: events {} to {}", loss.range.key, loss.range.from, loss.range.to);
+            known &= node.lose(now, loss);
+        }
+        let lost = cost.unwrap_or_default().iter().map(|l| l.range).collect();
+        self.add(damage, digest, lost, known, !known);
     }
 
-    fn add(&mut self, damage: &Damage, digest: [u8; 32], lost: Vec<LostRange>, cost_known: bool) {
+    fn add(&mut self, damage: &Damage, digest: [u8; 32], lost: Vec<LostRange>, cost_known: bool, blind: bool) {
         let Damage { code, segment, from_page, to_page, sealed } = *damage;
         let (repaired, at_ms) = (false, 0);
         let head = RepairHead { repaired, sealed, cost_known, code, segment, from_page, to_page, at_ms, digest };
-        self.entries.push(Entry { note: Note { head, lost }, state: State::Found });
+        self.entries.push(Entry { note: Note { head, lost }, state: State::Found, blind });
         self.seen_group = None;
     }
 
@@ -110,9 +126,12 @@ impl Book {
             let entry = &mut self.entries[n];
             match entry.state {
                 State::Found => {
-                    entry.note.head.at_ms = now.wall_ms;
+                    // What has cost nothing need not be listed first.
+                    let free = entry.note.head.cost_known && entry.note.lost.is_empty();
+                    let head = RepairHead { at_ms: now.wall_ms, repaired: free, ..entry.note.head };
+                    entry.note.head = head;
                     if let Some(group) = note(node, now, &entry.note) {
-                        entry.state = State::Listing(group);
+                        entry.state = if free { State::Repairing(group) } else { State::Listing(group) };
                     }
                 }
                 State::Listing(group) if group <= durable => {
@@ -142,7 +161,7 @@ impl Book {
     }
 
     fn is_repaired(&self, node: &Node<'_>, n: usize) -> bool {
-        let Some(Entry { note, state: State::Listed }) = self.entries.get(n) else { return false };
+        let Some(Entry { note, state: State::Listed, blind: false }) = self.entries.get(n) else { return false };
         let doubted = |key: &StreamKey| node.entry_of(key).is_some_and(|e| e.end_in_doubt);
         let others = || self.gaps.iter().all(|l| node.holds(l)) && !self.doubts.iter().any(doubted);
         note.lost.iter().all(|l| node.holds(l)) && (note.head.cost_known || others())

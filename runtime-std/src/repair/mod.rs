@@ -15,5 +15,4 @@ mod tests;
 
 pub use book::Book;
 pub use ledger::{Fate, Judged, Ledger, Note};
-pub use quarantine::QUARANTINE_MAX_BYTES;
-pub(crate) use quarantine::set_aside;
+pub use quarantine::{QUARANTINE_MAX_BYTES, set_aside};

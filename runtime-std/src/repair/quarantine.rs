@@ -16,7 +16,7 @@ const PAGES_MAX: u64 = 4096;
 
 /// The bytes of a damage as they can be read now, page by page: zeros stand for a page that cannot be
 /// read. `None` if none can, or there are none.
-pub(crate) fn pages_of<F: Files>(files: &mut F, damage: &Damage) -> Option<Vec<u8>> {
+fn pages_of<F: Files>(files: &mut F, damage: &Damage) -> Option<Vec<u8>> {
     let pages = damage.to_page.saturating_sub(damage.from_page).min(PAGES_MAX) as usize;
     let mut bytes = vec![0; pages * PAGE_BYTES];
     let (mut read, mut end) = (false, 0);
@@ -45,7 +45,7 @@ pub(crate) fn pages_of<F: Files>(files: &mut F, damage: &Damage) -> Option<Vec<u
 /// Copies what stands in damaged pages to `quarantine/`, each damage once, and gives each one's digest:
 /// zeros where nothing can be read. Without room for a copy, or on a read-only disk, there is none: that
 /// must not keep the node from doing what it can.
-pub(crate) fn set_aside<F: Files>(dir: &DataDir, files: &mut F, damages: &[Damage]) -> Vec<(Damage, [u8; 32])> {
+pub fn set_aside<F: Files>(dir: &DataDir, files: &mut F, damages: &[Damage]) -> Vec<(Damage, [u8; 32])> {
     let mut all = Vec::new();
     for d in damages.iter().filter(|d| !matches!(d.code, Code::Rotten | Code::KeyMissing)) {
         let Some(bytes) = pages_of(files, d) else {

@@ -121,6 +121,30 @@ fn load_slot<F: Files>(
     Ok(Base { generation, log, recovered, manifest, ledger })
 }
 
+/// The seals of the segments that the newest checkpoint lists; nothing if there is none to be read.
+pub(crate) fn listed_seals<F: Files>(files: &mut F, keys: &[(u32, DataKey)], name: NodeName) -> Vec<(u64, [u8; 32])> {
+    let mut room = 1024;
+    let base = loop {
+        match load(files, keys, name, room) {
+            Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
+            other => break other.ok().flatten(),
+        }
+    };
+    let listed = base.into_iter().flat_map(|b| b.manifest);
+    // Zeros stand for a footer that could not be read when the checkpoint was written.
+    listed.map(|s| (s.number, s.digest)).filter(|s| s.1 != [0; 32]).collect()
+}
+
+/// Digest of the seal of a segment, if its footer can be read.
+pub(crate) fn seal_of<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    unpacker: &mut Unpacker,
+    number: u64,
+) -> Option<[u8; 32]> {
+    read_footer(files, keys, unpacker, number).ok().map(|f| f.digest)
+}
+
 impl Base {
     /// Whether the log still is what the checkpoint says: each segment is there, of its size, and none
     /// else; the newest is that very one, and the next goes on from it.

@@ -4,8 +4,10 @@
 mod ahead;
 mod checkpoint;
 mod dense;
+mod examine;
 mod files;
 mod footers;
+mod footing;
 mod index;
 mod key_use;
 mod reader;
@@ -19,24 +21,27 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use ropeway_core::code::Code;
+use ropeway_core::id::StreamKey;
 use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
 pub(crate) use ahead::ReadAhead;
+pub(crate) use checkpoint::{listed_seals, seal_of};
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
 pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quickly, recover_to_write};
-pub(crate) use recover::{judge_next, place_before};
+pub(crate) use recover::{judge_end, judge_next, place_before};
 pub use seal::Sealing;
 pub use segment::Segments;
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 use crate::repair::Note;
+use crate::scrub::{Scrub, Suspects};
 use checkpoint::Origin;
 use seal::Sealer;
 
@@ -51,7 +56,13 @@ pub struct Store<F = DirFiles> {
     reader: Reader<F>,
     /// Segment and page of the group being written, and the page of its epoch header, if any.
     at: Option<(u64, u64, Option<u64>)>,
+    /// The page behind that group.
+    at_end: u64,
     seals: Seals,
+    /// The segment that is written to, and its first page that is not durable.
+    end: (u64, u64),
+    scrub: Option<Scrub<F>>,
+    suspects: Suspects,
 }
 
 /// What is to be sealed.
@@ -81,8 +92,10 @@ impl<F: Files> Store<F> {
     /// A store over what was recovered from the same files that `segments` and `reader` see.
     #[must_use]
     pub fn over(segments: Segments<F>, reader: Reader<F>, index: Index) -> Self {
-        let seals = Seals { below: segments.settled(), ..Seals::default() };
-        Self { segments, index, reader, at: None, seals }
+        let end = segments.settled();
+        let seals = Seals { below: end.0, ..Seals::default() };
+        let suspects = Suspects::default();
+        Self { segments, index, reader, at: None, at_end: 0, seals, end, scrub: None, suspects }
     }
 
     /// Does [`Effect::Provision`](ropeway_core::node::Effect::Provision).
@@ -99,6 +112,7 @@ impl<F: Files> Store<F> {
         let page = at.offset / PAGE_BYTES as u64;
         let epoch = bytes.starts_with(segment::MAGIC).then_some(page);
         self.at = Some((at.segment, epoch.map_or(page, |p| p + 1), epoch));
+        self.at_end = page + (bytes.len() / PAGE_BYTES) as u64;
         self.segments.write(at.segment, at.offset, bytes).err().map(|e| failed(&e, false))
     }
 
@@ -109,6 +123,7 @@ impl<F: Files> Store<F> {
             Ok(()) => {
                 if let Some((segment, page, epoch)) = self.at.take() {
                     self.seals.below = segment;
+                    self.end = (segment, self.at_end);
                     self.index.wrote(runs, segment, page, epoch);
                 }
                 Completion::Durable { upto }
@@ -203,6 +218,15 @@ impl<F: Files> Store<F> {
     pub fn learn(&mut self, note: Note) {
         self.index.ledger.take(note);
         self.seals.looked_below = 0;
+    }
+
+    /// An event cannot be read: where it should stand is looked at closely, and no start trusts the
+    /// checkpoint before that.
+    pub(crate) fn suspect(&mut self, stream: u32, key: &StreamKey, seq: u64) {
+        self.distrust();
+        for (segment, sealed) in self.reader.places(&self.index, stream, key, seq) {
+            self.suspects.push(segment, sealed);
+        }
     }
 
     /// The reading side, with the index it needs.

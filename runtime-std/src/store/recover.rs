@@ -3,7 +3,7 @@
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
-use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
+use ropeway_core::log::{DataKey, End, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
 use ropeway_core::recovery::{LogTail, Recovered, RunAt, StreamMemory};
 
 use super::ahead::ReadAhead;
@@ -451,6 +451,7 @@ fn replay_sealed<F: Files>(
                 }
             }
             Part::State(_) => return Err(Code::FormatNewer),
+            Part::Footing { from, to } => damages.push(damage(Code::Rotten, from, to)),
             Part::Damaged { from, to, code } => {
                 recovered.damaged();
                 damages.push(damage(code, from, to));
@@ -485,6 +486,14 @@ pub(crate) fn place_before<F: Files>(files: &mut F, number: u64, next: Option<u6
         Some((n, Some(prev))) if n == number + 1 && prev == link => Place::Continued,
         Some(_) => Place::Broken,
     }
+}
+
+/// What the end of a hot segment means (docs/LOG.md#recovery-3), as far as it can be told without a look at
+/// the receipts. `next`: the number of the one behind it.
+pub(crate) fn judge_end<F: Files>(files: &mut F, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
+    let code = end.verdict(place_before(files, number, next, end.link), false).code()?;
+    let (from_page, to_page) = (end.from_page, end.to_page);
+    Some(Damage { code, segment: number, from_page, to_page, sealed: false })
 }
 
 /// What is wrong with the segment behind a sealed one: that is sealed only when the next one is in use, so

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ropeway_core::limits::Limits;
 use ropeway_core::policy::Policy;
+use ropeway_mio::daemon::DaemonOptions;
+use ropeway_std::scrub::ScrubRate;
 use ropeway_std::{Options, Replica};
 use ropeway_tests::process::{said, verb};
 use ropeway_tests::{Deployment, Serving, noise};
@@ -71,11 +73,12 @@ fn what_a_hub_has_lost_at_rest_is_fetched_again_and_told_of_as_repaired() {
     rot(&files(&d, "hub", "log")[0], 2);
     assert_eq!(verify(&d, "hub").0, Some(3));
     let hub = d.serve(Policy::Own);
+    wait_for("listing", || verify(&d, "hub").1["damages"][0]["since"].is_string());
     let (code, told) = verify(&d, "hub");
     assert_eq!((code, fates(&told)), (Some(3), vec!["open".to_owned()]), "{told}");
-    assert!(told["damages"][0]["since"].is_string(), "the log tells of it: {told}");
     assert_eq!(quarantined(&d, "hub"), 1);
     sync(&d, "clinic_a", &hub);
+    wait_for("repair", || verify(&d, "hub").0 == Some(0));
     drop(hub);
     let (code, told) = verify(&d, "hub");
     assert_eq!((code, fates(&told)), (Some(0), vec!["repaired".to_owned()]), "{told}");
@@ -185,4 +188,85 @@ fn a_damaged_sealed_segment_is_repaired_and_does_not_keep_checkpoints_away() {
     assert_eq!(verify(&d, "clinic_a").0, Some(0));
     assert_eq!(fates(&status(&d, "clinic_a")), ["repaired"]);
     assert_eq!(d.payloads("clinic_a", "clinic_a").len(), 1400);
+}
+
+/// Serves the hub and reads its log all the time.
+fn serve_scrubbing(d: &Deployment) -> Serving {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    d.serve_as(DaemonOptions { scrub: ScrubRate::BytesPerS(64 << 20), ..DaemonOptions::new(bind) })
+}
+
+fn wait_for(what: &str, mut happens: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !happens() {
+        assert!(start.elapsed().as_secs() < 30, "{what} does not happen");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_hub_at_work_finds_rot_by_itself_and_the_next_sync_mends_it() {
+    let d = synced();
+    let hub = serve_scrubbing(&d);
+    let log = files(&d, "hub", "log");
+    rot(&log[0], 2);
+    wait_for("scrubbing", || fates(&status(&d, "hub")) == ["open"]);
+    assert_eq!(quarantined(&d, "hub"), 1);
+    let told = status(&d, "hub");
+    assert_eq!((&told["streams"][0]["gap"], told["scrub"]["last"].is_string()), (&serde_json::json!([11, 20]), true));
+    sync(&d, "clinic_a", &hub);
+    wait_for("repair", || verify(&d, "hub").0 == Some(0));
+    assert_eq!(fates(&status(&d, "hub")), ["repaired"]);
+    assert_eq!(d.payloads("hub", "clinic_a").len(), 30);
+    // Others are served meanwhile, and the newest group of all is seen as well.
+    d.push("clinic_a", payloads(30, 10));
+    sync(&d, "clinic_a", &hub);
+    let all = fs::read(log.last().unwrap()).unwrap();
+    let used = all.chunks(PAGE as usize).rposition(|p| p.iter().any(|b| *b != 0)).unwrap() as u64;
+    rot(log.last().unwrap(), used);
+    wait_for("scrubbing", || fates(&status(&d, "hub")).contains(&"open".to_owned()));
+    sync(&d, "clinic_a", &hub);
+    wait_for("repair", || verify(&d, "hub").0 == Some(0));
+    assert_eq!(d.payloads("hub", "clinic_a").len(), 40);
+    drop(hub);
+    assert_eq!(verify(&d, "hub").0, Some(0));
+}
+
+#[test]
+fn an_embedded_node_finds_rot_in_its_sealed_segments_and_asks_the_hub() {
+    let d = Deployment::new(&["clinic_a"]);
+    fill(&d, 900);
+    let hub = d.serve(Policy::Own);
+    sync(&d, "clinic_a", &hub);
+    let _ = fs::remove_file(d.path("clinic_a").join("scrub.json"));
+    let mut node = Replica::open(d.dir("clinic_a"), small()).unwrap();
+    let sealed = files(&d, "clinic_a", "sealed");
+    rot(&sealed[0], 30);
+    assert!(!node.maintain(std::time::Duration::from_secs(60)), "it is due, and finds it");
+    assert!(node.frontier().next().unwrap().gap.is_some());
+    node.sync(&hub.address.to_string(), &Default::default(), |_| ()).unwrap();
+    assert!(node.frontier().next().unwrap().gap.is_none());
+    drop(node);
+    let (code, told) = verify(&d, "clinic_a");
+    assert_eq!((code, fates(&told)), (Some(0), vec!["repaired".to_owned()]), "{told}");
+    assert_eq!(d.payloads("clinic_a", "clinic_a").len(), 900);
+}
+
+#[test]
+fn what_a_session_cannot_read_is_found_out_at_once_and_the_rest_is_sent() {
+    let d = synced();
+    d.push("clinic_a", payloads(30, 5));
+    let path = files(&d, "clinic_a", "log")[0].clone();
+    let used = fs::read(&path).unwrap().chunks(PAGE as usize).rposition(|p| p.iter().any(|b| *b != 0)).unwrap() as u64;
+    d.push("clinic_a", payloads(35, 5));
+    let hub = d.serve(Policy::Own);
+    let mut node = d.open("clinic_a");
+    rot(&path, used);
+    let told = node.sync(&hub.address.to_string(), &Default::default(), |_| ());
+    assert!(told.is_err(), "{told:?}");
+    assert!(node.frontier().any(|e| e.gap == Some((31, 35))), "{:?}", node.frontier().collect::<Vec<_>>());
+    drop(node);
+    let (code, told) = verify(&d, "clinic_a");
+    assert_eq!((code, fates(&told)), (Some(3), vec!["open".to_owned()]), "{told}");
+    assert_eq!(told["damages"][0]["lost"][0]["from"], 31);
 }
