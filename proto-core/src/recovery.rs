@@ -7,7 +7,7 @@ use crate::event::Chain;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName, StreamKey};
 use crate::log::sealed::{At, LogState, StreamState, Stub};
-use crate::log::{Record, records};
+use crate::log::{Record, Repair, records};
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
 use crate::streams::{FrontierEntry, Mark, Position, StreamSlot, StreamTable};
@@ -100,7 +100,20 @@ impl<'m> Recovered<'m> {
     /// [`Code::Corrupt`] if a run does not continue its stream's chain, [`Code::Limit`] if there
     /// are more streams than memory, [`Code::FormatNewer`] for an unknown record. The group is then
     /// taken up to there.
-    pub fn group(&mut self, body: &[u8], mut on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+    pub fn group(&mut self, body: &[u8], on_run: impl FnMut(RunAt)) -> Result<(), Code> {
+        self.group_with(body, on_run, |_| ())
+    }
+
+    /// As [`Recovered::group`]; `on_repair` hears of each damage that the log itself tells of.
+    ///
+    /// # Errors
+    /// As [`Recovered::group`].
+    pub fn group_with(
+        &mut self,
+        body: &[u8],
+        mut on_run: impl FnMut(RunAt),
+        mut on_repair: impl FnMut(&Repair<'_>),
+    ) -> Result<(), Code> {
         self.dict_len = 0;
         for record in records(body) {
             match record? {
@@ -163,6 +176,13 @@ impl<'m> Recovered<'m> {
                     s.skip_to(Position { seq: e.seq, chain: e.chain }).map_err(|_| Code::Corrupt)?;
                     (s.sealed, s.durable) = (s.now, s.now);
                 }
+                Record::Repair(repair) => {
+                    // The damaged pages may be gone by now, sealed without them; what they have cost is not.
+                    if !repair.head.repaired {
+                        self.doubt_ends(&repair);
+                    }
+                    on_repair(&repair);
+                }
             }
         }
         Ok(())
@@ -173,13 +193,31 @@ impl<'m> Recovered<'m> {
         known.copied().ok_or(Code::Corrupt)
     }
 
-    /// Says that durable data is missing from the log at this point. Own streams of which nothing
-    /// follows may have lost their end: their next numbers may have been given out before, so the
-    /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2).
+    /// Says that durable data is missing from the log at this point. Streams of which nothing follows
+    /// may have lost their end. Of own ones the next numbers may have been given out before, so the
+    /// node will go on in a new incarnation (docs/PROTOCOL.md#incarnation-2); own ones of an incarnation
+    /// that was left before had their end before, too.
     pub fn damaged(&mut self) {
         mark!("recovery.damaged");
         for slot in &mut *self.streams.slots {
-            if let Some(s) = slot.stream.as_mut().filter(|s| s.own) {
+            if let Some(s) = slot.stream.as_mut() {
+                let left = s.own && self.own.is_some_and(|(present, _)| s.key.incarnation != present);
+                s.end_at_risk |= !left;
+            }
+        }
+    }
+
+    /// Takes from a REPAIR whose end is in doubt: of own streams it names them.
+    fn doubt_ends(&mut self, repair: &Repair<'_>) {
+        if !repair.head.cost_known {
+            for s in self.streams.slots.iter_mut().filter_map(|s| s.stream.as_mut()) {
+                s.end_at_risk |= !s.own;
+            }
+        }
+        for endless in repair.lost().filter(|l| l.to == u64::MAX) {
+            if let Some(n) = self.streams.find(&endless.key)
+                && let Some(s) = self.streams.at_mut(n)
+            {
                 s.end_at_risk = true;
             }
         }
@@ -293,6 +331,12 @@ impl<'m> Recovered<'m> {
     /// What the log holds of each stream.
     pub fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {
         self.streams.frontier()
+    }
+
+    /// Streams that damage may have taken the end of: the highest seq that was found of each, and whether it
+    /// is an own one.
+    pub fn streams_in_doubt(&self) -> impl Iterator<Item = (crate::id::StreamKey, u64, bool)> {
+        self.streams.all().filter(|(_, s)| s.end_at_risk).map(|(_, s)| (s.key, s.now.top.seq, s.own))
     }
 
     /// The same, with the streams' numbers.

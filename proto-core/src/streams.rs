@@ -138,6 +138,18 @@ impl Stream {
         if has(Bug::AckBeforeDurable) { self.now.have.seq } else { self.durable.have.seq }
     }
 
+    /// Events `from..=to` cannot be read any more. `before` and `last`: the chain hashes up to the event
+    /// before them and up to the last of them. Several gaps count as one.
+    pub(crate) fn lose(&mut self, (from, before): (u64, Chain), (to, last): (u64, Chain)) {
+        for mark in [&mut self.now, &mut self.sealed, &mut self.durable] {
+            if from <= mark.have.seq {
+                mark.have = Position { seq: from - 1, chain: before };
+            }
+            let end = Position { seq: to, chain: last };
+            mark.gap_end = Some(mark.gap_end.filter(|old| old.seq > to).unwrap_or(end));
+        }
+    }
+
     /// Moves `now` forward over an event that was just put into a group.
     pub(crate) fn advance(&mut self, to: Position, hlc: Hlc) {
         match self.now.gap_end {
@@ -184,6 +196,8 @@ pub struct FrontierEntry {
     pub own: bool,
     /// Stamp of the newest event.
     pub last_hlc: Hlc,
+    /// Damage may have taken its end: nobody who would know has been heard yet.
+    pub end_in_doubt: bool,
 }
 
 #[derive(Debug)]
@@ -309,6 +323,7 @@ impl Stream {
             skipped: self.skipped,
             own: self.own,
             last_hlc: self.last_hlc,
+            end_in_doubt: self.end_at_risk,
         }
     }
 }

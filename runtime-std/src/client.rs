@@ -165,6 +165,7 @@ impl Replica {
         // was acknowledged go into the log.
         self.node.close(self.clock.now(), session);
         while self.node.poll_event().is_some() {}
+        self.book.poke();
         self.drive();
         outcome
     }
@@ -209,6 +210,7 @@ impl Replica {
             while let Some(event) = self.node.poll_event() {
                 match event {
                     Event::CaughtUp { .. } => {
+                        self.book.poke();
                         let _ = caught_up.get_or_insert(Instant::now());
                     }
                     Event::Closed { ending, stats, .. } => {

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use ropeway_core::code::Code;
-use ropeway_core::log::{CrcScan, End, SegmentName, Sight};
+use ropeway_core::log::{SealedName, SegmentName};
 
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
-use crate::store::{Damage, DirFiles, Files, ReadAhead, is_stub, place_before};
+use crate::scrub::Glance;
+use crate::store::{Damage, DirFiles, Files, SideFile, is_stub, judge_end, judge_next};
 
 /// How often a segment is read again that seems damaged and is perhaps being written to.
 const RESCANS_MAX: usize = 16;
+/// Read between two looks at the progress.
+const STEP_BYTES: usize = 1 << 20;
 
 /// What the checksums say of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,19 +28,18 @@ pub struct Quick {
     pub key_ids: Vec<u32>,
     /// What is not as it should be. [`Code::Tampered`] is never among it: that takes the key.
     pub damages: Vec<Damage>,
-    /// Files in `log/` that were not looked at, because they are no hot segments.
+    /// Files in `log/` that were not looked at, because they are no segments.
     pub unread: Vec<PathBuf>,
 }
 
-/// Reads every frame of the hot segments of `dir` and compares its checksum. Needs no key and no
+/// Reads every frame of the segments of `dir`, hot and sealed, and compares its checksum. Needs no key and no
 /// `node.json`. `progress` hears of bytes done and in all.
 ///
 /// # Errors
 /// [`Code::NotInitialised`] if there is no `log` folder; [`Code::FormatNewer`]; [`Code::Io`].
 pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result<Quick> {
     let mut quick = Quick { unread: others(dir)?, ..Quick::default() };
-    let (mut files, mut ahead) = (DirFiles::new(dir), ReadAhead::default());
-    // Sealed segments are not read, but they are no holes.
+    let mut files = DirFiles::new(dir);
     let hot = files.list()?;
     let mut numbers = files.list_sealed()?;
     numbers.extend(&hot);
@@ -47,25 +49,24 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
     let stub = files.list_sealed()?.into_iter().rev().find(|n| is_stub(&mut files, *n)).unwrap_or(0);
     numbers.retain(|n| *n > stub);
     let mut total = 0;
-    for n in &hot {
-        total += files.len(*n)?;
+    for n in &numbers {
+        let sealed = files.side_len(SideFile::Sealed(*n))?.unwrap_or(0);
+        total += files.len(*n).unwrap_or(sealed);
     }
     let mut expected = stub + 1;
     for (i, &number) in numbers.iter().enumerate() {
         let missing = std::mem::replace(&mut expected, number + 1)..number;
-        let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
+        let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0, sealed: false };
         quick.damages.extend(missing.map(lost));
-        if !hot.contains(&number) {
-            continue;
-        }
         let newest = i + 2 >= numbers.len();
         let next = numbers.get(i + 1).copied();
-        let mut seen = scan(&mut files, &mut ahead, number, next)?;
+        let sealed = !hot.contains(&number);
+        let mut seen = scan(&mut files, number, sealed, next)?;
         for _ in 0..if newest { RESCANS_MAX } else { 0 } {
             if !seen.damages.iter().any(Damage::is_loss) {
                 break;
             }
-            let again = scan(&mut files, &mut ahead, number, next)?;
+            let again = scan(&mut files, number, sealed, next)?;
             let same = again.damages == seen.damages;
             seen = again;
             if same {
@@ -76,71 +77,32 @@ pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result
         quick.key_ids.append(&mut seen.key_ids);
         quick.segments += 1;
         quick.frames += seen.frames;
-        quick.log_bytes += seen.len;
-        progress(quick.log_bytes, total);
+        quick.log_bytes += seen.len();
+        progress(quick.log_bytes, total.max(quick.log_bytes));
     }
     quick.key_ids.sort_unstable();
     quick.key_ids.dedup();
     Ok(quick)
 }
 
-struct Segment {
-    len: u64,
-    frames: u64,
-    key_ids: Vec<u32>,
-    damages: Vec<Damage>,
-}
-
 /// Reads one segment. `next`: the number of the one behind it.
-fn scan(files: &mut DirFiles, ahead: &mut ReadAhead, number: u64, next: Option<u64>) -> Result<Segment> {
-    let len = ahead.open(files, number)?;
-    let mut scan = CrcScan::new(number, len)?;
-    let (mut frames, mut key_ids, mut damages) = (0, Vec::new(), Vec::new());
-    loop {
-        let sight = match scan.poll_want() {
-            None => scan.feed(&[]),
-            Some(want) => match ahead.read(files, want.offset, want.len) {
-                Ok(bytes) => scan.feed(bytes),
-                Err(e) => {
-                    log::warn!("{e}");
-                    scan.unreadable()
-                }
-            },
-        };
-        match sight {
-            Sight::NeedMore => {}
-            Sight::Epoch { page, key_id, repaired } => {
-                if !key_ids.contains(&key_id) {
-                    key_ids.push(key_id);
-                }
-                if repaired {
-                    let (from_page, to_page) = (page, page + 1);
-                    damages.push(Damage { code: Code::Rotten, segment: number, from_page, to_page });
-                }
-            }
-            Sight::Frame { .. } => frames += 1,
-            Sight::Damaged { from_page, to_page } => {
-                damages.push(Damage { code: Code::Corrupt, segment: number, from_page, to_page });
-            }
-            Sight::End(end) => {
-                damages.extend(damaged_end(files, number, next, &end));
-                return Ok(Segment { len, frames, key_ids, damages });
-            }
-            Sight::Fault(code) => {
-                return Err(Error::at(code, &files.describe(number), "nothing was changed"));
-            }
+fn scan(files: &mut DirFiles, number: u64, sealed: bool, next: Option<u64>) -> Result<Glance> {
+    let mut glance = match Glance::open(files, number, sealed, None) {
+        // It was sealed since it was listed.
+        Err(_) if !sealed && files.side_len(SideFile::Sealed(number))?.is_some() => {
+            Glance::open(files, number, true, None)?
         }
+        other => other?,
+    };
+    while !glance.step(files, STEP_BYTES)? {}
+    match glance.end {
+        Some(end) => glance.damages.extend(judge_end(files, number, next, &end)),
+        None => glance.damages.extend(judge_next(files, number, glance.link, next)),
     }
+    Ok(glance)
 }
 
-/// What the end of a segment means (docs/LOG.md#recovery-3), as far as it can be told: whether an
-/// acknowledgement speaks of lost events stands in the frames.
-fn damaged_end(files: &mut DirFiles, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
-    let code = end.verdict(place_before(files, number, next, end.link), false).code()?;
-    Some(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page })
-}
-
-/// What lies in `log/` and is neither a hot segment nor on its way to become one.
+/// What lies in `log/` and is neither a segment nor a checkpoint, nor on its way to become one.
 fn others(dir: &DataDir) -> Result<Vec<PathBuf>> {
     let log = dir.log();
     let entries = match std::fs::read_dir(&log) {
@@ -153,7 +115,9 @@ fn others(dir: &DataDir) -> Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry.at("listing", &log)?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.parse::<SegmentName>().is_err() && !crate::dir::is_temporary(name) {
+        let segment = name.parse::<SegmentName>().is_ok() || name.parse::<SealedName>().is_ok();
+        let checkpoint = [0, 1].iter().any(|slot| name == SideFile::Checkpoint(*slot).to_string());
+        if !segment && !checkpoint && !crate::dir::is_temporary(name) {
             all.push(path);
         }
     }

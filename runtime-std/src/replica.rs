@@ -9,6 +9,7 @@ use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::node::{AppendError, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
 use ropeway_core::policy::{Policy, Principal, Role, authorize};
+use ropeway_core::recovery::Recovered;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_core::varint::Writer;
@@ -17,8 +18,10 @@ use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
+use crate::repair::{Book, Fate, Judged, set_aside};
 use crate::retain::{Gone, Keeper, Plan, Terms, judge_all, remove_some};
-use crate::store::{Damage, Files, Sealing, Segments, Stop, Store, recover_to_write};
+use crate::scrub::{PIECE_BYTES, Progress, Scrubbed};
+use crate::store::{Damage, DirFiles, Files, Sealing, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
 use crate::zstd_codec::codecs;
 
@@ -71,6 +74,7 @@ pub struct Replica {
     store: Store,
     keeper: Keeper,
     damages: Vec<Damage>,
+    pub(crate) book: Book,
     records: Vec<u8>,
 }
 
@@ -85,11 +89,11 @@ impl Replica {
         let lock = DirLock::acquire(&dir)?;
         // Once there is a certificate it says what the node is; before, it can write all the same.
         let file = identity(&dir).map_or(file, |(_, signed)| signed);
-        let (setup, recovered, damages, store) = prepare(&dir, &file, &options)?;
+        let Prepared { setup, recovered, damages, store, book } = prepare(&dir, &file, &options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;
         let (records, keeper) = (Vec::new(), Keeper::new(&dir, file.name, file.role));
-        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, records };
+        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, book, records };
         replica.drive();
         Ok(replica)
     }
@@ -104,6 +108,12 @@ impl Replica {
     #[must_use]
     pub fn damages(&self) -> &[Damage] {
         &self.damages
+    }
+
+    /// What became of each of these damages, and of those that the log tells of though their pages are gone.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Judged> {
+        self.store.ledger().judge(&self.damages)
     }
 
     /// The version vector.
@@ -162,6 +172,11 @@ impl Replica {
 
     /// Lets the disk do all that there is to do now.
     pub(crate) fn drive(&mut self) {
+        if self.store.is_suspicious()
+            && let Scrubbed::Found(found) = self.store.scrub(0, 0)
+        {
+            self.take_damage(&found);
+        }
         let written = self.drive_log();
         // Sealing keeps pace with what is written, and is never much at once.
         for _ in 0..1 + written / SEAL_STEP_BYTES {
@@ -179,7 +194,8 @@ impl Replica {
     /// Seals full segments of the log and removes what the node's [rule](crate::retain::Rule) wants to be
     /// rid of, for at most about `limit`; true if nothing is left to be done.
     /// It goes on by itself with every commit; a process that ends soon should call this before, since
-    /// the next one begins with the segment anew.
+    /// the next one begins with the segment anew. If a month divided by the number of the segments has gone
+    /// by since the last one was scrubbed, the next one is.
     pub fn maintain(&mut self, limit: Duration) -> bool {
         let start = Instant::now();
         while self.store.seal(&mut random) != Sealing::Idle {
@@ -188,14 +204,18 @@ impl Replica {
             }
         }
         self.keeper.wake();
-        while start.elapsed() <= limit {
+        loop {
+            if start.elapsed() > limit {
+                return false;
+            }
             let gone = self.keeper.step(&mut self.store, self.clock.now().wall_ms);
             if gone.is_empty() {
-                return true;
+                break;
             }
             self.forget(&gone);
         }
-        false
+        let progress = Progress::load(&self.dir).unwrap_or_default();
+        !progress.is_due(self.clock.now().wall_ms) || self.scrub_segment(progress)
     }
 
     /// Removes at once what the node's rule wants to be rid of; by what was judged, and what became of each
@@ -232,11 +252,49 @@ impl Replica {
         }
     }
 
+    /// Reads the next segment that is due, and looks for rot; true if none was found.
+    fn scrub_segment(&mut self, progress: Progress) -> bool {
+        let now_ms = self.clock.now().wall_ms;
+        self.store.begin_scrub(DirFiles::new(&self.dir), progress);
+        let mut sound = true;
+        loop {
+            match self.store.scrub(PIECE_BYTES, now_ms) {
+                Scrubbed::Idle => return sound,
+                Scrubbed::Read(_) => {}
+                Scrubbed::Through(progress) => {
+                    progress.save(&self.dir);
+                    if !self.store.is_suspicious() {
+                        return sound;
+                    }
+                }
+                Scrubbed::Found(found) => {
+                    sound = false;
+                    self.take_damage(&found);
+                    self.drive();
+                    return sound;
+                }
+            }
+        }
+    }
+
+    /// Damage was found while the node is at work.
+    fn take_damage(&mut self, found: &[Damage]) {
+        let streams: Vec<_> = self.node.streams().collect();
+        for (damage, digest) in set_aside(&self.dir, &mut DirFiles::new(&self.dir), found) {
+            let cost = self.store.cost_of(&damage, &streams);
+            self.book.found(&mut self.node, self.clock.now(), (&damage, digest), cost.as_deref());
+            self.damages.push(damage);
+        }
+    }
+
     /// Does what the node wants of the disk; how many bytes were written.
     fn drive_log(&mut self) -> usize {
         let mut written = 0;
         loop {
             let now = self.clock.now();
+            while let Some(note) = self.book.poll(&mut self.node, now) {
+                self.store.learn(note);
+            }
             let done = match self.node.poll_effect(now) {
                 None => return written,
                 Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
@@ -289,26 +347,40 @@ impl Replica {
     }
 }
 
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Prepared {
+    /// For `Node::new`.
+    pub setup: Setup<'static>,
+    /// What its log holds, for `Node::new`.
+    pub recovered: Recovered<'static>,
+    /// What was not as it should be.
+    pub damages: Vec<Damage>,
+    /// Its log.
+    pub store: Store,
+    /// The damages that are open.
+    pub book: Book,
+}
+
 /// What a node of `dir` is made of: shared by the embedded node and the daemon. Call it under the
 /// directory's lock.
 ///
 /// # Errors
 /// As [`Replica::open`].
-pub fn prepare(
-    dir: &DataDir,
-    file: &NodeFile,
-    options: &Options,
-) -> Result<(Setup<'static>, ropeway_core::recovery::Recovered<'static>, Vec<Damage>, Store)> {
+pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prepared> {
     let limits = options.limits;
     std::fs::create_dir_all(dir.log()).at("making", &dir.log())?;
     let mut segments = Segments::new(dir, limits.segment_bytes as u64);
     let ring = dir.keyring()?;
     let opened = recover_to_write(&mut segments, &ring.data_keys(), file.name, limits.streams, MAX_BODY_BYTES)?;
     dir.tidy();
-    crate::store::set_aside(dir, &opened.damages)?;
-    for d in &opened.damages {
-        log::warn!("{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
+    let found = set_aside(dir, &mut DirFiles::new(dir), &opened.damages);
+    for j in opened.index.ledger().judge(&opened.damages) {
+        let d = &j.damage;
+        let level = if matches!(j.fate, Fate::Repaired(_)) { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
     }
+    let book = Book::new(&opened.recovered, opened.index.ledger(), &found);
     let seed = random()?;
     let config = Config {
         name: file.name,
@@ -324,7 +396,7 @@ pub fn prepare(
     let setup =
         Setup { config, limits, memory: Memory::owned(&limits), codecs: codecs(), key: ring.current_key()?, seed };
     let store = Store::new(dir, segments, opened.index)?;
-    Ok((setup, opened.recovered, opened.damages, store))
+    Ok(Prepared { setup, recovered: opened.recovered, damages: opened.damages, store, book })
 }
 
 impl<F: Files> Store<F> {
@@ -352,8 +424,8 @@ impl<F: Files> Store<F> {
             (used, count) = (used + w.len(), count + 1);
             Stop::No
         });
-        if read.as_ref().is_err_and(|e| matches!(e.code, Code::Corrupt | Code::Tampered)) {
-            self.distrust();
+        if read.as_ref().is_err_and(|e| matches!(e.code, Code::Corrupt | Code::Tampered | Code::Io)) {
+            self.suspect(r.stream, r.grant.stream(), r.from_seq);
         }
         read?;
         buf.truncate(used);

@@ -10,6 +10,7 @@ use ropeway_core::streams::FrontierEntry;
 
 use crate::dir::{DataDir, NodeFile};
 use crate::error::{Error, Result};
+use crate::repair::Judged;
 use crate::store::{Damage, DirFiles, Index, Opened, Reader, Stop, recover, recover_quickly};
 
 /// Streams for which room is made at first.
@@ -110,6 +111,12 @@ impl LogView {
     #[must_use]
     pub fn damages(&self) -> &[Damage] {
         &self.damages
+    }
+
+    /// What became of each damage, and of those that the log tells of though their pages are gone.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Judged> {
+        self.index.ledger().judge(&self.damages)
     }
 
     /// Bytes of the segment files.

@@ -115,7 +115,12 @@ impl Deployment {
         let bind = "127.0.0.1:0".parse().unwrap();
         // Half a minute by default; tests of strangers wait for less.
         let handshake_timeout = Duration::from_millis(timing.hello_timeout_ms.min(30_000));
-        let options = DaemonOptions { policy, timing, handshake_timeout, ..DaemonOptions::new(bind) };
+        self.serve_as(DaemonOptions { policy, timing, handshake_timeout, ..DaemonOptions::new(bind) })
+    }
+
+    /// As [`Deployment::serve`], with everything said.
+    #[must_use]
+    pub fn serve_as(&self, options: DaemonOptions) -> Serving {
         let daemon = unlocked(|| Daemon::bind(self.hub(), options));
         let (address, stopper) = (daemon.local_addr(), daemon.stopper());
         let thread = std::thread::spawn(move || daemon.run().unwrap());

@@ -7,8 +7,9 @@ use super::Tape;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
 use crate::log::sealed::{
-    DenseType, Kind, SEALED_HEADER_BYTES, SealedHeader, SealedScan, SealedStart, SealedStep, SealedWriter, StateRecord,
-    Summary, TRAILER_BYTES, Trailer, dense_len, find, index_records, pack, state_records, unpack, unpacked_len,
+    DenseType, Kind, SEALED_HEADER_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader, SealedScan, SealedStart, SealedStep,
+    SealedWriter, StateRecord, Summary, TRAILER_BYTES, Trailer, dense_len, find, index_records, pack, state_records,
+    unpack, unpacked_len,
 };
 use crate::log::{DataKey, FRAME_HEAD_BYTES};
 use crate::recovery::{Recovered, StreamMemory};
@@ -142,7 +143,7 @@ fn body(frame_type: DenseType, packed: &[u8], recovered: &mut Recovered<'static>
         }
         DenseType::State => {
             for record in state_records(&raw).map_while(Result::ok) {
-                let mut out = [0; 512];
+                let mut out = [0; STATE_RECORD_MAX_BYTES];
                 let mut w = Writer::new(&mut out);
                 record.emit(&mut w).unwrap();
                 let n = w.len();
@@ -155,6 +156,7 @@ fn body(frame_type: DenseType, packed: &[u8], recovered: &mut Recovered<'static>
                     StateRecord::Log(s) => recovered.restore_log(&s),
                     StateRecord::Stream(s) => drop(recovered.restore_stream(&s)),
                     StateRecord::Segment(_) => {}
+                    StateRecord::Repair(r) => assert!(r.lost().all(|l| l.from <= l.to)),
                 }
             }
         }

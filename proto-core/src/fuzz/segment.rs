@@ -9,7 +9,7 @@ use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
 use crate::log::{
     Cipher, DataKey, EpochStart, FRAME_HEAD_BYTES, FrameType, GroupBuilder, HEADER_BYTES, Header, PAGE_BYTES, Place,
-    Record, SegmentScan, Step, StreamDecl, link_digest, padded_len, records,
+    REPAIR_MAX_BYTES, Record, Repair, SegmentScan, Step, StreamDecl, link_digest, padded_len, records,
 };
 use crate::recovery::{Recovered, StreamMemory};
 
@@ -172,6 +172,14 @@ fn scan(bytes: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     panic!("the scan does not end");
 }
 
+/// What was read is the same after it is written.
+fn check_repair(repair: &Repair<'_>) {
+    assert!(repair.lost().all(|l| l.from <= l.to) && repair.head.from_page <= repair.head.to_page);
+    let (mut body, mut g) = (vec![0; REPAIR_MAX_BYTES], GroupBuilder::new());
+    g.repair(&mut body, repair).expect("room");
+    assert_eq!(records(&body[..g.len()]).next(), Some(Ok(Record::Repair(*repair))));
+}
+
 /// Records that carry the right tag and may say anything.
 fn check_body(body: &[u8]) {
     for record in records(body) {
@@ -180,6 +188,9 @@ fn check_body(body: &[u8]) {
             assert_eq!(run.events().count(), usize::from(run.count), "iteration cannot fail after parsing");
             assert!(run.events().all(|e| run.base_hlc <= e.hlc && e.hlc <= run.last_hlc));
             let _ = run.end_chain();
+        }
+        if let Ok(Record::Repair(repair)) = record {
+            check_repair(&repair);
         }
     }
     let name = NodeName::new("clinic_a").expect("a name");

@@ -1,6 +1,7 @@
 //! Collecting a commit group.
 
 use super::record::{Expired, Receipt, StreamDecl, kind};
+use super::repair::{REPAIR_MAX_BYTES, Repair};
 use super::run::put_event_head;
 use crate::event::{Chain, Event};
 use crate::hlc::Hlc;
@@ -140,6 +141,20 @@ impl GroupBuilder {
         let mut scratch = [0; Expired::MAX_BYTES];
         let mut w = Writer::new(&mut scratch);
         expired.emit(&mut w)?;
+        let n = w.len();
+        self.put(body, &scratch[..n], &[])?;
+        self.run = None;
+        Ok(())
+    }
+
+    /// Notes what became of damaged pages.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn repair(&mut self, body: &mut [u8], repair: &Repair<'_>) -> Result<(), Full> {
+        let mut scratch = [0; REPAIR_MAX_BYTES];
+        let mut w = Writer::new(&mut scratch);
+        repair.emit(&mut w)?;
         let n = w.len();
         self.put(body, &scratch[..n], &[])?;
         self.run = None;

@@ -1,6 +1,6 @@
 //! Records: what stands in the body of a group.
 
-use super::Run;
+use super::{Repair, Run};
 use crate::code::Code;
 use crate::event::{Chain, ChainTag};
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
@@ -11,6 +11,7 @@ pub(super) mod kind {
     pub(in crate::log) const STREAM: u8 = 1;
     pub(in crate::log) const EVENTS: u8 = 2;
     pub(in crate::log) const RECEIPT: u8 = 3;
+    pub(in crate::log) const REPAIR: u8 = 5;
     pub(in crate::log) const EXPIRED: u8 = 6;
 }
 
@@ -157,6 +158,8 @@ pub enum Record<'a> {
     Receipt(Receipt),
     /// Events that were gone at their source.
     Expired(Expired),
+    /// What became of damaged pages.
+    Repair(Repair<'a>),
 }
 
 /// The records in the body of a frame of type GROUP, in order. Ends after the first error.
@@ -179,6 +182,7 @@ impl<'a> RecordIter<'a> {
             kind::STREAM => StreamDecl::parse(&mut self.r).map(Record::Stream),
             kind::EVENTS => Run::parse(&mut self.r).map(Record::Events),
             kind::RECEIPT => Receipt::parse(&mut self.r).map(Record::Receipt),
+            kind::REPAIR => Repair::parse(&mut self.r).map(Record::Repair),
             kind::EXPIRED => Expired::parse(&mut self.r).map(Record::Expired),
             _ => Err(Code::FormatNewer),
         }

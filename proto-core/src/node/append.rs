@@ -13,7 +13,7 @@ use crate::streams::FrontierEntry;
 use crate::time::Now;
 
 /// Why a stream of this node was left, as its successor's declaration says.
-const LEFT_AFTER_ROLLBACK: u8 = 1;
+pub(super) const LEFT_AFTER_ROLLBACK: u8 = 1;
 pub(super) const LEFT_AFTER_FORK: u8 = 2;
 
 /// A local event's place in line.
@@ -95,7 +95,7 @@ impl Node<'_> {
     }
 
     /// This node's stream of a lane, made when it is first needed.
-    fn own_stream(&mut self, lane: Lane) -> Result<u32, AppendError> {
+    pub(super) fn own_stream(&mut self, lane: Lane) -> Result<u32, AppendError> {
         if let Some(n) = self.own[lane as usize] {
             return Ok(n);
         }

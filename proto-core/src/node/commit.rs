@@ -11,7 +11,7 @@ use crate::hlc::Hlc;
 use crate::limits::Limits;
 use crate::log::{
     Cipher, DataKey, EpochStart, Expired, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES,
-    Header, PAGE_BYTES, Parent, Receipt, StreamDecl, frame_pages, link_digest,
+    Header, PAGE_BYTES, Parent, Receipt, Repair, StreamDecl, frame_pages, link_digest,
 };
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
@@ -366,6 +366,12 @@ impl Node<'_> {
                 s.group_first[parity] = first_seq;
             }
         }
+    }
+
+    /// Room was reserved.
+    pub(super) fn put_repair(&mut self, repair: &Repair<'_>) -> Result<(), NoRoom> {
+        let (builder, body) = self.commit.body();
+        builder.repair(body, repair).map_err(|_| NoRoom::Busy)
     }
 
     /// Declares the stream in the group that fills, unless it is (docs/LOG.md#stream-2).

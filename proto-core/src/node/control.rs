@@ -243,6 +243,7 @@ impl Node<'_> {
     pub(super) fn check_caught_up(&mut self, i: u32) {
         let done = self.is_caught_up(i);
         if done && !core::mem::replace(&mut self.s(i).caught_up_told, done) {
+            self.settle_doubts(i);
             self.mark_event(i);
         }
         self.s(i).caught_up_told = done;

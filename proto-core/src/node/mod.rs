@@ -15,6 +15,7 @@
 //! | `commit` | commit groups, segments, durability |
 //! | `transmit` | frames for a peer |
 //! | `batch` | which events go next, and packing them |
+//! | `repair` | events that damage has taken, and records of it |
 //! | `timers` | deadlines |
 
 mod append;
@@ -26,6 +27,7 @@ mod ingest;
 mod memory;
 mod open;
 mod receive;
+mod repair;
 mod timers;
 mod transmit;
 
@@ -52,6 +54,7 @@ pub use commit::{Completion, Effect, LogPosition, WriteFault};
 pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};
+pub use repair::Loss;
 pub use timers::Reason;
 pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
 

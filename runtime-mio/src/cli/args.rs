@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ropeway_core::policy::{Policy, Role};
+use ropeway_std::scrub::ScrubRate;
 
 use super::error::EXIT_CODES_HELP;
 use super::output::Output;
@@ -185,6 +186,9 @@ pub struct ServeArgs {
     /// How many clinics at once; memory is set aside for all of them
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_sessions: u32,
+    /// How fast the log is read to find rot: monthly (each segment once a month), bytes a second (500k), or off
+    #[arg(long, value_name = "RATE", default_value = "monthly", value_parser = value::SCRUB_RATE)]
+    pub scrub: ScrubRate,
 }
 
 impl ServeArgs {

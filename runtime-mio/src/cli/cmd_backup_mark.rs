@@ -10,7 +10,7 @@ use ropeway_std::snapshot::Manifest;
 use serde::Serialize;
 
 use super::args::BackupMarkArgs;
-use super::{Outcome, Output, Result, passphrase, show};
+use super::{Outcome, Output, Result, passphrase, show, time};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -53,7 +53,7 @@ pub fn run(args: &BackupMarkArgs, out: &mut Output) -> Result<Outcome> {
     match &mark {
         None => out.line("no backup is marked: nothing is removed here")?,
         Some(m) => {
-            let (when, of) = (show::utc(m.taken_ms / 1000), show::counted(streams as u64, "stream"));
+            let (when, of) = (time::minute(m.taken_ms / 1000), show::counted(streams as u64, "stream"));
             out.line(format_args!("backup of {when}: what it holds of {of} may be removed"))?;
         }
     }

@@ -6,7 +6,7 @@ use ropeway_std::{Error, Options};
 use serde::Serialize;
 
 use super::args::ExpireArgs;
-use super::{CliError, Outcome, Output, Result, cmd_retain, passphrase, show};
+use super::{CliError, Outcome, Output, Result, cmd_retain, passphrase, show, time};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -103,7 +103,7 @@ fn row(s: &Segment) -> Row {
 fn says(s: &Segment) -> String {
     match &s.fate {
         Fate::Goes(why) => why.to_string(),
-        Fate::Stays(Stay::Young { until_ms: Some(ms) }) => format!("too young until {}", show::utc(ms / 1000)),
+        Fate::Stays(Stay::Young { until_ms: Some(ms) }) => format!("too young until {}", time::minute(ms / 1000)),
         Fate::Stays(stay) => stay.to_string(),
     }
 }
@@ -113,7 +113,7 @@ fn text(e: &Expired, terms: &Terms, plan: &Plan) -> Vec<String> {
     lines.push(match &terms.evidence {
         Evidence::Receipts => "evidence  a hub's receipts in the log".to_owned(),
         Evidence::Backup(None) => "evidence  none: no backup is marked".to_owned(),
-        Evidence::Backup(Some(mark)) => format!("evidence  the backup of {}", show::utc(mark.taken_ms / 1000)),
+        Evidence::Backup(Some(mark)) => format!("evidence  the backup of {}", time::minute(mark.taken_ms / 1000)),
     });
     let (count, size) = (show::counted(plan.going().count() as u64, "segment"), show::size(e.bytes_going));
     let verb = if e.dry_run { "would go" } else { "removed" };
@@ -129,7 +129,7 @@ fn text(e: &Expired, terms: &Terms, plan: &Plan) -> Vec<String> {
         ));
     }
     for s in &e.segments {
-        let time = |ms: Option<u64>| ms.map_or("-".to_owned(), |ms| show::utc(ms / 1000));
+        let time = |ms: Option<u64>| ms.map_or("-".to_owned(), |ms| time::minute(ms / 1000));
         let word = match (s.goes, e.dry_run) {
             (true, true) => "goes",
             (true, false) => "gone",

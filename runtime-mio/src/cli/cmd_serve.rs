@@ -16,6 +16,7 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
     let options = DaemonOptions {
         policy: args.policy,
         max_sessions: args.max_sessions as usize,
+        scrub: args.scrub,
         ..DaemonOptions::new(args.bind)
     };
     let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;

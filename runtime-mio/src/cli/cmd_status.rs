@@ -5,13 +5,15 @@ use std::ops::ControlFlow;
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
+use ropeway_std::repair::Judged;
 use ropeway_std::retain::Rule;
+use ropeway_std::scrub::Progress;
 use ropeway_std::{DataDir, DirLock, LogView, NodeIdentity};
 use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::cmd_sign::role_word;
-use super::{Outcome, Output, Result, cmd_retain, passphrase, show};
+use super::{Outcome, Output, Result, cmd_retain, passphrase, show, time};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -33,6 +35,28 @@ struct Status {
     /// Events that were removed.
     expired: u64,
     damages: Vec<show::DamageRow>,
+    /// How far the log is scrubbed; none if it never was.
+    scrub: Option<Scrub>,
+}
+
+/// How far the log is scrubbed.
+#[derive(Serialize)]
+struct Scrub {
+    /// Segments that were read in this round, and how many there are.
+    read: u64,
+    segments: u64,
+    /// When a segment was read last, this round began and the one before it ended.
+    last: Option<String>,
+    round_began: Option<String>,
+    round_ended: Option<String>,
+}
+
+impl From<Progress> for Scrub {
+    fn from(p: Progress) -> Self {
+        let at = |ms: u64| (ms > 0).then(|| time::utc(ms));
+        let (last, round_began, round_ended) = (at(p.last_ms), at(p.round_began_ms), at(p.round_ended_ms));
+        Scrub { read: p.read, segments: p.segments, last, round_began, round_ended }
+    }
 }
 
 #[derive(Serialize)]
@@ -84,7 +108,8 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let is_hub = NodeIdentity::load(&dir).is_ok_and(|id| id.role() == Role::Hub);
     let role = if is_hub { Role::Hub } else { view.node.role };
     // What damage has cost shows only in what stands behind it.
-    let damaged = view.damages().iter().any(|d| d.is_loss());
+    let judged = view.judged();
+    let damaged = judged.iter().any(Judged::is_loss);
     let pass = if damaged { Some(read_through(&dir)?) } else { None };
     let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
@@ -101,9 +126,10 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         streams,
         log_bytes: view.log_bytes(),
         rule: Rule::read(&dir)?,
-        damages: show::damage_rows(view.damages(), pass.as_ref()),
+        damages: show::damage_rows(&judged, pass.as_ref()),
+        scrub: Progress::load(&dir).map(Scrub::from),
     };
-    for line in text(&status, &view, pass.as_ref()) {
+    for line in text(&status, &judged, pass.as_ref()) {
         out.line(line)?;
     }
     out.object(&status)?;
@@ -124,7 +150,7 @@ fn read_through(dir: &DataDir) -> Result<Pass> {
     Ok(pass)
 }
 
-fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
+fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     let deployment = s.deployment.as_deref().map_or("none yet".to_owned(), str::to_owned);
     let signed = if s.signed { "signed" } else { "not signed yet" };
     let process = s.locked_by.map_or("none".to_owned(), |pid| format!("{pid} works on it"));
@@ -134,6 +160,12 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
         format!("process     {process}"),
         format!("log         {}, {}", show::counted(s.events, "event"), show::size(s.log_bytes)),
     ];
+    if let Some(scrub) = &s.scrub {
+        let day = |at: &Option<String>| at.as_deref().map_or("never".to_owned(), |t| t.chars().take(10).collect());
+        let (last, ended) = (day(&scrub.last), day(&scrub.round_ended));
+        let (read, all) = (scrub.read, show::counted(scrub.segments, "segment"));
+        lines.push(format!("scrubbed    {read} of {all} in this round, last on {last}; whole log: {ended}"));
+    }
     if s.streams.iter().any(|s| s.own) {
         lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
     }
@@ -166,9 +198,9 @@ fn text(s: &Status, view: &LogView, pass: Option<&Pass>) -> Vec<String> {
     if s.streams.iter().any(|s| s.never_held) {
         lines.push("* some of these were never here: they were gone where they came from".to_owned());
     }
-    if !view.damages().is_empty() {
+    if !judged.is_empty() {
         lines.push(String::new());
-        lines.extend(show::damage_lines(view.damages(), pass));
+        lines.extend(show::damage_lines(judged, pass));
     }
     lines
 }

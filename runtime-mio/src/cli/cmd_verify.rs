@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use indicatif::ProgressBar;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::quick::{Quick, quick_verify};
-use ropeway_std::store::{Damage, forget_checkpoint};
+use ropeway_std::repair::{Fate, Judged, Ledger};
+use ropeway_std::store::forget_checkpoint;
 use serde::Serialize;
 
 use super::args::VerifyArgs;
@@ -63,20 +64,26 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
     let _ = read?;
     let streams = pass.streams().iter();
     let missing: Vec<_> = streams.flat_map(|(key, t)| t.holes.iter().map(move |h| (key, h.from, h.to))).collect();
-    let clean = missing.is_empty() && !pass.damages().iter().any(Damage::is_loss);
+    let judged = pass.judged();
+    let clean = missing.is_empty() && !judged.iter().any(Judged::is_loss);
     let (events, groups, bytes) = (pass.events(), pass.groups(), pass.log_bytes());
-    let state = state(clean, pass.damages());
+    let state = state(clean, &judged);
     let (e, g) = (show::counted(events, "event"), show::counted(groups, "group"));
     out.line(format_args!("verified {e} in {g}, {}: {state}", show::size(bytes)))?;
     show::note_expired(&pass, &Filter::default(), &mut show::Told::default(), out);
-    for line in show::damage_lines(pass.damages(), Some(&pass)) {
+    for line in show::damage_lines(&judged, Some(&pass)) {
         out.line(format_args!("  {line}"))?;
     }
     for (key, from, to) in &missing {
         out.line(format_args!("  missing: {}", show::range_of(key, *from, *to)))?;
     }
-    hint(pass.damages(), out)?;
-    if !clean && let Err(e) = forget_checkpoint(&dir) {
+    hint(&judged, out)?;
+    // What the log tells of is not forgotten with a checkpoint.
+    let told = judged.iter().any(Judged::is_loss) && !judged.iter().any(|j| j.fate == Fate::Open(None));
+    if !clean
+        && !told
+        && let Err(e) = forget_checkpoint(&dir)
+    {
         out.note(format_args!("the next start may not see this damage: {e}; stop the node and verify again"));
     }
     out.object(&Verified {
@@ -84,27 +91,29 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
         events,
         groups,
         log_bytes: bytes,
-        damages: show::damage_rows(pass.damages(), Some(&pass)),
+        damages: show::damage_rows(&judged, Some(&pass)),
         missing: missing.iter().map(|(key, from, to)| show::LostRow::new(key, *from, *to)).collect(),
     })?;
     Ok(if clean { Outcome::Done } else { Outcome::Damage })
 }
 
 fn tell_quick(q: &Quick, out: &mut Output) -> Result<Outcome> {
-    let clean = !q.damages.iter().any(Damage::is_loss);
+    // Without the key nobody can read what was repaired.
+    let judged = Ledger::default().judge(&q.damages);
+    let clean = !judged.iter().any(Judged::is_loss);
     let state = match (clean, q.unread.len()) {
         (true, 1..) => "nothing wrong in what was read; sealed segments are checked by `verify` with the key",
-        _ => state(clean, &q.damages),
+        _ => state(clean, &judged),
     };
     let (f, s) = (show::counted(q.frames, "frame"), show::counted(q.segments, "segment"));
     out.line(format_args!("checksums of {f} in {s}, {}: {state}", show::size(q.log_bytes)))?;
-    for line in show::damage_lines(&q.damages, None) {
+    for line in show::damage_lines(&judged, None) {
         out.line(format_args!("  {line}"))?;
     }
     for path in &q.unread {
         out.line(format_args!("  not looked at: {}", path.display()))?;
     }
-    hint(&q.damages, out)?;
+    hint(&judged, out)?;
     for what in CANNOT_TELL {
         out.say(format_args!("  not told without the key: {what}"))?;
     }
@@ -115,24 +124,26 @@ fn tell_quick(q: &Quick, out: &mut Output) -> Result<Outcome> {
         frames: q.frames,
         log_bytes: q.log_bytes,
         key_ids: q.key_ids.clone(),
-        damages: show::damage_rows(&q.damages, None),
+        damages: show::damage_rows(&judged, None),
         unread: q.unread.iter().map(|p| p.display().to_string()).collect(),
         cannot_tell: CANNOT_TELL,
     })?;
     Ok(if clean { Outcome::Done } else { Outcome::Damage })
 }
 
-fn state(clean: bool, damages: &[Damage]) -> &'static str {
-    match (clean, damages.len()) {
+fn state(clean: bool, judged: &[Judged]) -> &'static str {
+    let repaired = judged.iter().any(|j| matches!(j.fate, Fate::Repaired(_)));
+    match (clean, judged.len()) {
         (true, 0) => "clean",
+        (true, _) if repaired => "clean; what was damaged has been repaired",
         (true, _) => "clean, but for writes that a power cut interrupted; nothing acknowledged was in them",
         (false, _) => "DAMAGED",
     }
 }
 
-fn hint(damages: &[Damage], out: &mut Output) -> Result<()> {
-    match damages.iter().find(|d| d.is_loss()) {
-        Some(d) => out.line(format_args!("  {}", d.code.hint())),
+fn hint(judged: &[Judged], out: &mut Output) -> Result<()> {
+    match judged.iter().find(|j| j.is_loss()) {
+        Some(j) => out.line(format_args!("  {}", j.damage.code.hint())),
         None => Ok(()),
     }
 }

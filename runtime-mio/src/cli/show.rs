@@ -7,11 +7,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
 use ropeway_std::pass::{Filter, Pass};
+use ropeway_std::repair::{Fate, Judged};
 use ropeway_std::store::Damage;
 use ropeway_std::{DataDir, Options, Replica};
 use serde::Serialize;
 
-use super::{Outcome, Output, Result};
+use super::{Outcome, Output, Result, time};
 
 /// How long a verb waits for another one to end that works on the same directory.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -70,6 +71,12 @@ pub(super) struct DamageRow {
     from_page: u64,
     /// The first page after it.
     to_page: u64,
+    /// Whether these are pages of a sealed file.
+    sealed: bool,
+    /// `harmless`, `open` or `repaired`.
+    fate: &'static str,
+    /// Since when the log tells of it, or when it was repaired.
+    since: Option<String>,
     /// The events that it has cost, as far as later events show it.
     lost: Vec<LostRow>,
 }
@@ -92,39 +99,67 @@ impl LostRow {
 }
 
 /// The rows of all damages. `pass`: what has read them, to tell what they have cost.
-pub(super) fn damage_rows(damages: &[Damage], pass: Option<&Pass>) -> Vec<DamageRow> {
-    let row = |d: &Damage| DamageRow {
-        code: format!("R{}", d.code.as_u16()),
-        name: d.code.name(),
-        segment: d.segment,
-        from_page: d.from_page,
-        to_page: d.to_page,
-        lost: pass.map_or_else(Vec::new, |p| p.hit_by(d).map(|(key, from, to)| LostRow::new(key, from, to)).collect()),
+pub(super) fn damage_rows(judged: &[Judged], pass: Option<&Pass>) -> Vec<DamageRow> {
+    let row = |j: &Judged| DamageRow {
+        code: format!("R{}", j.damage.code.as_u16()),
+        name: j.damage.code.name(),
+        segment: j.damage.segment,
+        from_page: j.damage.from_page,
+        to_page: j.damage.to_page,
+        sealed: j.damage.sealed,
+        fate: match j.fate {
+            Fate::Harmless => "harmless",
+            Fate::Open(_) => "open",
+            Fate::Repaired(_) => "repaired",
+        },
+        since: match j.fate {
+            Fate::Open(Some(ms)) | Fate::Repaired(ms) => Some(time::utc(ms)),
+            _ => None,
+        },
+        lost: costs(j, pass).into_iter().map(|(key, from, to)| LostRow::new(&key, from, to)).collect(),
     };
-    damages.iter().map(row).collect()
+    judged.iter().map(row).collect()
+}
+
+/// The events that a damage has cost: those that are missing still, else those that the log names.
+fn costs(j: &Judged, pass: Option<&Pass>) -> Vec<(StreamKey, u64, u64)> {
+    let missing: Vec<_> = pass.into_iter().flat_map(|p| p.hit_by(&j.damage)).map(|(k, a, b)| (*k, a, b)).collect();
+    if missing.is_empty() { j.lost.iter().map(|l| (l.key, l.from, l.to)).collect() } else { missing }
 }
 
 /// The same for people: each damage, and below it the events that it has cost.
-pub(super) fn damage_lines(damages: &[Damage], pass: Option<&Pass>) -> Vec<String> {
+pub(super) fn damage_lines(judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     let mut lines = Vec::new();
-    for d in damages {
-        lines.push(damage_line(d));
-        let hit = pass.into_iter().flat_map(|p| p.hit_by(d));
-        lines.extend(hit.map(|(key, from, to)| format!("  it has cost {}", range_of(key, from, to))));
+    for j in judged {
+        let (line, verb) = (damage_line(&j.damage), "it has cost");
+        let (line, verb) = match j.fate {
+            Fate::Repaired(ms) => (format!("{line}: repaired on {}", time::minute(ms / 1000)), "fetched again:"),
+            Fate::Open(Some(ms)) => (format!("{line}: not repaired, known since {}", time::minute(ms / 1000)), verb),
+            _ => (line, verb),
+        };
+        lines.push(line);
+        lines.extend(costs(j, pass).iter().map(|(key, from, to)| format!("  {verb} {}", range_of(key, *from, *to))));
     }
     lines
 }
 
 /// `event 3 of STREAM`, `events 3 to 5 of STREAM`.
 pub(super) fn range_of(key: &StreamKey, from: u64, to: u64) -> String {
-    if from == to { format!("event {from} of {key}") } else { format!("events {from} to {to} of {key}") }
+    if to == u64::MAX {
+        format!("perhaps events from {from} on of {key}")
+    } else if from == to {
+        format!("event {from} of {key}")
+    } else {
+        format!("events {from} to {to} of {key}")
+    }
 }
 
 /// Warns of what opening the log has found lost: who only writes or sends would not hear of it.
 pub(super) fn warn_of_damage(replica: &Replica, out: &mut Output) {
-    let lost: Vec<_> = replica.damages().iter().filter(|d| d.is_loss()).collect();
-    for d in lost.iter().take(DAMAGES_TOLD) {
-        out.warn(damage_line(d));
+    let mut lost = replica.judged();
+    lost.retain(Judged::is_loss);
+    for j in lost.iter().take(DAMAGES_TOLD) {
+        out.warn(damage_line(&j.damage));
     }
     if let Some(more) = lost.len().checked_sub(DAMAGES_TOLD).filter(|n| *n > 0) {
         out.warn(format_args!("and {more} more"));
@@ -169,11 +204,11 @@ pub(super) fn warn_of_losses(pass: &Pass, filter: &Filter, told: &mut Told, out:
         }
     }
     // Damage that no later event shows: nobody knows what was there.
-    let lost: Vec<_> = pass.damages().iter().filter(|d| d.is_loss()).collect();
+    let lost: Vec<_> = pass.judged().into_iter().filter(Judged::is_loss).collect();
     if outcome == Outcome::Done && lost.len() > told.damages {
         outcome = Outcome::Damage;
-        for d in &lost[told.damages..] {
-            out.warn(damage_line(d));
+        for j in &lost[told.damages..] {
+            out.warn(damage_line(&j.damage));
         }
     }
     told.damages = told.damages.max(lost.len());
@@ -198,7 +233,7 @@ mod tests {
     fn sizes_and_damages_are_short() {
         let sizes = [0, 999, 1_000, 270_100, 8_388_608, 1_234_567_890].map(size);
         assert_eq!(sizes, ["0 B", "999 B", "1 kB", "271 kB", "8.4 MB", "1.2 GB"]);
-        let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page });
+        let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page, sealed: false });
         assert_eq!(damage(Code::Corrupt, 9), "R302 corrupt: segment 2, pages 5 to 8");
         assert_eq!(damage(Code::TornTail, 6), "R312 torn tail: segment 2, page 5");
         assert_eq!(damage(Code::SegmentMissing, 5), "R304 segment missing: segment 2");

@@ -12,6 +12,7 @@ use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName};
 use ropeway_core::policy::{Policy, Role};
 use ropeway_std::Error;
+use ropeway_std::scrub::ScrubRate;
 
 use super::error::Result;
 use crate::demo::profile::Profile;
@@ -149,6 +150,14 @@ pub(super) const SPEED: Value<f64> = Value {
     parse: |text| match text.parse::<f64>() {
         Ok(x) if (0.01..=1_000.0).contains(&x) => Ok(x),
         _ => Err(BadValue::new(Code::BadArgument, "it is not a number from 0.01 to 1000")),
+    },
+    names: &[],
+};
+
+pub(super) const SCRUB_RATE: Value<ScrubRate> = Value {
+    parse: |text| {
+        let what = "it is neither `monthly` nor `off` nor bytes a second, as 500k or 2M";
+        text.parse().map_err(|_| BadValue::new(Code::BadArgument, what))
     },
     names: &[],
 };

@@ -3,23 +3,47 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mio::Waker;
 use ropeway_core::event::Chain;
-use ropeway_core::node::{Completion, LogPosition, ReadRequest};
+use ropeway_core::node::{Completion, LogPosition, Loss, ReadRequest};
 use ropeway_core::recovery::RunAt;
+use ropeway_core::streams::FrontierEntry;
 use ropeway_std::machine::{SystemClock, random};
+use ropeway_std::repair::Note;
 use ropeway_std::retain::{Gone, Keeper};
-use ropeway_std::store::{Sealing, Store};
+use ropeway_std::store::{Damage, Sealing, Store};
+
+use super::scrub::Scrubber;
 
 /// What the loop wants done. There is at most one group under way and one read a session, so the
 /// queue is bounded by the core.
 #[derive(Debug)]
 pub(super) enum Job {
-    Provision { segment: u64 },
-    Append { at: LogPosition, bytes: Vec<u8> },
-    Sync { upto: u64, runs: Vec<RunAt> },
-    Read { request: ReadRequest },
+    Provision {
+        segment: u64,
+    },
+    Append {
+        at: LogPosition,
+        bytes: Vec<u8>,
+    },
+    Sync {
+        upto: u64,
+        runs: Vec<RunAt>,
+    },
+    Read {
+        request: ReadRequest,
+    },
+    /// The log tells this of a damage.
+    Learn {
+        note: Note,
+    },
+    /// What have these damages cost, of these streams?
+    Assess {
+        found: Vec<(Damage, [u8; 32])>,
+        streams: Vec<(u32, FrontierEntry)>,
+    },
 }
 
 /// What was done.
@@ -33,6 +57,16 @@ pub(super) enum Done {
     },
     /// The log's rule has removed these.
     Expired(Gone),
+    /// Damaged pages, with the digests of what stands there.
+    Found {
+        found: Vec<(Damage, [u8; 32])>,
+    },
+    /// What one of them has cost, as far as that can be told.
+    Cost {
+        damage: Damage,
+        digest: [u8; 32],
+        cost: Option<Vec<Loss>>,
+    },
 }
 
 #[derive(Debug)]
@@ -43,10 +77,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(store: Store, keeper: Keeper, waker: Arc<Waker>) -> Disk {
+    pub(super) fn start(mut store: Store, keeper: Keeper, scrubber: Scrubber, waker: Arc<Waker>) -> Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        let thread = std::thread::spawn(move || work(store, keeper, &inbox, &outbox, &waker));
+        scrubber.begin(&mut store);
+        let thread = std::thread::spawn(move || work(store, keeper, scrubber, &inbox, &outbox, &waker));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
 
@@ -71,11 +106,18 @@ impl Drop for Disk {
     }
 }
 
-fn work(mut store: Store, mut keeper: Keeper, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
+fn work(
+    mut store: Store,
+    mut keeper: Keeper,
+    mut scrubber: Scrubber,
+    inbox: &Receiver<Job>,
+    outbox: &Sender<Done>,
+    waker: &Waker,
+) {
     let clock = SystemClock::default();
     keeper.wake();
     loop {
-        // Sealing and removing are done in small steps whenever there is no job.
+        // Sealing, removing and scrubbing are done in small steps whenever there is no job.
         let job = match inbox.try_recv() {
             Err(TryRecvError::Empty) => match tidy(&mut store, &mut keeper, &clock) {
                 Tidied::Some(gone) if gone.is_empty() => continue,
@@ -86,21 +128,45 @@ fn work(mut store: Store, mut keeper: Keeper, inbox: &Receiver<Job>, outbox: &Se
                     let _ = waker.wake();
                     continue;
                 }
-                Tidied::All => match inbox.recv_timeout(keeper.wait()) {
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    other => other.ok(),
-                },
+                Tidied::All => {
+                    let scrub = scrubber.wait(&store).unwrap_or(Duration::MAX);
+                    match inbox.recv_timeout(scrub.min(keeper.wait())) {
+                        Err(RecvTimeoutError::Timeout) => {
+                            let is_due = scrubber.wait(&store).is_some_and(|time| time.is_zero());
+                            if is_due && let Some(found) = scrubber.step(&mut store) {
+                                let _ = outbox.send(Done::Found { found });
+                                let _ = waker.wake();
+                            }
+                            continue;
+                        }
+                        other => other.ok(),
+                    }
+                }
             },
             other => other.ok(),
         };
         let Some(job) = job else { return };
         let done = match job {
+            Job::Assess { found, streams } => {
+                for (damage, digest) in found {
+                    let cost = store.cost_of(&damage, &streams);
+                    if outbox.send(Done::Cost { damage, digest, cost }).is_err() {
+                        return;
+                    }
+                }
+                let _ = waker.wake();
+                continue;
+            }
             Job::Provision { segment } => Done::Log(store.provision(segment)),
             Job::Append { at, bytes } => match store.append(at, &bytes) {
                 Some(failed) => Done::Log(failed),
                 None => continue,
             },
             Job::Sync { upto, runs } => Done::Log(store.sync(upto, &runs)),
+            Job::Learn { note } => {
+                store.learn(note);
+                continue;
+            }
             Job::Read { request } => {
                 let mut records = Vec::new();
                 let chain = store.read_records(&request, &mut records).map_err(|e| {

@@ -7,6 +7,7 @@ mod accept;
 mod conn;
 mod disk;
 mod run;
+mod scrub;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +21,16 @@ use ropeway_core::limits::{Limits, Timing};
 use ropeway_core::node::Node;
 use ropeway_core::policy::{Policy, Role};
 use ropeway_std::machine::SystemClock;
-use ropeway_std::replica::{identity, prepare};
+use ropeway_std::repair::Book;
+use ropeway_std::replica::{Prepared, identity, prepare};
 use ropeway_std::retain::Keeper;
+use ropeway_std::scrub::ScrubRate;
 use ropeway_std::tls::{Server, TlsOptions};
 use ropeway_std::{DataDir, DirLock, Error, Options, Result};
 
 use conn::Conn;
 use disk::Disk;
+use scrub::Scrubber;
 
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +47,8 @@ pub struct DaemonOptions {
     pub handshake_timeout: Duration,
     /// How long sessions may take to end when the daemon is stopped.
     pub grace: Duration,
+    /// How fast the log is read to find rot.
+    pub scrub: ScrubRate,
 }
 
 impl DaemonOptions {
@@ -56,6 +62,7 @@ impl DaemonOptions {
             timing: Timing::default(),
             handshake_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(5),
+            scrub: ScrubRate::Monthly,
         }
     }
 }
@@ -93,6 +100,8 @@ pub struct Daemon {
     server: Server,
     node: Node<'static>,
     disk: Disk,
+    /// Damages that are open.
+    book: Book,
     clock: SystemClock,
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
@@ -130,7 +139,7 @@ impl Daemon {
         }
         let limits = Limits::hub(options.max_sessions);
         let node_options = Options { limits, timing: options.timing, policy: options.policy, ..Options::default() };
-        let (setup, recovered, _, store) = prepare(&dir, &file, &node_options)?;
+        let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let node = Node::new(setup, recovered, clock.now())?;
         let poll = Poll::new().map_err(|e| Error::io("poll", e))?;
@@ -147,10 +156,11 @@ impl Daemon {
             listener: Some(listener),
             address,
             server: Server::new(&id, &tls)?,
-            disk: Disk::start(store, keeper, Arc::clone(&waker)),
+            disk: Disk::start(store, keeper, Scrubber::new(dir, options.scrub), Arc::clone(&waker)),
             out: vec![0; limits.frame_bytes + 64],
             plain: vec![0; 16 << 10],
             node,
+            book,
             clock,
             conns: Vec::new(),
             free: Vec::new(),

@@ -77,6 +77,10 @@ impl Daemon {
                 idle = false;
                 self.disk_done(done);
             }
+            while let Some(note) = self.book.poll(&mut self.node, self.clock.now()) {
+                idle = false;
+                self.disk.push(Job::Learn { note });
+            }
             while let Some(job) = self.next_job() {
                 idle = false;
                 self.disk.push(job);
@@ -119,6 +123,13 @@ impl Daemon {
         match done {
             Done::Log(completion) => self.node.complete(self.clock.now(), completion),
             Done::Expired(gone) => gone.iter().for_each(|(key, seq, chain)| self.node.expired(key, *seq, *chain)),
+            Done::Found { found } => {
+                let streams = self.node.streams().collect();
+                self.disk.push(Job::Assess { found, streams });
+            }
+            Done::Cost { damage, digest, cost } => {
+                self.book.found(&mut self.node, self.clock.now(), (&damage, digest), cost.as_deref());
+            }
             Done::Read { request, chain, records } => {
                 let records = chain
                     .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &records })
@@ -250,7 +261,7 @@ impl Daemon {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::CaughtUp { .. } => {}
+            Event::CaughtUp { .. } => self.book.poke(),
             Event::Closed { session, ending, stats } => {
                 let from = self.conn_of(session).and_then(|c| self.conns[c].as_ref()).map(|k| k.address.to_string());
                 let who = from.unwrap_or_else(|| format!("session {}", session.index()));

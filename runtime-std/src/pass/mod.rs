@@ -23,6 +23,7 @@ use ropeway_core::log::{
 
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
+use crate::repair::{Judged, Ledger, Note};
 use crate::store::{
     Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, is_stub, judge_next, keys, newest_stub,
     place_before,
@@ -100,6 +101,7 @@ struct Found {
     sealed_bytes: BTreeMap<u64, u64>,
     newest: Option<GroupAt>,
     own: Option<Incarnation>,
+    ledger: Ledger,
 }
 
 impl Pass {
@@ -129,6 +131,7 @@ impl<F: Files> Pass<F> {
             sealed_bytes: BTreeMap::new(),
             newest: None,
             own: None,
+            ledger: Ledger::default(),
         };
         let (ahead, unpacker) = (ReadAhead::default(), Unpacker::default());
         Self { keyring: None, files, ahead, keys, unpacker, seen, resume: 0 }
@@ -171,7 +174,8 @@ impl<F: Files> Pass<F> {
             if number < first {
                 continue;
             }
-            let lost = |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0 };
+            let lost =
+                |segment| Damage { code: Code::SegmentMissing, segment, from_page: 0, to_page: 0, sealed: false };
             self.seen.damages.extend(missing.map(lost));
             if !(hot.contains(&number) && self.is_hot(number)?) {
                 if self.has_gone(number)? {
@@ -188,7 +192,7 @@ impl<F: Files> Pass<F> {
                 }
                 if is_key_missing(&read) {
                     let len = self.size(number);
-                    self.seen.without_key(number, 0, len);
+                    self.seen.without_key((number, true), 0, len);
                     read = Ok(Some((len, judge_next(&mut self.files, number, None, next))));
                 }
                 let Some((len, behind)) = read? else {
@@ -210,7 +214,7 @@ impl<F: Files> Pass<F> {
                     Scanned::Again => rescans -= 1,
                     Scanned::NoKey(..) if self.has_new_keys()? => {}
                     Scanned::NoKey(page, len) => {
-                        self.seen.without_key(number, page, len);
+                        self.seen.without_key((number, false), page, len);
                         break len;
                     }
                     Scanned::End(end, len) => {
@@ -230,6 +234,7 @@ impl<F: Files> Pass<F> {
         if let Some(newest) = self.seen.newest {
             self.seen.damages.retain(|d| !newest.explains(d));
         }
+        self.compare_seals();
         // A next one may have been made already while this one still fills.
         self.resume = self.seen.newest.map_or(self.resume, |at| at.segment);
         visitor.progress(total, total);
@@ -250,7 +255,7 @@ impl<F: Files> Pass<F> {
         let Some(stub) = newest_stub(&mut self.files, &self.keys, self.seen.name)? else { return Ok(None) };
         if stub.rotten {
             let to_page = stub.bytes.div_ceil(PAGE_BYTES as u64);
-            let damage = Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page };
+            let damage = Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page, sealed: true };
             self.seen.damages.retain(|d| *d != damage);
             self.seen.damages.push(damage);
         }
@@ -309,7 +314,7 @@ impl<F: Files> Pass<F> {
                     }
                 }
             };
-            let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page };
+            let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page, sealed: false };
             match step {
                 Step::NeedMore => {}
                 Step::Epoch { header, repaired, .. } => {
@@ -374,7 +379,7 @@ impl<F: Files> Pass<F> {
         if let Some(code) = verdict.code() {
             end_is_loss = verdict != Verdict::TornTail;
             let (from_page, to_page) = (end.from_page, end.to_page);
-            self.seen.damages.push(Damage { code, segment: number, from_page, to_page });
+            self.seen.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
         }
         self.seen.segments.push(SegmentSeen { number, len, ends: (end.from_page, end.to_page), end_is_loss });
         end_is_loss
@@ -390,6 +395,12 @@ impl<F: Files> Pass<F> {
     #[must_use]
     pub fn damages(&self) -> &[Damage] {
         &self.seen.damages
+    }
+
+    /// What became of each damage, and of those that the log tells of though their pages are gone.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Judged> {
+        self.seen.ledger.judge(&self.seen.damages)
     }
 
     /// The streams that a damage has cost events, with the first and last of them, as far as later
@@ -456,9 +467,9 @@ impl Found {
     }
 
     /// The rest of a segment stands under a key that is not here; what is in others can be read.
-    fn without_key(&mut self, segment: u64, from_page: u64, len: u64) {
+    fn without_key(&mut self, (segment, sealed): (u64, bool), from_page: u64, len: u64) {
         let to_page = len.div_ceil(PAGE_BYTES as u64);
-        self.damages.push(Damage { code: Code::KeyMissing, segment, from_page, to_page });
+        self.damages.push(Damage { code: Code::KeyMissing, segment, from_page, to_page, sealed });
     }
 
     fn group(
@@ -506,6 +517,7 @@ impl Found {
                     let key = dict.get(e.index as usize).ok_or(Code::Corrupt)?;
                     self.tracks.entry(*key).or_insert_with(|| Track::new(key)).expire(e.seq, e.chain);
                 }
+                Record::Repair(repair) => self.ledger.take(Note::from(&repair)),
                 Record::Receipt(receipt) => {
                     let key = dict.get(receipt.index as usize).ok_or(Code::Corrupt)?;
                     if let Some(track) = self.tracks.get_mut(key) {

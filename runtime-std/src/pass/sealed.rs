@@ -7,9 +7,25 @@ use ropeway_core::log::PAGE_BYTES;
 
 use super::{Filter, Pass, Visitor};
 use crate::error::Result;
-use crate::store::{Damage, Files, Part, SideFile, judge_next, scan_sealed};
+use crate::store::{Damage, Files, Part, SideFile, judge_next, listed_seals, scan_sealed, seal_of};
 
 impl<F: Files> Pass<F> {
+    /// Compares the seals with the list in the checkpoint: a sealed file never changes.
+    pub(super) fn compare_seals(&mut self) {
+        let Self { files, keys, unpacker, seen, .. } = self;
+        for (number, digest) in listed_seals(files, keys, seen.name) {
+            let there = seen.sealed_bytes.contains_key(&number);
+            // One whose footer is rotten was told of already.
+            if there && seal_of(files, keys, unpacker, number).is_some_and(|d| d != digest) {
+                let (code, from_page, to_page) = (Code::Tampered, 0, 0);
+                let damage = Damage { code, segment: number, from_page, to_page, sealed: true };
+                if !seen.damages.contains(&damage) {
+                    seen.damages.push(damage);
+                }
+            }
+        }
+    }
+
     /// Reads a sealed segment; its length and what is wrong with the segment behind it, whose number is
     /// `next`. `None` if the visitor wants no more. Damage is listed in pages of the sealed file.
     pub(super) fn sealed(
@@ -26,7 +42,7 @@ impl<F: Files> Pass<F> {
         let Self { files, keys, unpacker, seen, .. } = self;
         let damage = |code, from: u64, to: u64| {
             let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
-            Damage { code, segment: number, from_page, to_page }
+            Damage { code, segment: number, from_page, to_page, sealed: true }
         };
         let (mut link, mut frames, mut groups, mut stopped) = (None, 0, None, false);
         let read = scan_sealed(files, keys, unpacker, number, |part| {
@@ -55,6 +71,7 @@ impl<F: Files> Pass<F> {
                     groups = Some(summary.groups);
                     (rotten, offset, len)
                 }
+                Part::Footing { from, to } => (true, from, to - from),
                 Part::Damaged { from, to, code } => {
                     seen.damages.push(damage(code, from, to));
                     (false, 0, 0)

@@ -25,6 +25,7 @@ use crate::dir::{Access, DataDir, NodeFile, folder_of, is_temporary, node_role_s
 use crate::error::{Error, IoContext, Result};
 use crate::identity::NodeIdentity;
 use crate::pass::{Filter, Pass, Seen, Visitor};
+use crate::repair::Judged;
 use crate::store::{Damage, DirFiles, Files, GroupAt, keys};
 
 pub use manifest::{FORMAT, FileEntry, INCOMPLETE, MANIFEST, Manifest, head, parse_head};
@@ -145,8 +146,8 @@ fn look(mut pass: Pass, progress: &mut dyn FnMut(u64, u64)) -> Result<Looked> {
     Ok(Looked {
         heads: pass.streams().iter().map(|(key, t)| (*key, (t.top, t.chain))).collect(),
         events: pass.events(),
-        losses: pass.damages().iter().filter(|d| d.is_loss()).count(),
-        damages: pass.damages().to_vec(),
+        losses: pass.judged().iter().filter(|j| j.is_loss()).count(),
+        damages: pass.judged().into_iter().filter(Judged::is_loss).map(|j| j.damage).collect(),
         segments: pass.segments().to_vec(),
         newest: pass.newest(),
         incarnation: pass.incarnation(),
@@ -282,7 +283,6 @@ fn clear(folder: &Path) -> Result<()> {
 }
 
 fn describe(node: &NodeFile, options: &SnapshotOptions, files: Vec<FileEntry>, copy: &Looked) -> Manifest {
-    let lost = copy.damages.iter().filter(|d| d.is_loss());
     Manifest {
         format: FORMAT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -294,7 +294,11 @@ fn describe(node: &NodeFile, options: &SnapshotOptions, files: Vec<FileEntry>, c
         with_key: options.with_key,
         events: copy.events,
         heads: copy.heads.iter().map(|(key, (seq, chain))| head(key, *seq, chain)).collect(),
-        damages: lost.map(|d| format!("{}: segment {}, page {}", d.code, d.segment, d.from_page)).collect(),
+        damages: copy
+            .damages
+            .iter()
+            .map(|d| format!("{}: segment {}, page {}", d.code, d.segment, d.from_page))
+            .collect(),
         files,
     }
 }

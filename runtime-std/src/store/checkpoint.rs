@@ -11,15 +11,17 @@ use ropeway_core::log::sealed::{
     SealedHeader, SealedScan, SealedStart, SealedWriter, SegmentState, StateRecord, Summary, TRAILER_BYTES, Trailer,
     dense_len, pack, state_records,
 };
-use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES};
+use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES, REPAIR_MAX_BYTES};
 use ropeway_core::recovery::{Recovered, StreamMemory};
 use ropeway_core::varint::Writer;
 
 use super::dense::{Part, Unpacker, read_footer, scan_file};
 use super::files::read_side_full;
+use super::footers::Footers;
 use super::recover::{Opened, Scope, first_link, scan_within};
 use super::{Files, SideFile, stub};
 use crate::error::{Error, Result};
+use crate::repair::{Ledger, Note};
 use crate::zstd_codec::Zstd;
 
 /// A checkpoint that was read.
@@ -29,6 +31,7 @@ pub(super) struct Base {
     pub(super) log: LogState,
     pub(super) recovered: Recovered<'static>,
     pub(super) manifest: Vec<SegmentState>,
+    pub(super) ledger: Ledger,
 }
 
 /// What a store must know to write checkpoints.
@@ -98,7 +101,7 @@ fn load_slot<F: Files>(
     let len = files.side_len(file)?.unwrap_or(0);
     let scan = SealedScan::new(keys, Kind::Checkpoint, generation, len)?;
     let mut recovered = Recovered::new(name, StreamMemory::owned(streams));
-    let (mut log, mut manifest) = (None, Vec::new());
+    let (mut log, mut manifest, mut ledger) = (None, Vec::new(), Ledger::default());
     let whole = scan_file(files, &mut Unpacker::default(), scan, file, |part| match part {
         Part::State(body) => {
             for record in state_records(body) {
@@ -109,6 +112,7 @@ fn load_slot<F: Files>(
                     }
                     StateRecord::Stream(state) => recovered.restore_stream(&state)?,
                     StateRecord::Segment(state) => manifest.push(state),
+                    StateRecord::Repair(repair) => ledger.take(Note::from(&repair)),
                 }
             }
             Ok(())
@@ -117,7 +121,31 @@ fn load_slot<F: Files>(
         _ => Ok(()),
     })?;
     let log = log.filter(|_| whole).ok_or(Code::Corrupt)?;
-    Ok(Base { generation, log, recovered, manifest })
+    Ok(Base { generation, log, recovered, manifest, ledger })
+}
+
+/// The seals of the segments that the newest checkpoint lists; nothing if there is none to be read.
+pub(crate) fn listed_seals<F: Files>(files: &mut F, keys: &[(u32, DataKey)], name: NodeName) -> Vec<(u64, [u8; 32])> {
+    let mut room = 1024;
+    let base = loop {
+        match load(files, keys, name, room) {
+            Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
+            other => break other.ok().flatten(),
+        }
+    };
+    let listed = base.into_iter().flat_map(|b| b.manifest);
+    // Zeros stand for a footer that could not be read when the checkpoint was written.
+    listed.map(|s| (s.number, s.digest)).filter(|s| s.1 != [0; 32]).collect()
+}
+
+/// Digest of the seal of a segment, if its footer can be read.
+pub(crate) fn seal_of<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    unpacker: &mut Unpacker,
+    number: u64,
+) -> Option<[u8; 32]> {
+    read_footer(files, keys, unpacker, number).ok().map(|f| f.digest)
 }
 
 impl Base {
@@ -153,14 +181,15 @@ pub(super) fn write<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     origin: &Origin,
+    told: &Ledger,
     upto: u64,
     random: [u8; 32],
 ) -> Result<()> {
     let generations = [generation(files, 0)?, generation(files, 1)?];
-    let state = state_at(files, keys, origin, upto)?;
+    let state = state_at(files, keys, origin, told, upto)?;
     let slot = u8::from(generations[0] >= generations[1] && generations[0].is_some());
     let number = generations.into_iter().flatten().max().unwrap_or(0) + 1;
-    let records = |each: &mut dyn FnMut(&StateRecord) -> Result<()>| -> Result<u32> {
+    let records = |each: &mut dyn FnMut(&StateRecord<'_>) -> Result<()>| -> Result<u32> {
         let recovered = &state.opened.recovered;
         each(&StateRecord::Log(recovered.log_state(upto, state.link, state.opened.groups)))?;
         let mut streams = 0;
@@ -169,6 +198,9 @@ pub(super) fn write<F: Files>(
             each(&StateRecord::Stream(s))?;
         }
         state.manifest.iter().try_for_each(|s| each(&StateRecord::Segment(*s)))?;
+        let mut scratch = [0; REPAIR_MAX_BYTES];
+        let notes = state.opened.index.ledger.notes();
+        notes.iter().try_for_each(|note| each(&StateRecord::Repair(note.record(&mut scratch))))?;
         Ok(streams)
     };
     // As with sealed segments: should the random numbers repeat, then other content still gets another key.
@@ -211,10 +243,16 @@ struct StateAt {
 }
 
 /// The state at the end of segment `upto`: from the last checkpoint on, or from the start.
-fn state_at<F: Files>(files: &mut F, keys: &[(u32, DataKey)], origin: &Origin, upto: u64) -> Result<StateAt> {
+fn state_at<F: Files>(
+    files: &mut F,
+    keys: &[(u32, DataKey)],
+    origin: &Origin,
+    told: &Ledger,
+    upto: u64,
+) -> Result<StateAt> {
     let mut room = origin.streams.max(16);
     loop {
-        match state_with(files, keys, origin, upto, room) {
+        match state_with(files, keys, (origin, told), upto, room) {
             Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
             other => return other,
         }
@@ -224,7 +262,7 @@ fn state_at<F: Files>(files: &mut F, keys: &[(u32, DataKey)], origin: &Origin, u
 fn state_with<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
-    origin: &Origin,
+    (origin, told): (&Origin, &Ledger),
     upto: u64,
     room: usize,
 ) -> Result<StateAt> {
@@ -235,7 +273,7 @@ fn state_with<F: Files>(
         manifest.retain(|s| s.number > stub);
     }
     let known = manifest.last().map_or(0, |s| s.number);
-    let (mut link, mut key_id) = ([0; 16], 0);
+    let (mut link, mut key_id, mut footers) = ([0; 16], 0, Footers::default());
     let mut sealed = files.list_sealed()?;
     sealed.retain(|n| *n <= upto && origin.stub.is_none_or(|stub| *n >= stub));
     for number in sealed {
@@ -243,7 +281,7 @@ fn state_with<F: Files>(
         if number <= known && number < upto && !stub {
             continue;
         }
-        let footer = read_footer(files, keys, &mut Unpacker::default(), number)?;
+        let footer = footers.footer(files, keys, number)?;
         (link, key_id) = (footer.header.start.link, footer.header.start.key_id);
         if number > known || stub {
             let bytes = files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
@@ -262,14 +300,14 @@ fn state_with<F: Files>(
         }
         opened.recovered.begins_with(number);
     }
-    // A state that has lost something is not to be remembered: the log is read until it is mended.
-    if opened.damages.iter().any(super::Damage::is_loss) {
-        return Err(Error::new(Code::Corrupt, "no checkpoint of a log with damage"));
+    // A loss that the log does not tell of would be forgotten with the checkpoint.
+    if opened.damages.iter().any(|d| d.is_loss() && told.about(d).is_none()) {
+        return Err(Error::new(Code::Corrupt, "no checkpoint of a log with damage that is not listed"));
     }
     Ok(StateAt { opened, manifest, link, key_id })
 }
 
-fn emitted<'s>(record: &StateRecord, scratch: &'s mut [u8; STATE_RECORD_MAX_BYTES]) -> Result<&'s [u8]> {
+fn emitted<'s>(record: &StateRecord<'_>, scratch: &'s mut [u8; STATE_RECORD_MAX_BYTES]) -> Result<&'s [u8]> {
     let mut w = Writer::new(scratch);
     record.emit(&mut w).map_err(|_| Code::TooLarge)?;
     let n = w.len();
@@ -296,7 +334,7 @@ impl Out {
         self.writer.content()
     }
 
-    fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord) -> Result<()> {
+    fn record<F: Files>(&mut self, files: &mut F, record: &StateRecord<'_>) -> Result<()> {
         let mut scratch = [0; STATE_RECORD_MAX_BYTES];
         let record = emitted(record, &mut scratch)?;
         if self.raw.len() + record.len() > SEALED_FRAME_BYTES {

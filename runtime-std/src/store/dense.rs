@@ -10,6 +10,7 @@ use ropeway_core::log::sealed::{
 use ropeway_core::log::{DataKey, Record, records};
 
 use super::files::read_side_full;
+use super::footing::Footing;
 use super::{Files, SideFile};
 use crate::error::{Error, Result};
 use crate::zstd_codec::Zstd;
@@ -114,7 +115,7 @@ pub(super) fn ranges_of(body: &[u8]) -> CodeResult<Vec<(StreamKey, u64, u64)>> {
                     None => ranges.push((key, run.base_seq, run.last_seq())),
                 }
             }
-            Record::Receipt(_) | Record::Expired(_) => {}
+            Record::Receipt(_) | Record::Expired(_) | Record::Repair(_) => {}
         }
     }
     Ok(ranges)
@@ -135,21 +136,32 @@ pub(crate) enum Part<'b> {
     State(&'b [u8]),
     /// Bytes that cannot be read.
     Damaged { from: u64, to: u64, code: Code },
+    /// Rot in what only leads to the events: it has cost none.
+    Footing { from: u64, to: u64 },
 }
 
-/// Reads a whole sealed segment; what its content's digest is, and whether its footer was there.
-/// Refusals and a header that cannot be read are errors.
+/// Reads a whole sealed segment; whether all its groups were there or told of as damaged. Refusals and a header that cannot be read are errors.
 pub(crate) fn scan_sealed<F: Files>(
     files: &mut F,
     keys: &[(u32, DataKey)],
     unpacker: &mut Unpacker,
     segment: u64,
-    each: impl FnMut(Part<'_>) -> CodeResult<()>,
+    mut each: impl FnMut(Part<'_>) -> CodeResult<()>,
 ) -> Result<bool> {
     let file = SideFile::Sealed(segment);
     let len = files.side_len(file)?.ok_or_else(|| Error::new(Code::SegmentMissing, format!("{file}")))?;
     let scan = SealedScan::new(keys, Kind::Segment, segment, len)?;
-    scan_file(files, unpacker, scan, file, each)
+    let mut footing = Footing::default();
+    let sealed = scan_file(files, unpacker, scan, file, |part| footing.pass(part, &mut each))?;
+    let whole = footing.end(sealed, &mut each)?;
+    let trailer_at = len.saturating_sub(TRAILER_BYTES as u64);
+    let mut end = [0; TRAILER_BYTES];
+    let leads = read_side_full(files, file, trailer_at, &mut end).is_ok()
+        && Trailer::parse(&end).is_ok_and(|t| Some(t.footer_at) == footing.seal_at);
+    if whole && !leads {
+        each(Part::Footing { from: trailer_at, to: len })?;
+    }
+    Ok(whole)
 }
 
 /// As [`scan_sealed`], of any sealed file.

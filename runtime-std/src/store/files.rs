@@ -114,6 +114,10 @@ pub trait Files {
         Err(Error::at(Code::ReadOnly, &self.describe(segment), "segments cannot be removed here"))
     }
 
+    /// Asks the system to forget what it remembers of a segment or its sealed file, so that the next
+    /// reads come from the device. Nothing where it cannot.
+    fn drop_cached(&mut self, _segment: u64, _sealed: bool) {}
+
     /// Lets go of a segment that was removed: a file that is still open keeps its room.
     fn close(&mut self, _segment: u64) {}
 
@@ -351,6 +355,14 @@ impl Files for DirFiles {
     fn close(&mut self, segment: u64) {
         self.reading.take_if(|f| f.0 == segment);
         self.writing.take_if(|f| f.0 == segment);
+    }
+
+    fn drop_cached(&mut self, segment: u64, sealed: bool) {
+        let side = SideFile::Sealed(segment);
+        let path = if sealed { side_path(&self.dir, side) } else { segment_path(&self.dir, segment) };
+        if let Ok(file) = File::open(path) {
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn remove(&mut self, segment: u64) -> Result<()> {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
-use ropeway_core::log::DataKey;
-use ropeway_core::log::sealed::{DenseType, IndexBuilder, Piece, Range, Summary, find};
+use ropeway_core::log::sealed::{DenseType, IndexBuilder, IndexRecord, Piece, Range, Summary, find, index_records};
+use ropeway_core::log::{DataKey, MAX_BODY_BYTES, Record, records};
 
 use super::dense::{Footer, Part, Unpacker, ranges_of, read_footer, read_frame, scan_sealed};
 use super::{Files, SideFile};
@@ -57,6 +57,24 @@ impl IndexPieces {
     }
 }
 
+/// Whether the frame may reach into these bytes: frames are not much larger than one event.
+fn frame_reaches(range: &Range, bytes: &std::ops::Range<u64>) -> bool {
+    range.offset < bytes.start && range.offset + (MAX_BODY_BYTES as u64) > bytes.start
+}
+
+/// Adds the events of a group to what a footer says of them.
+fn sum_up(body: &[u8], summary: &mut Summary) -> std::result::Result<(), Code> {
+    for record in records(body) {
+        if let Record::Events(run) = record? {
+            let min = if summary.events == 0 { run.base_hlc } else { summary.hlc_min };
+            summary.hlc_min = min.min(run.base_hlc);
+            summary.hlc_max = summary.hlc_max.max(run.last_hlc);
+            summary.events += u64::from(run.count);
+        }
+    }
+    Ok(())
+}
+
 /// Looks events up in sealed segments, with a bounded memory of what was read.
 #[derive(Debug, Default)]
 pub(super) struct Footers {
@@ -105,11 +123,13 @@ impl Footers {
     /// cannot be read.
     fn rebuild<F: Files>(&mut self, files: &mut F, keys: &[(u32, DataKey)], segment: u64) -> Result<Footer> {
         let mut index = IndexPieces::default();
-        let mut header = None;
+        let (mut header, mut summary) = (None, Summary::default());
         scan_sealed(files, keys, &mut self.unpacker, segment, |part| {
             match part {
                 Part::Header(h, _) => header = Some(h),
                 Part::Group { offset, body, .. } => {
+                    summary.frames += 1;
+                    sum_up(body, &mut summary)?;
                     for (key, first_seq, last_seq) in ranges_of(body)? {
                         index.add(&key, &Range { offset, first_seq, last_seq });
                     }
@@ -124,7 +144,6 @@ impl Footers {
         let cipher = header.cipher(&key.1)?;
         let pieces = index.done.iter().map(|(first, _)| Piece { offset: 0, first: *first }).collect();
         let bodies = index.done.into_iter().map(|(_, body)| body).collect();
-        let summary = Summary::default();
         Ok(Footer { segment, header, cipher, summary, digest: [0; 32], pieces, bodies })
     }
 
@@ -178,6 +197,42 @@ impl Footers {
         }
         self.pieces.push_front(((segment, offset), body));
         Ok(true)
+    }
+
+    /// The events whose frames begin within these bytes of a segment and do not open any more; `None` if the
+    /// index is damaged too.
+    pub(super) fn unread_in<F: Files>(
+        &mut self,
+        files: &mut F,
+        keys: &[(u32, DataKey)],
+        segment: u64,
+        bytes: std::ops::Range<u64>,
+    ) -> Option<Vec<(StreamKey, u64, u64)>> {
+        let footer = read_footer(files, keys, &mut self.unpacker, segment).ok()?;
+        let (mut body, mut all, mut opens) = (Vec::new(), Vec::new(), (u64::MAX, false));
+        for piece in &footer.pieces {
+            let at = (SideFile::Sealed(segment), piece.offset);
+            read_frame(files, &footer.cipher, &mut self.unpacker, at, &mut body).ok()?;
+            let (index, mut frame) = (std::mem::take(&mut body), Vec::new());
+            let mut stream = None;
+            for record in index_records(&index) {
+                match record.ok()? {
+                    IndexRecord::Stream(key) => stream = Some(key),
+                    IndexRecord::Range(r) if bytes.contains(&r.offset) || frame_reaches(&r, &bytes) => {
+                        if opens.0 != r.offset {
+                            let at = (SideFile::Sealed(segment), r.offset);
+                            let read = read_frame(files, &footer.cipher, &mut self.unpacker, at, &mut frame);
+                            opens = (r.offset, read.is_ok());
+                        }
+                        if !opens.1 {
+                            all.push((stream?, r.first_seq, r.last_seq));
+                        }
+                    }
+                    IndexRecord::Range(_) => {}
+                }
+            }
+        }
+        Some(all)
     }
 
     /// Which of these segments holds the event, and where. Streams grow with the segments' numbers, so

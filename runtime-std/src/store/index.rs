@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::sealed::At;
+use ropeway_core::log::{MAX_BODY_BYTES, frame_pages};
 use ropeway_core::recovery::{Recovered, RunAt};
 
 use super::checkpoint::Origin;
+use crate::repair::Ledger;
 
 /// Pages that one entry covers: a read decrypts at most these in vain (256 KiB).
 pub(super) const SPAN_PAGES: u64 = 64;
 
 /// A range of consecutive events somewhere in `SPAN_PAGES` pages from `page` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) first_seq: u64,
-    pub(super) last_seq: u64,
+pub(crate) struct Entry {
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
     pub(super) segment: u64,
     pub(super) page: u64,
     /// Page of the header under which `page` was written.
@@ -33,6 +35,8 @@ pub struct Index {
     stub: Option<u64>,
     /// Up to where streams were removed from the log.
     floors: BTreeMap<StreamKey, u64>,
+    /// What the log tells of its damages.
+    pub(crate) ledger: Ledger,
     /// What the store needs to write checkpoints; none without it.
     pub(super) origin: Option<Origin>,
 }
@@ -83,6 +87,12 @@ impl Index {
         self.floors.get(key).copied().unwrap_or(0)
     }
 
+    /// What the log tells of its damages.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// The numbers of the sealed segments, ascending.
     pub(super) fn sealed(&self) -> &[u64] {
         &self.sealed
@@ -117,6 +127,15 @@ impl Index {
         let entries = self.streams.get(stream as usize).map_or(&[][..], Vec::as_slice);
         let end = entries.partition_point(|e| e.first_seq <= seq);
         entries[..end].iter().rev().filter(move |e| e.last_seq >= seq).copied()
+    }
+
+    /// The entries, with their streams' numbers, of which something may stand in these pages.
+    pub(crate) fn overlapping(&self, segment: u64, from_page: u64, to_page: u64) -> Vec<(u32, Entry)> {
+        let reach = SPAN_PAGES + frame_pages(MAX_BODY_BYTES);
+        let hit =
+            |e: &&Entry| e.segment == segment && e.page < to_page.max(from_page + 1) && e.page + reach > from_page;
+        let streams = self.streams.iter().enumerate();
+        streams.flat_map(|(n, entries)| entries.iter().filter(hit).map(move |e| (n as u32, *e))).collect()
     }
 
     /// The next event at or after `seq` that stands in a hot segment.

@@ -4,9 +4,11 @@
 mod ahead;
 mod checkpoint;
 mod dense;
+mod examine;
 mod expire;
 mod files;
 mod footers;
+mod footing;
 mod index;
 mod key_use;
 mod reader;
@@ -21,11 +23,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use ropeway_core::code::Code;
+use ropeway_core::id::StreamKey;
 use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
 pub(crate) use ahead::ReadAhead;
+pub(crate) use checkpoint::{listed_seals, seal_of};
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
 pub(crate) use expire::{SegmentSketch, sketch};
 pub use files::{DirFiles, Files, SideFile};
@@ -33,13 +37,15 @@ pub use index::Index;
 pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
 pub use recover::{Damage, GroupAt, Opened, recover, recover_files, recover_quickly, recover_to_write};
-pub(crate) use recover::{judge_next, place_before};
+pub(crate) use recover::{judge_end, judge_next, place_before};
 pub use seal::Sealing;
 pub use segment::Segments;
 pub(crate) use stub::{is_stub, newest_of_any_size as newest_stub};
 
 use crate::dir::DataDir;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
+use crate::repair::{Ledger, Note};
+use crate::scrub::{Scrub, Suspects};
 use checkpoint::Origin;
 use seal::Sealer;
 
@@ -54,7 +60,13 @@ pub struct Store<F = DirFiles> {
     reader: Reader<F>,
     /// Segment and page of the group being written, and the page of its epoch header, if any.
     at: Option<(u64, u64, Option<u64>)>,
+    /// The page behind that group.
+    at_end: u64,
     seals: Seals,
+    /// The segment that is written to, and its first page that is not durable.
+    end: (u64, u64),
+    scrub: Option<Scrub<F>>,
+    suspects: Suspects,
 }
 
 /// What is to be sealed.
@@ -84,8 +96,10 @@ impl<F: Files> Store<F> {
     /// A store over what was recovered from the same files that `segments` and `reader` see.
     #[must_use]
     pub fn over(segments: Segments<F>, reader: Reader<F>, index: Index) -> Self {
-        let seals = Seals { below: segments.settled(), ..Seals::default() };
-        Self { segments, index, reader, at: None, seals }
+        let end = segments.settled();
+        let seals = Seals { below: end.0, ..Seals::default() };
+        let suspects = Suspects::default();
+        Self { segments, index, reader, at: None, at_end: 0, seals, end, scrub: None, suspects }
     }
 
     /// Does [`Effect::Provision`](ropeway_core::node::Effect::Provision).
@@ -102,6 +116,7 @@ impl<F: Files> Store<F> {
         let page = at.offset / PAGE_BYTES as u64;
         let epoch = bytes.starts_with(segment::MAGIC).then_some(page);
         self.at = Some((at.segment, epoch.map_or(page, |p| p + 1), epoch));
+        self.at_end = page + (bytes.len() / PAGE_BYTES) as u64;
         self.segments.write(at.segment, at.offset, bytes).err().map(|e| failed(&e, false))
     }
 
@@ -112,6 +127,7 @@ impl<F: Files> Store<F> {
             Ok(()) => {
                 if let Some((segment, page, epoch)) = self.at.take() {
                     self.seals.below = segment;
+                    self.end = (segment, self.at_end);
                     self.index.wrote(runs, segment, page, epoch);
                 }
                 Completion::Durable { upto }
@@ -136,7 +152,7 @@ impl<F: Files> Store<F> {
         }
         let Some(sealer) = &mut self.seals.at_work else { return Sealing::Idle };
         let number = sealer.segment();
-        let stepped = sealer.step(self.segments.files(), &mut self.reader, random);
+        let stepped = sealer.step(self.segments.files(), &mut self.reader, &self.index.ledger, random);
         let done = match stepped {
             Ok(None) => return Sealing::Working,
             Ok(Some(_)) => self.replace(number),
@@ -179,7 +195,7 @@ impl<F: Files> Store<F> {
                 return Ok(false);
             }
             let (_, keys, _) = self.reader.parts();
-            checkpoint::write(files, keys, &origin, number, random()?).map(|()| true)
+            checkpoint::write(files, keys, &origin, &self.index.ledger, number, random()?).map(|()| true)
         });
         match written {
             Ok(true) => self.index.origin = Some(Origin { fits: true, ..origin }),
@@ -198,6 +214,27 @@ impl<F: Files> Store<F> {
         self.index.origin = Some(Origin { fits: false, ..origin });
         if let Err(e) = remove_checkpoint(self.segments.files()) {
             log::warn!("{e}");
+        }
+    }
+
+    /// What the log tells of its damages.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.index.ledger
+    }
+
+    /// Takes a REPAIR that is durable in the log ([`Book::poll`](crate::repair::Book::poll)). Segments that
+    /// could not be sealed for the damage are tried again.
+    pub fn learn(&mut self, note: Note) {
+        self.index.ledger.take(note);
+        self.seals.looked_below = 0;
+    }
+
+    /// An event cannot be read: where it should stand is looked at closely, and no start trusts the
+    /// checkpoint before that.
+    pub(crate) fn suspect(&mut self, stream: u32, key: &StreamKey, seq: u64) {
+        self.distrust();
+        for (segment, sealed) in self.reader.places(&self.index, stream, key, seq) {
+            self.suspects.push(segment, sealed);
         }
     }
 
@@ -243,35 +280,4 @@ pub(crate) fn segment_path(dir: &DataDir, number: u64) -> PathBuf {
 
 pub(crate) fn side_path(dir: &DataDir, file: SideFile) -> PathBuf {
     dir.log().join(file.to_string())
-}
-
-/// Copies what a torn write has left at the end of the log to `quarantine/`: the next group goes
-/// elsewhere and nothing is cut off, but the copy survives the segment's reuse. Without room for it, on
-/// a read-only disk, or where it cannot be read, there is none: that must not keep the node from sending what it holds.
-pub(crate) fn set_aside(dir: &DataDir, damages: &[Damage]) -> Result<()> {
-    match copy_tails(dir, damages) {
-        Err(e) if matches!(e.code, Code::DiskFull | Code::ReadOnly | Code::Io) => {
-            log::warn!("{e}; the torn write stays where it is")
-        }
-        other => return other,
-    }
-    Ok(())
-}
-
-fn copy_tails(dir: &DataDir, damages: &[Damage]) -> Result<()> {
-    use std::os::unix::fs::FileExt;
-    for d in damages.iter().filter(|d| matches!(d.code, Code::TornTail | Code::TailSuspect) && d.to_page > d.from_page)
-    {
-        let to = dir.quarantine().join(format!("seg-{:08}-page-{}.bin", d.segment, d.from_page));
-        if to.exists() {
-            continue;
-        }
-        std::fs::create_dir_all(dir.quarantine()).at("making", &dir.quarantine())?;
-        let from = segment_path(dir, d.segment);
-        let mut bytes = vec![0; (d.to_page - d.from_page) as usize * PAGE_BYTES];
-        let file = std::fs::File::open(&from).at("opening", &from)?;
-        file.read_exact_at(&mut bytes, d.from_page * PAGE_BYTES as u64).at("reading", &from)?;
-        crate::dir::write_atomic(&to, &bytes, crate::dir::Access::Secret)?;
-    }
-    Ok(())
 }

@@ -198,8 +198,51 @@ impl<F: Files> Reader<F> {
         self.deliver(grant, spot, (range.offset, range.first_seq), next, upto_seq, each)
     }
 
+    /// The segments in which an event should stand, and whether they are sealed.
+    pub(super) fn places(&mut self, index: &Index, stream: u32, key: &StreamKey, seq: u64) -> Vec<(u64, bool)> {
+        let mut all: Vec<_> = index.find(stream, seq).map(|e| (e.segment, false)).collect();
+        let found = self.footers.locate(&mut self.files, &self.keys, index.sealed(), key, seq);
+        all.extend(found.ok().flatten().map(|(segment, _)| (segment, true)));
+        all
+    }
+
+    /// What a sealed segment cannot show any more of these bytes; `None` if its index cannot be read.
+    pub(crate) fn sealed_ranges(
+        &mut self,
+        segment: u64,
+        bytes: std::ops::Range<u64>,
+    ) -> Option<Vec<(StreamKey, u64, u64)>> {
+        self.footers.unread_in(&mut self.files, &self.keys, segment, bytes)
+    }
+
+    /// What of an index entry does not stand in the frames that can be read.
+    pub(crate) fn unread_in(&mut self, entry: &Entry, key: &StreamKey) -> Vec<(u64, u64)> {
+        let (mut page, mut epoch, mut there) = (entry.page, entry.epoch, Vec::new());
+        while page < entry.page + SPAN_PAGES {
+            let Ok(Hot::Group { body, pages, .. }) = self.hot(entry.segment, page, &mut epoch) else {
+                page += 1;
+                continue;
+            };
+            let ranges = super::dense::ranges_of(body).unwrap_or_default();
+            there.extend(ranges.into_iter().filter(|r| r.0 == *key).map(|r| (r.1, r.2)));
+            page += pages;
+        }
+        there.sort_unstable();
+        let (mut next, mut unread) = (entry.first_seq, Vec::new());
+        for (from, to) in there {
+            if from > next && next <= entry.last_seq {
+                unread.push((next, (from - 1).min(entry.last_seq)));
+            }
+            next = next.max(to.saturating_add(1));
+        }
+        if next <= entry.last_seq {
+            unread.push((next, entry.last_seq));
+        }
+        unread
+    }
+
     /// Forgets what is known of the places in a segment: it was sealed, or its numbers are used again.
-    pub(super) fn forget(&mut self, segment: u64) {
+    pub(crate) fn forget(&mut self, segment: u64) {
         self.files.close(segment);
         self.footers.forget(segment);
         self.open.take_if(|o| o.segment == segment);

@@ -3,8 +3,8 @@
 use ropeway_core::code::Code;
 use ropeway_core::id::NodeName;
 use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
-use ropeway_core::log::{DataKey, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
-use ropeway_core::recovery::{LogTail, Recovered, StreamMemory};
+use ropeway_core::log::{DataKey, End, Header, PAGE_BYTES, Place, SegmentScan, Step, Verdict};
+use ropeway_core::recovery::{LogTail, Recovered, RunAt, StreamMemory};
 
 use super::ahead::ReadAhead;
 use super::checkpoint::{self, Base, Origin};
@@ -14,6 +14,7 @@ use super::segment::{Segments, Settled};
 use super::{DirFiles, Files, Index, SideFile, keys, stub};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
+use crate::repair::Note;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Damage {
     pub from_page: u64,
     /// First page after.
     pub to_page: u64,
+    /// The pages are those of the sealed file, not of the hot one.
+    pub sealed: bool,
 }
 
 impl Damage {
@@ -235,7 +238,8 @@ pub(super) fn scan_within<F: Files>(
         None => begin_with_stub(files, keys, name, streams, &mut out)?,
     };
     if let Some(base) = base {
-        let Base { log, recovered, manifest, .. } = base;
+        let Base { log, recovered, manifest, ledger, .. } = base;
+        out.index.ledger = ledger;
         for s in &manifest {
             if log.stub.is_none_or(|stub| stub.number != s.number) {
                 out.index.seal(s.number);
@@ -262,7 +266,13 @@ pub(super) fn scan_within<F: Files>(
         let expected = if i == 0 { start } else { numbers[i - 1] + 1 };
         for missing in expected..number {
             out.recovered.damaged();
-            out.damages.push(Damage { code: Code::SegmentMissing, segment: missing, from_page: 0, to_page: 0 });
+            out.damages.push(Damage {
+                code: Code::SegmentMissing,
+                segment: missing,
+                from_page: 0,
+                to_page: 0,
+                sealed: false,
+            });
         }
         // Where both are there, the hot one is still whole (docs/LOG.md#sealed-11).
         let opened = if hot.contains(&number) { input.open(files, number).map(Some) } else { Ok(None) };
@@ -275,9 +285,9 @@ pub(super) fn scan_within<F: Files>(
                     Err(e) if e.code == Code::KeyMissing => {
                         log::warn!("{e}");
                         out.recovered.damaged();
-                        let to_page =
-                            files.side_len(SideFile::Sealed(number))?.unwrap_or(0).div_ceil(PAGE_BYTES as u64);
-                        out.damages.push(Damage { code: e.code, segment: number, from_page: 0, to_page });
+                        let len = files.side_len(SideFile::Sealed(number))?.unwrap_or(0);
+                        let to_page = len.div_ceil(PAGE_BYTES as u64);
+                        out.damages.push(Damage { code: e.code, segment: number, from_page: 0, to_page, sealed: true });
                         None
                     }
                     other => other?,
@@ -321,7 +331,7 @@ pub(super) fn scan_within<F: Files>(
                     if repaired {
                         let from_page = header.start.page;
                         let (code, to_page) = (Code::Rotten, from_page + 1);
-                        out.damages.push(Damage { code, segment: number, from_page, to_page });
+                        out.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
                     }
                 }
                 Step::Group { page, pages, body, crc_rotten } => {
@@ -334,22 +344,32 @@ pub(super) fn scan_within<F: Files>(
                         continue;
                     }
                     let index = &mut out.index;
-                    match out.recovered.group(body, |run| index.add(&run, number, page)) {
+                    let mut notes = Vec::new();
+                    let run = |run: RunAt| index.add(&run, number, page);
+                    let taken = out.recovered.group_with(body, run, |repair| notes.push(Note::from(repair)));
+                    notes.into_iter().for_each(|note| out.index.ledger.take(note));
+                    match taken {
                         Ok(()) => {}
                         Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code.into()),
                         Err(code) => {
-                            out.damages.push(Damage { code, segment: number, from_page: page, to_page: page + pages });
+                            out.damages.push(Damage {
+                                code,
+                                segment: number,
+                                from_page: page,
+                                to_page: page + pages,
+                                sealed: false,
+                            });
                         }
                     }
                     if crc_rotten {
                         let (code, to_page) = (Code::Rotten, page + pages);
-                        out.damages.push(Damage { code, segment: number, from_page: page, to_page });
+                        out.damages.push(Damage { code, segment: number, from_page: page, to_page, sealed: false });
                     }
                 }
                 Step::Damaged { from_page, to_page, verdict } => {
                     let code = verdict.code().unwrap_or(Code::Corrupt);
                     out.recovered.damaged();
-                    out.damages.push(Damage { code, segment: number, from_page, to_page });
+                    out.damages.push(Damage { code, segment: number, from_page, to_page, sealed: false });
                 }
                 Step::End(end) => break end,
                 // The rest of the segment cannot be read; others can.
@@ -357,7 +377,13 @@ pub(super) fn scan_within<F: Files>(
                     let (from_page, to_page) = (page, len.div_ceil(PAGE_BYTES as u64));
                     log::warn!("{}: {}", Code::KeyMissing, files.describe(number).display());
                     out.recovered.damaged();
-                    out.damages.push(Damage { code: Code::KeyMissing, segment: number, from_page, to_page });
+                    out.damages.push(Damage {
+                        code: Code::KeyMissing,
+                        segment: number,
+                        from_page,
+                        to_page,
+                        sealed: false,
+                    });
                     tail = LogTail { segment: number, next_page: from_page, clean: false, link: tail.link };
                     continue 'segments;
                 }
@@ -370,7 +396,13 @@ pub(super) fn scan_within<F: Files>(
             if verdict != Verdict::TornTail {
                 out.recovered.damaged();
             }
-            out.damages.push(Damage { code, segment: number, from_page: end.from_page, to_page: end.to_page });
+            out.damages.push(Damage {
+                code,
+                segment: number,
+                from_page: end.from_page,
+                to_page: end.to_page,
+                sealed: false,
+            });
         }
         let empty = end.from_page == 0 && verdict == Verdict::CleanEnd;
         let link = if empty { tail.link } else { end.link };
@@ -399,7 +431,7 @@ fn begin_with_stub<F: Files>(
         // As a segment whose key is missing: the rest can be read.
         Err(e) if e.code == Code::KeyMissing => {
             log::warn!("{e}");
-            out.damages.push(Damage { code: e.code, segment: 0, from_page: 0, to_page: 0 });
+            out.damages.push(Damage { code: e.code, segment: 0, from_page: 0, to_page: 0, sealed: true });
             None
         }
         other => other?,
@@ -408,7 +440,7 @@ fn begin_with_stub<F: Files>(
         out.log_bytes += stub.bytes;
         if stub.rotten {
             let to_page = stub.bytes.div_ceil(PAGE_BYTES as u64);
-            out.damages.push(Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page });
+            out.damages.push(Damage { code: Code::Rotten, segment: stub.number, from_page: 0, to_page, sealed: true });
         }
         stub.into_base()
     }))
@@ -447,10 +479,10 @@ fn replay_sealed<F: Files>(
     out.newest = None;
     out.index.seal(number);
     let (mut link, mut frames, mut groups) = (None, 0, None);
-    let (recovered, damages) = (&mut out.recovered, &mut out.damages);
+    let (recovered, damages, ledger) = (&mut out.recovered, &mut out.damages, &mut out.index.ledger);
     let damage = |code, from: u64, to: u64| {
         let (from_page, to_page) = (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
-        Damage { code, segment: number, from_page, to_page }
+        Damage { code, segment: number, from_page, to_page, sealed: true }
     };
     let read = scan_sealed(files, keys, unpacker, number, |part| {
         match part {
@@ -462,7 +494,7 @@ fn replay_sealed<F: Files>(
             }
             Part::Group { offset, len, body, rotten } => {
                 frames += 1;
-                match recovered.group(body, |_| ()) {
+                match recovered.group_with(body, |_| (), |repair| ledger.take(Note::from(repair))) {
                     Ok(()) => {}
                     Err(code @ (Code::Limit | Code::FormatNewer)) => return Err(code),
                     Err(code) => damages.push(damage(code, offset, offset + len)),
@@ -480,6 +512,7 @@ fn replay_sealed<F: Files>(
                 }
             }
             Part::State(_) => return Err(Code::FormatNewer),
+            Part::Footing { from, to } => damages.push(damage(Code::Rotten, from, to)),
             Part::Damaged { from, to, code } => {
                 recovered.damaged();
                 damages.push(damage(code, from, to));
@@ -516,6 +549,14 @@ pub(crate) fn place_before<F: Files>(files: &mut F, number: u64, next: Option<u6
     }
 }
 
+/// What the end of a hot segment means (docs/LOG.md#recovery-3), as far as it can be told without a look at
+/// the receipts. `next`: the number of the one behind it.
+pub(crate) fn judge_end<F: Files>(files: &mut F, number: u64, next: Option<u64>, end: &End) -> Option<Damage> {
+    let code = end.verdict(place_before(files, number, next, end.link), false).code()?;
+    let (from_page, to_page) = (end.from_page, end.to_page);
+    Some(Damage { code, segment: number, from_page, to_page, sealed: false })
+}
+
 /// What is wrong with the segment behind a sealed one: that is sealed only when the next one is in use, so
 /// it must be there and link to it (docs/LOG.md#sealed-12). What is missing in the middle is told where the
 /// one behind it is looked at.
@@ -530,5 +571,6 @@ pub(crate) fn judge_next<F: Files>(
         (Some(n), Some(link)) if n == number + 1 && first_link(files, n) != Some(link) => (Code::Corrupt, 1),
         _ => return None,
     };
-    Some(Damage { code, segment: number + 1, from_page: 0, to_page })
+    let sealed = files.len(number + 1).is_err() && next == Some(number + 1);
+    Some(Damage { code, segment: number + 1, from_page: 0, to_page, sealed })
 }

@@ -13,8 +13,8 @@ use ropeway_core::log::sealed::{
     Summary, dense_len, pack,
 };
 use ropeway_core::log::{
-    DataKey, Expired, FRAME_HEAD_BYTES, GroupBuilder, MAX_BODY_BYTES, Receipt, Record, StreamDecl, event_bytes_max,
-    records,
+    DataKey, Expired, FRAME_HEAD_BYTES, GroupBuilder, MAX_BODY_BYTES, REPAIR_MAX_BYTES, Receipt, Record, StreamDecl,
+    event_bytes_max, records,
 };
 use ropeway_core::varint::Writer;
 
@@ -23,6 +23,7 @@ use super::reader::{Hot, Reader};
 use super::recover::first_link;
 use super::{Files, SideFile};
 use crate::error::{Error, Result};
+use crate::repair::Ledger;
 use crate::zstd_codec::Zstd;
 use survey::Survey;
 
@@ -84,12 +85,14 @@ impl Sealer {
         &mut self,
         files: &mut F,
         reader: &mut Reader<F>,
+        told: &Ledger,
         random: &mut dyn FnMut() -> Result<[u8; 32]>,
     ) -> Result<Option<[u8; 32]>> {
         match &mut self.phase {
             Phase::Survey(survey) => {
-                if survey.step(reader, STEP_BYTES)? {
-                    let survey = std::mem::replace(survey, Box::new(Survey::new(0)));
+                if survey.step(reader, told, STEP_BYTES)? {
+                    let mut survey = std::mem::replace(survey, Box::new(Survey::new(0)));
+                    survey.bridge_losses(files);
                     if first_link(files, self.segment + 1) != Some(survey.link()) {
                         return Err(unfit(self.segment, "the next one does not link to its end"));
                     }
@@ -149,6 +152,7 @@ struct Write {
     frame: Frame,
     next_receipt: usize,
     next_expired: usize,
+    next_note: usize,
     cache: Cache,
     summary: Summary,
     buf: Vec<u8>,
@@ -257,6 +261,7 @@ impl Write {
             frame: Frame::default(),
             next_receipt: 0,
             next_expired: 0,
+            next_note: 0,
             cache: Cache::default(),
             summary,
             buf: Vec::new(),
@@ -275,7 +280,7 @@ impl Write {
                 self.flush(files)?;
             }
             Stage::Receipts => {
-                if self.fill_receipts()? {
+                if self.fill_receipts()? && self.fill_notes()? {
                     self.stage = Stage::Own;
                 }
                 self.flush(files)?;
@@ -410,6 +415,20 @@ impl Write {
         let index = self.frame.declare(decl)?;
         declared.push((stream, index));
         Ok(index)
+    }
+
+    /// Fills a frame with what the segment tells of damages; true if there is no more.
+    fn fill_notes(&mut self) -> Result<bool> {
+        while let Some(note) = self.survey.notes.notes().get(self.next_note) {
+            if !self.frame.reserve(REPAIR_MAX_BYTES, false) {
+                return Ok(false);
+            }
+            let mut scratch = [0; REPAIR_MAX_BYTES];
+            let record = note.record(&mut scratch);
+            self.frame.builder.repair(&mut self.frame.raw, &record).map_err(|_| Code::TooLarge)?;
+            self.next_note += 1;
+        }
+        Ok(true)
     }
 
     /// Writes the frame that fills, if there is anything in it.

@@ -24,8 +24,8 @@ pub struct Segments<F = DirFiles> {
     /// A sync failed: the kernel may have dropped the pages and will report success next time, so
     /// no further sync of this log is believed.
     poisoned: bool,
-    /// Where the newest group stood when the log was opened, once it was durable.
-    settled: u64,
+    /// The segment of the newest group when the log was opened, and the page behind it, once it was durable.
+    settled: (u64, u64),
 }
 
 /// What became of the newest group when a log was opened.
@@ -49,7 +49,7 @@ impl<F: Files> Segments<F> {
     /// Writes segments of `segment_bytes`.
     #[must_use]
     pub fn over(files: F, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, current: None, poisoned: false, settled: 0 }
+        Self { files, segment_bytes, current: None, poisoned: false, settled: (0, 0) }
     }
 
     /// Makes durable what opening has found. A process that was killed between write and sync leaves
@@ -78,7 +78,7 @@ impl<F: Files> Segments<F> {
                 Ok(Settled::InDoubt)
             }
             Ok(()) => {
-                self.settled = newest.segment;
+                self.settled = (newest.segment, newest.to_page);
                 Ok(Settled::Durable)
             }
             Err(e) => Err(e),
@@ -109,8 +109,8 @@ impl<F: Files> Segments<F> {
         self.sync()
     }
 
-    /// Segments before this one are full, and what follows them is durable.
-    pub(super) fn settled(&self) -> u64 {
+    /// Segments before this one are full, and what follows them is durable up to this page.
+    pub(super) fn settled(&self) -> (u64, u64) {
         self.settled
     }
 

@@ -18,6 +18,7 @@ use super::files::read_side_full;
 use super::recover::{Scope, scan_within, with_room};
 use super::{Damage, Files, SideFile};
 use crate::error::{Error, Result};
+use crate::repair::Ledger;
 
 /// A stub that was read whole.
 #[derive(Debug)]
@@ -34,7 +35,13 @@ pub(crate) struct StubRead {
 
 impl StubRead {
     pub(super) fn into_base(self) -> Base {
-        Base { generation: 0, log: self.log, recovered: self.recovered, manifest: Vec::new() }
+        Base {
+            generation: 0,
+            log: self.log,
+            recovered: self.recovered,
+            manifest: Vec::new(),
+            ledger: Ledger::default(),
+        }
     }
 }
 
@@ -116,13 +123,13 @@ pub(super) fn load<F: Files>(
                             recovered.restore_stream(&state)?;
                             count += 1;
                         }
-                        StateRecord::Segment(_) => return Err(Code::Corrupt),
+                        StateRecord::Segment(_) | StateRecord::Repair(_) => return Err(Code::Corrupt),
                     }
                 }
             }
             Part::Group { .. } => return Err(Code::FormatNewer),
             Part::Header(_, bad) | Part::Index { rotten: bad, .. } | Part::Seal { rotten: bad, .. } => rotten |= bad,
-            Part::Damaged { .. } => rotten = true,
+            Part::Damaged { .. } | Part::Footing { .. } => rotten = true,
         }
         Ok(())
     });

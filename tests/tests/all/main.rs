@@ -9,6 +9,7 @@ mod kill;
 mod many;
 mod privacy;
 mod probes;
+mod repair;
 mod retention;
 mod scene;
 mod strangers;

@@ -51,6 +51,11 @@ pub fn dense_len_of(head: &[u8]) -> Option<usize> {
     split(head).map(|(_, _, len)| dense_len(len))
 }
 
+/// Type of the frame whose first four bytes are given.
+pub(in crate::log) fn dense_type_of(head: &[u8]) -> Option<DenseType> {
+    split(head).map(|(_, kind, _)| kind)
+}
+
 /// A frame opened in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenseFrame {

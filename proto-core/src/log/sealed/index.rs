@@ -13,13 +13,13 @@ const RANGE: u8 = 2;
 /// Longest record of an index frame.
 const RECORD_MAX_BYTES: usize = 1 + 1 + crate::id::NAME_MAX_BYTES + 8 + 1;
 
-pub(super) fn put_key(w: &mut Writer<'_>, key: &StreamKey) -> Result<(), Full> {
+pub(in crate::log) fn put_key(w: &mut Writer<'_>, key: &StreamKey) -> Result<(), Full> {
     emit_name(w, &key.node)?;
     w.put(&key.incarnation.as_u64().to_le_bytes())?;
     w.u8(key.lane as u8)
 }
 
-pub(super) fn parse_key(r: &mut Reader<'_>) -> Result<StreamKey, Code> {
+pub(in crate::log) fn parse_key(r: &mut Reader<'_>) -> Result<StreamKey, Code> {
     let (node, incarnation) = (parse_name(r)?, parse_incarnation(r)?);
     Ok(StreamKey { node, incarnation, lane: Lane::from_u8(r.u8()?)? })
 }

@@ -10,14 +10,18 @@ mod frame;
 mod header;
 mod index;
 mod pack;
+mod quick;
 mod scan;
 mod state;
 mod writer;
 
+pub(super) use frame::dense_type_of;
 pub use frame::{DenseFrame, DenseType, SealedCipher, Trailer, dense_len, dense_len_of};
 pub use header::{Kind, SealedHeader, SealedStart, seal_digest};
 pub use index::{IndexBuilder, IndexRecord, Piece, Pieces, Range, Summary, find, index_records};
+pub(in crate::log) use index::{parse_key, put_key};
 pub use pack::{PACK_HEAD_BYTES, pack, unpack, unpacked_len};
+pub use quick::{SealedCrcScan, SealedSight};
 pub use scan::{SealedScan, SealedStep};
 pub use state::{At, LogState, STATE_RECORD_MAX_BYTES, SegmentState, StateRecord, StreamState, Stub, state_records};
 pub use writer::SealedWriter;

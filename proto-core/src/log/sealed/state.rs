@@ -7,11 +7,13 @@ use crate::event::Chain;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, NodeName, StreamKey};
 use crate::log::record::{emit_name, parse_incarnation, parse_name};
+use crate::log::repair::{REPAIR_MAX_BYTES, Repair};
 use crate::varint::{Full, Reader, Writer};
 
 const LOG: u8 = 1;
 const STREAM: u8 = 2;
 const SEGMENT: u8 = 3;
+const REPAIR: u8 = 4;
 
 const OWN: u8 = 1;
 /// Of a LOG: the first segment is a stub.
@@ -23,7 +25,7 @@ const FLOOR: u8 = 1 << 4;
 const SKIPPED: u8 = 1 << 5;
 
 /// Longest record of a checkpoint.
-pub const STATE_RECORD_MAX_BYTES: usize = 384;
+pub const STATE_RECORD_MAX_BYTES: usize = if REPAIR_MAX_BYTES > 384 { REPAIR_MAX_BYTES } else { 384 };
 
 /// A place in a stream: sequence number and chain hash up to it.
 pub type At = (u64, Chain);
@@ -97,13 +99,15 @@ pub struct SegmentState {
 /// One record of a checkpoint. Made and read one at a time, so its size does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateRecord {
+pub enum StateRecord<'a> {
     /// The first one.
     Log(LogState),
     /// In the order of their numbers.
     Stream(StreamState),
     /// The manifest, ascending.
     Segment(SegmentState),
+    /// What became of damaged pages, in the order of the log.
+    Repair(Repair<'a>),
 }
 
 fn put_at(w: &mut Writer<'_>, at: &At) -> Result<(), Full> {
@@ -119,7 +123,7 @@ fn parse_hlc(r: &mut Reader<'_>) -> Result<Hlc, Code> {
     Hlc::from_u64(r.u64()?).ok_or(Code::Corrupt)
 }
 
-impl StateRecord {
+impl<'a> StateRecord<'a> {
     /// Writes it.
     ///
     /// # Errors
@@ -177,10 +181,14 @@ impl StateRecord {
                 w.put(&s.hlc_min.as_u64().to_le_bytes())?;
                 w.put(&s.hlc_max.as_u64().to_le_bytes())
             }
+            StateRecord::Repair(repair) => {
+                w.u8(REPAIR)?;
+                repair.emit_body(w)
+            }
         }
     }
 
-    fn parse(r: &mut Reader<'_>) -> Result<Self, Code> {
+    fn parse(r: &mut Reader<'a>) -> Result<Self, Code> {
         match r.u8()? {
             LOG => {
                 let flags = r.u8()?;
@@ -208,13 +216,14 @@ impl StateRecord {
                 let (hlc_min, hlc_max) = (parse_hlc(r)?, parse_hlc(r)?);
                 Ok(StateRecord::Segment(SegmentState { number, bytes, digest, hlc_min, hlc_max }))
             }
+            REPAIR => Repair::parse(r).map(StateRecord::Repair),
             _ => Err(Code::Corrupt),
         }
     }
 }
 
 /// The records of a STATE frame. Ends after the first error, [`Code::Corrupt`].
-pub fn state_records(body: &[u8]) -> impl Iterator<Item = Result<StateRecord, Code>> + '_ {
+pub fn state_records(body: &[u8]) -> impl Iterator<Item = Result<StateRecord<'_>, Code>> {
     let mut r = Reader::new(body);
     core::iter::from_fn(move || {
         if r.is_empty() {

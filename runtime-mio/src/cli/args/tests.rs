@@ -88,6 +88,7 @@ fn serve_and_sync() {
         bind: "0.0.0.0:7700".parse().unwrap(),
         policy: Policy::Own,
         max_sessions: 256,
+        scrub: ScrubRate::Monthly,
     };
     assert_eq!(serve, plain);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --policy all --max-sessions 9").command else {
@@ -95,6 +96,8 @@ fn serve_and_sync() {
     };
     let other = ServeArgs { bind: "[::]:0".parse().unwrap(), policy: Policy::All, max_sessions: 9, ..plain };
     assert_eq!(serve, other);
+    let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --scrub 2M").command else { panic!() };
+    assert_eq!(serve.scrub, ScrubRate::BytesPerS(2 << 20));
 
     let Command::Sync(sync) = ok("sync --data-dir d --hub hub.example:7700 --timeout-s 90").command else { panic!() };
     assert_eq!((sync.hub.as_str(), sync.timeout_s), ("hub.example:7700", Some(90)));

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use ropeway_core::event::{Chain, ChainTag};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
 use ropeway_core::log::{
     FrameFault, Header, MAX_BODY_BYTES, PAGE_BYTES, Parent, Record, StreamDecl, frame_pages, link_digest, records,
 };
 
-use super::super::files::read_full;
+use super::super::SideFile;
+use super::super::files::{read_full, read_side_full};
 use super::super::reader::{Hot, Reader};
+use super::super::recover::first_link;
 use super::{Files, unfit};
 use crate::error::Result;
+use crate::repair::{Ledger, Note};
 
 /// Consecutive events of one stream in one group.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +64,8 @@ pub(super) struct Survey {
     runs: Vec<RunAt>,
     pub(super) receipts: Vec<ReceiptAt>,
     pub(super) expired: Vec<ExpiredAt>,
+    /// What it tells of damages.
+    pub(super) notes: Ledger,
     pub(super) last_own: Option<u32>,
     pub(super) groups: u64,
     pub(super) hot_bytes: u64,
@@ -71,6 +77,10 @@ pub(super) struct Survey {
     content: blake3::Hasher,
     page: u64,
     epoch: u64,
+    /// What stood right before this page is lost, and told of.
+    behind_loss: bool,
+    /// The first header is lost.
+    lost_start: bool,
 }
 
 impl Survey {
@@ -83,6 +93,7 @@ impl Survey {
             runs: Vec::new(),
             receipts: Vec::new(),
             expired: Vec::new(),
+            notes: Ledger::default(),
             last_own: None,
             groups: 0,
             hot_bytes: 0,
@@ -94,6 +105,8 @@ impl Survey {
             content: blake3::Hasher::new(),
             page: 0,
             epoch: 0,
+            behind_loss: false,
+            lost_start: false,
         }
     }
 
@@ -121,26 +134,32 @@ impl Survey {
     }
 
     /// Looks at about `bytes` more; true at the end.
-    pub(super) fn step<F: Files>(&mut self, reader: &mut Reader<F>, bytes: u64) -> Result<bool> {
+    /// `told`: damages that the log tells of; what they have left is all that is kept.
+    pub(super) fn step<F: Files>(&mut self, reader: &mut Reader<F>, told: &Ledger, bytes: u64) -> Result<bool> {
         let upto = self.page + bytes.div_ceil(PAGE_BYTES as u64);
         while self.page < upto {
+            if self.pass_loss(told) {
+                continue;
+            }
             match reader.hot(self.segment, self.page, &mut self.epoch)? {
                 Hot::Header(header) => {
-                    if self.page == 0 {
+                    if self.header.is_none() {
                         self.prev = header.start.prev;
                         self.base_hlc = header.start.base_hlc;
-                    } else if header.start.prev != self.link {
+                    } else if header.start.prev != self.link && !self.behind_loss {
                         return Err(unfit(self.segment, "something is missing before one of its headers"));
                     }
                     self.key_id = header.start.key_id;
                     self.link = link_digest(&header, &[0; 16]);
                     self.header = Some(header);
+                    self.behind_loss = false;
                     self.page += 1;
                 }
                 Hot::Group { body, pages, tag } => {
                     let Some(header) = &self.header else { return Err(unfit(self.segment, "it has no header")) };
                     self.link = link_digest(header, &tag);
                     self.content.update(&tag);
+                    self.behind_loss = false;
                     // The borrow of the body ends before the next read.
                     let body = body.to_vec();
                     self.take(&body)?;
@@ -153,6 +172,30 @@ impl Survey {
             }
         }
         Ok(false)
+    }
+
+    /// Passes over damage that the log tells of; false if there is none here.
+    fn pass_loss(&mut self, told: &Ledger) -> bool {
+        let Some(end) = told.hot_damage_at(self.segment, self.page).filter(|_| !self.behind_loss) else { return false };
+        if self.header.is_none() {
+            // Only a header can follow.
+            (self.lost_start, self.epoch) = (true, end);
+        }
+        (self.behind_loss, self.page) = (true, end.max(self.page));
+        true
+    }
+
+    /// Where the first header or the end is lost, and told of, the neighbours say what they were linked with.
+    pub(super) fn bridge_losses<F: Files>(&mut self, files: &mut F) {
+        if self.lost_start {
+            let mut head = [0; SEALED_HEADER_BYTES];
+            let before = SideFile::Sealed(self.segment - 1);
+            let link = read_side_full(files, before, 0, &mut head).ok().and_then(|_| SealedHeader::parse(&head).ok());
+            self.prev = link.map_or([0; 16], |(h, _)| h.start.link);
+        }
+        if self.behind_loss {
+            self.link = first_link(files, self.segment + 1).unwrap_or(self.link);
+        }
     }
 
     fn take(&mut self, body: &[u8]) -> Result<()> {
@@ -189,6 +232,7 @@ impl Survey {
                     let stream = *dict.get(e.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
                     self.expired.push(ExpiredAt { stream, seq: e.seq, chain: e.chain });
                 }
+                Record::Repair(repair) => self.notes.take(Note::from(&repair)),
                 Record::Receipt(r) => {
                     let stream = *dict.get(r.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
                     let mut new = ReceiptAt { stream, peer: r.peer, seq: r.seq, tag: r.tag };

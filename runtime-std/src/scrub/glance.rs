@@ -1,0 +1,243 @@
+//! One segment read by its checksums, a piece at a time and without a key.
+
+use ropeway_core::code::Code;
+use ropeway_core::log::sealed::{DenseType, SealedCrcScan, SealedSight};
+use ropeway_core::log::{CrcScan, End, PAGE_BYTES, Sight};
+
+use crate::error::{Error, Result};
+use crate::store::{Damage, Files, SideFile};
+
+/// How much is read at once, in bytes.
+const AHEAD_BYTES: usize = 64 << 10;
+
+/// See this file's head.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    number: u64,
+    len: u64,
+    scan: Scan,
+    /// Frames with a right checksum.
+    pub(crate) frames: u64,
+    /// Numbers of the data keys met.
+    pub(crate) key_ids: Vec<u32>,
+    /// What is not as it should be, but for the end of a hot segment.
+    pub(crate) damages: Vec<Damage>,
+    /// How a hot segment ended.
+    pub(crate) end: Option<End>,
+    /// What a sealed one says that the next one links to.
+    pub(crate) link: Option<[u8; 16]>,
+    /// An index frame was met: all groups stand before it.
+    indexed: bool,
+    ahead: Vec<u8>,
+    ahead_at: u64,
+}
+
+#[derive(Debug)]
+enum Scan {
+    Hot(CrcScan),
+    Sealed(SealedCrcScan),
+}
+
+impl Glance {
+    /// Begins with a segment. `upto`: only so many bytes of a hot one are read.
+    pub(crate) fn open<F: Files>(files: &mut F, number: u64, sealed: bool, upto: Option<u64>) -> Result<Self> {
+        let (len, scan) = if sealed {
+            let missing = || Error::new(Code::SegmentMissing, format!("{}", SideFile::Sealed(number)));
+            let len = files.side_len(SideFile::Sealed(number))?.ok_or_else(missing)?;
+            (len, Scan::Sealed(SealedCrcScan::new(number, len)?))
+        } else {
+            let len = files.len(number)?.min(upto.unwrap_or(u64::MAX));
+            (len, Scan::Hot(CrcScan::new(number, len)?))
+        };
+        Ok(Self {
+            number,
+            len,
+            scan,
+            frames: 0,
+            key_ids: Vec::new(),
+            damages: Vec::new(),
+            end: None,
+            link: None,
+            indexed: false,
+            ahead: Vec::new(),
+            ahead_at: 0,
+        })
+    }
+
+    /// Bytes of its file that are looked at.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.scan, Scan::Sealed(_))
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Reads about so many bytes more; true at the end.
+    ///
+    /// # Errors
+    /// [`Code::FormatNewer`].
+    pub(crate) fn step<F: Files>(&mut self, files: &mut F, bytes: usize) -> Result<bool> {
+        let mut done = 0;
+        while done < bytes {
+            let want = match &self.scan {
+                Scan::Hot(scan) => scan.poll_want(),
+                Scan::Sealed(scan) => scan.poll_want(),
+            };
+            let read = want.map(|w| self.read(files, w.offset, w.len).map(|range| (w.len, range)));
+            let piece = match read {
+                Some(Ok((len, range))) => {
+                    done += len;
+                    Some(&self.ahead[range])
+                }
+                Some(Err(e)) => {
+                    log::warn!("{e}");
+                    done += PAGE_BYTES;
+                    None
+                }
+                None => Some(&[][..]),
+            };
+            let over = match &mut self.scan {
+                Scan::Hot(scan) => {
+                    let sight = match piece {
+                        Some(piece) => scan.feed(piece),
+                        None => scan.unreadable(),
+                    };
+                    self.see(sight)?
+                }
+                Scan::Sealed(scan) => {
+                    let sight = match piece {
+                        Some(piece) => scan.feed(piece),
+                        None => scan.unreadable(),
+                    };
+                    self.see_sealed(sight)?
+                }
+            };
+            if over {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn damage(&mut self, code: Code, from_page: u64, to_page: u64) {
+        let (segment, sealed) = (self.number, self.is_sealed());
+        self.damages.push(Damage { code, segment, from_page, to_page, sealed });
+    }
+
+    fn see(&mut self, sight: Sight) -> Result<bool> {
+        match sight {
+            Sight::NeedMore => {}
+            Sight::Epoch { page, key_id, repaired } => {
+                self.note_key(key_id);
+                if repaired {
+                    self.damage(Code::Rotten, page, page + 1);
+                }
+            }
+            Sight::Frame { .. } => self.frames += 1,
+            Sight::Damaged { from_page, to_page } => self.damage(Code::Corrupt, from_page, to_page),
+            Sight::End(end) => {
+                self.end = Some(end);
+                return Ok(true);
+            }
+            Sight::Fault(code) => return Err(self.refusal(code)),
+        }
+        Ok(false)
+    }
+
+    fn see_sealed(&mut self, sight: SealedSight) -> Result<bool> {
+        let pages = |from: u64, to: u64| (from / PAGE_BYTES as u64, to.div_ceil(PAGE_BYTES as u64));
+        match sight {
+            SealedSight::NeedMore => {}
+            SealedSight::Header { key_id, link, repaired } => {
+                self.note_key(key_id);
+                self.link = Some(link);
+                if repaired {
+                    self.damage(Code::Rotten, 0, 1);
+                }
+            }
+            SealedSight::Frame { frame_type } => {
+                self.frames += 1;
+                self.indexed |= frame_type == DenseType::Index;
+            }
+            SealedSight::Damaged { from, to } => {
+                let (from, to) = pages(from, to);
+                self.damage(if self.indexed { Code::Rotten } else { Code::Corrupt }, from, to);
+            }
+            SealedSight::End { sealed, trailer } => {
+                let (from, to) = pages(self.len.saturating_sub(1), self.len);
+                let lost = !sealed && !self.indexed && !self.damages.iter().any(Damage::is_loss);
+                if lost {
+                    self.damage(Code::Corrupt, from, to);
+                } else if !trailer {
+                    self.damage(Code::Rotten, from, to);
+                }
+                return Ok(true);
+            }
+            SealedSight::Fault(Code::SegmentHeader) => {
+                let (from, to) = pages(0, self.len);
+                self.damage(Code::SegmentHeader, from, to);
+                return Ok(true);
+            }
+            SealedSight::Fault(code) => return Err(self.refusal(code)),
+        }
+        Ok(false)
+    }
+
+    fn refusal(&self, code: Code) -> Error {
+        Error::new(code, format!("segment {}: nothing was changed", self.number))
+    }
+
+    fn note_key(&mut self, id: u32) {
+        if !self.key_ids.contains(&id) {
+            self.key_ids.push(id);
+        }
+    }
+
+    /// Where in the bytes read ahead these stand.
+    fn read<F: Files>(&mut self, files: &mut F, offset: u64, len: usize) -> Result<std::ops::Range<usize>> {
+        let len = len.min(self.len.saturating_sub(offset) as usize);
+        let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
+        if !inside {
+            let wanted = [len.max(AHEAD_BYTES), len];
+            let mut outcome = Ok(());
+            // What lies behind may be unreadable; what is wanted perhaps not.
+            for n in wanted {
+                outcome = self.fill(files, offset, n);
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+            outcome?;
+        }
+        let at = ((offset - self.ahead_at) as usize).min(self.ahead.len());
+        Ok(at..(at + len).min(self.ahead.len()))
+    }
+
+    fn fill<F: Files>(&mut self, files: &mut F, offset: u64, len: usize) -> Result<()> {
+        self.ahead_at = offset;
+        self.ahead.resize(len, 0);
+        let mut done = 0;
+        while done < len {
+            let (at, rest) = (offset + done as u64, &mut self.ahead[done..]);
+            let read = match self.scan {
+                Scan::Sealed(_) => files.read_side(SideFile::Sealed(self.number), at, rest),
+                Scan::Hot(_) => files.read_at(self.number, at, rest),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) => {
+                    self.ahead.clear();
+                    return Err(e);
+                }
+            }
+        }
+        self.ahead.truncate(done);
+        Ok(())
+    }
+}
