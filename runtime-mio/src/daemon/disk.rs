@@ -39,7 +39,7 @@ impl Disk {
     pub(super) fn start(store: Store, waker: Arc<Waker>) -> Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
-        let thread = std::thread::spawn(move || work(store, &inbox, &outbox, &waker));
+        let thread = std::thread::spawn(move || or_abort(|| work(store, &inbox, &outbox, &waker)));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
 
@@ -62,6 +62,23 @@ impl Drop for Disk {
             let _ = thread.join();
         }
     }
+}
+
+/// Ends the process if this panics: a hub without its disk would take connections and never acknowledge
+/// anything. Whoever started it starts it again, as after a kill.
+fn or_abort(f: impl FnOnce()) {
+    struct Guard;
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                std::process::abort();
+            }
+        }
+    }
+
+    let _guard = Guard;
+    f();
 }
 
 fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &Waker) {
@@ -93,5 +110,23 @@ fn work(mut store: Store, inbox: &Receiver<Job>, outbox: &Sender<Done>, waker: &
             return;
         }
         let _ = waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_panic_of_the_disk_thread_ends_the_process() {
+        const VAR: &str = "ROPEWAY_TEST_DISK_PANIC";
+        if std::env::var_os(VAR).is_some() {
+            let _ = std::thread::spawn(|| super::or_abort(|| panic!("planted"))).join();
+            return;
+        }
+        let test = "daemon::disk::tests::a_panic_of_the_disk_thread_ends_the_process";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let status = again.args(["--exact", test]).env(VAR, "1").output().unwrap().status;
+        assert_eq!(status.signal(), Some(6), "{status}");
     }
 }
