@@ -58,6 +58,8 @@ impl LogView {
     /// # Errors
     /// As [`LogView::open`].
     pub fn open_quickly(dir: &DataDir) -> Result<LogView> {
+        // Where there is no node, no key is missing.
+        dir.node()?;
         let keys = crate::store::keys(dir)?;
         let mut files = DirFiles::new(dir);
         Self::open_with(dir, |node| recover_quickly(&mut files, &keys, node.name, STREAMS, MAX_BODY_BYTES))

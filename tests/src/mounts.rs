@@ -129,6 +129,23 @@ impl Ext4 {
         self.mount()
     }
 
+    /// After [`Ext4::cut_power`], while somebody has files open there: the same card, put in once more, with what
+    /// the device holds. Who had it before keeps the one that is gone.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn put_back(&mut self) -> Result<(), String> {
+        let at = self.at.to_str().ok_or("path")?;
+        run("umount", &["-l", at])?;
+        // The kernel does not mount a file system anew as long as it is in use: so the card is another one.
+        let again = self.image.with_extension("again");
+        fs::copy(&self.image, &again).map_err(|e| e.to_string())?;
+        let device = run("losetup", &["--find", "--show", again.to_str().ok_or("path")?])?;
+        let _ = run("losetup", &["-d", &self.device]);
+        (self.image, self.device) = (again, device);
+        self.mount()
+    }
+
     /// Mounted read-only from now on, as the kernel does with a card that fails.
     ///
     /// # Errors

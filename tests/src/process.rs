@@ -75,6 +75,15 @@ pub fn shorter_files(command: &Command, bytes: u64) -> Command {
     limited
 }
 
+/// The same command with so many bytes of address space, its own code and stack included.
+#[must_use]
+pub fn less_memory(command: &Command, bytes: u64) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--as={bytes}")).arg("--");
+    under(&mut limited, command);
+    limited
+}
+
 /// Runs `ropeway verify` on a directory and fails unless it is clean.
 pub fn assert_clean(dir: &Path, when: &str) {
     let output = verb("verify", dir, &[]).output().unwrap();

@@ -121,6 +121,12 @@ impl Call {
         self.injected(command, &format!("{what}:when={}", self.nth))
     }
 
+    /// The command, in which this call and each later one of its name is not made and gives `value`.
+    #[must_use]
+    pub fn answered_from(&self, command: &Command, value: u32) -> Command {
+        self.inject_from(command, &format!("retval={value}"))
+    }
+
     /// As [`Call::inject`], and at each later call of the same name.
     #[must_use]
     pub fn inject_from(&self, command: &Command, what: &str) -> Command {

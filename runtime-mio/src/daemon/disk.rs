@@ -81,7 +81,8 @@ impl Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
         scrubber.begin(&mut store);
-        let thread = std::thread::spawn(move || work(store, keeper, scrubber, &inbox, &outbox, &waker));
+        let work = move || work(store, keeper, scrubber, &inbox, &outbox, &waker);
+        let thread = std::thread::spawn(move || or_abort(work));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
 
@@ -104,6 +105,23 @@ impl Drop for Disk {
             let _ = thread.join();
         }
     }
+}
+
+/// Ends the process if this panics: a hub without its disk would take connections and never acknowledge
+/// anything. Whoever started it starts it again, as after a kill.
+fn or_abort(f: impl FnOnce()) {
+    struct Guard;
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                std::process::abort();
+            }
+        }
+    }
+
+    let _guard = Guard;
+    f();
 }
 
 fn work(
@@ -203,5 +221,23 @@ fn tidy(store: &mut Store, keeper: &mut Keeper, clock: &SystemClock) -> Tidied {
     match keeper.step(store, clock.now().wall_ms) {
         gone if gone.is_empty() => Tidied::All,
         gone => Tidied::Some(gone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_panic_of_the_disk_thread_ends_the_process() {
+        const VAR: &str = "ROPEWAY_TEST_DISK_PANIC";
+        if std::env::var_os(VAR).is_some() {
+            let _ = std::thread::spawn(|| super::or_abort(|| panic!("planted"))).join();
+            return;
+        }
+        let test = "daemon::disk::tests::a_panic_of_the_disk_thread_ends_the_process";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let status = again.args(["--exact", test]).env(VAR, "1").output().unwrap().status;
+        assert_eq!(status.signal(), Some(6), "{status}");
     }
 }

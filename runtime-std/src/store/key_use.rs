@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ropeway_core::code::Code;
 use ropeway_core::log::sealed::{SEALED_HEADER_BYTES, SealedHeader};
 use ropeway_core::log::{DataKey, HEADER_BYTES, Header, PAGE_BYTES};
 
 use super::Files;
 use super::SideFile;
 use super::files::{read_full, read_side_full};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The use of one data key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,11 +20,18 @@ pub struct KeyUse {
     pub other_key: bool,
 }
 
+/// Segment and page of an epoch header of any version (docs/LOG.md#header-2).
+fn stands_at(head: &[u8; HEADER_BYTES]) -> (u64, u64) {
+    let number = |at: usize| head[at..at + 8].iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+    (number(24), number(32))
+}
+
 /// The use of every data key that an epoch header of the log names, by its number. `keys`: those to
 /// compare with. Reads the beginning of each page. What cannot be read counts as unused.
 ///
 /// # Errors
-/// If the files cannot be listed.
+/// [`Code::FormatNewer`] if a segment is of a newer version: nobody can tell which keys it needs
+/// (docs/LOG.md#header-3). If the files cannot be listed.
 pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTreeMap<u32, KeyUse>> {
     let mut all = BTreeMap::<u32, KeyUse>::new();
     for number in files.list()? {
@@ -34,7 +42,14 @@ pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTree
             if !matches!(read, Ok(HEADER_BYTES)) || !head.starts_with(&super::segment::MAGIC[..4]) {
                 continue;
             }
-            let Ok((header, _)) = Header::parse_repairing(&head) else { continue };
+            let (header, _) = match Header::parse_repairing(&head) {
+                Ok(found) => found,
+                // In any other place it is a leftover.
+                Err(Code::FormatNewer) if stands_at(&head) == (number, page) => {
+                    return Err(Error::at(Code::FormatNewer, &files.describe(number), "a newer version wrote it"));
+                }
+                Err(_) => continue,
+            };
             if (header.start.segment, header.start.page) != (number, page) {
                 continue;
             }
@@ -49,7 +64,16 @@ pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTree
     for number in files.list_sealed()? {
         let mut head = [0; SEALED_HEADER_BYTES];
         let read = read_side_full(files, SideFile::Sealed(number), 0, &mut head);
-        let (Ok(SEALED_HEADER_BYTES), Ok((header, _))) = (read, SealedHeader::parse(&head)) else { continue };
+        let header = match (read, SealedHeader::parse(&head)) {
+            (Ok(SEALED_HEADER_BYTES), Ok((header, _))) => header,
+            (Ok(SEALED_HEADER_BYTES), Err(Code::FormatNewer)) => {
+                return Err(Error::new(
+                    Code::FormatNewer,
+                    format!("{}: a newer version wrote it", SideFile::Sealed(number)),
+                ));
+            }
+            _ => continue,
+        };
         let of_key = all.entry(header.start.key_id).or_default();
         if !of_key.segments.contains(&number) {
             of_key.segments.push(number);

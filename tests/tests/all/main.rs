@@ -1,12 +1,14 @@
 //! Real processes, real sockets, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod corpus;
 mod cuts;
 mod durable;
 mod hostile;
 mod keys;
 mod kill;
 mod many;
+mod places;
 mod privacy;
 mod probes;
 mod repair;

@@ -25,6 +25,9 @@ pub(crate) fn subjects(home: &dyn Fn() -> TempDir) -> Vec<Box<dyn Subject>> {
     vec![Box::new(Snapshot::new(home())), Box::new(Restore::new(home(), false)), Box::new(Restore::new(home(), true))]
 }
 
+/// Events in the newest group.
+const NEWEST: u64 = 3;
+
 /// A node with sealed segments, a checkpoint and a hot one; the number of its events.
 fn node(dir: &DataDir) -> u64 {
     keygen::init_node(dir, name("clinic_a")).unwrap();
@@ -33,8 +36,8 @@ fn node(dir: &DataDir) -> u64 {
         numbered::write(&mut node, group * 5 + 1, 5, 900).unwrap();
     }
     assert!(node.maintain(Duration::from_secs(60)));
-    numbered::write(&mut node, 41, 3, 300).unwrap();
-    43
+    numbered::write(&mut node, 41, NEWEST, 300).unwrap();
+    40 + NEWEST
 }
 
 fn restore(from: &Path, to: &Path) -> Command {
@@ -112,11 +115,17 @@ impl Subject for Snapshot {
         let looks_whole = taken.join(MANIFEST).exists() && !taken.join(INCOMPLETE).exists();
         assert!(looks_whole || !output.status.success(), "{when}: {}", said(output));
         let o = restore(&taken, &restored).output().unwrap();
-        assert_eq!(o.status.success(), looks_whole, "{when}, then restore: {}", said(&o));
-        if looks_whole {
-            assert_restored(&restored, self.count, when);
+        if looks_whole && o.status.success() {
+            // Without the newest group, where nobody could tell whether that is on the disk.
+            let held = numbered::held(&DataDir::new(&restored)).unwrap().count;
+            let left_out = self.count - NEWEST;
+            assert!(held == self.count || held == left_out && !when.ends_with("undisturbed"), "{when}: {held} events");
+            assert_restored(&restored, held, when);
             return;
         }
+        // What could not be read then was told as damage, and is not what the copy holds.
+        let warned = said(output).contains("was damaged before");
+        assert!(!looks_whole || warned, "{when}, then restore: {}", said(&o));
         assert!(said(&o).contains("R106") && !restored.exists(), "{when}, then restore: {}", said(&o));
         let mut again = verb("snapshot", &self.path("node"), &[]);
         let o = again.arg(self.path("second")).output().unwrap();

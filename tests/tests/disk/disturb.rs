@@ -49,12 +49,16 @@ pub(crate) enum Fault {
     From(&'static str),
     /// From then on everything about files fails: the disk is gone.
     Gone,
+    /// The system has no random numbers to give, just then.
+    NoRandom,
 }
 
 impl Fault {
     fn meets(self, call: &Call) -> bool {
         match self {
             Fault::Kill => true,
+            // The standard library takes its own for granted.
+            Fault::NoRandom => call.name == "getrandom" && call.line.contains(", 0)"),
             Fault::Once("ENOSPC") => call.about_files() && call.changes(),
             _ => call.about_files(),
         }
@@ -63,6 +67,7 @@ impl Fault {
     fn inject(self, call: &Call, all: &[Call], command: &Command) -> Command {
         match self {
             Fault::Kill => call.inject(command, "signal=KILL"),
+            Fault::NoRandom => call.inject(command, "error=EIO"),
             Fault::Once(errno) => call.inject(command, &format!("error={errno}")),
             Fault::From(errno) => call.inject_from(command, &format!("error={errno}")),
             Fault::Gone => {
@@ -75,7 +80,7 @@ impl Fault {
     /// What could not be read for a moment was not there for that start, and it wrote elsewhere.
     fn leaves_clean(self, call: &Call) -> bool {
         match self {
-            Fault::Kill | Fault::Gone => true,
+            Fault::Kill | Fault::Gone | Fault::NoRandom => true,
             Fault::Once(_) | Fault::From(_) => call.changes(),
         }
     }
@@ -112,9 +117,9 @@ pub(crate) fn every_call(subject: &dyn Subject, fault: Fault, most: usize) {
 }
 
 /// Runs the command where no file can be longer than so many bytes: what is written beyond is cut short, and
-/// the rest fails. Every 64 bytes with `ROPEWAY_LONG=1`.
+/// the rest fails. Every 256 bytes with `ROPEWAY_LONG=1`.
 pub(crate) fn short_at_every_byte(subject: &dyn Subject) {
-    let all: Vec<u64> = if long() { (0..26_000).step_by(64).collect() } else { vec![0, 100, 5000, 9000, 24_000] };
+    let all: Vec<u64> = if long() { (0..26_000).step_by(256).collect() } else { vec![0, 100, 5000, 9000, 24_000] };
     let mut ended_well = 0;
     for &bytes in &all {
         subject.reset();
