@@ -98,7 +98,13 @@ pub fn held_in_part(dir: &DataDir) -> Result<Held> {
     let count = expired + numbers.len() as u64;
     assert!(numbers.windows(2).all(|w| w[0] < w[1]), "{numbers:?}");
     let damages = format!("{:?}, missing {missing:?}", view.damages());
-    Ok(Held { count, expired, numbers, clean: missing.is_empty() && !view.damages().iter().any(|d| d.is_loss()), damages })
+    Ok(Held {
+        count,
+        expired,
+        numbers,
+        clean: missing.is_empty() && !view.damages().iter().any(|d| d.is_loss()),
+        damages,
+    })
 }
 
 /// Opens a node with [`small`] sizes.

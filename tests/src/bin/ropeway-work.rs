@@ -25,14 +25,12 @@ fn main() -> ExitCode {
     let outcome = match args[..] {
         [how @ ("write" | "expire"), dir, from, groups, events, bytes] => {
             match (from.parse(), groups.parse(), events.parse(), bytes.parse()) {
-                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => {
-                    open(&DataDir::new(dir)).and_then(|mut node| {
-                        if how == "expire" {
-                            thrice(|| node.expire().map(|_| ()))?;
-                        }
-                        write(node, from, groups, events, bytes)
-                    })
-                }
+                (Ok(from), Ok(groups), Ok(events), Ok(bytes)) => open(&DataDir::new(dir)).and_then(|mut node| {
+                    if how == "expire" {
+                        thrice(|| node.expire().map(|_| ()))?;
+                    }
+                    write(node, from, groups, events, bytes)
+                }),
                 _ => Err(Code::BadArgument.into()),
             }
         }
