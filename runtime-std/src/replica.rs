@@ -229,7 +229,7 @@ impl Replica {
         let terms = Terms::read(&self.dir, self.file.role, self.clock.now().wall_ms)?;
         let plan = self.judge(&terms)?;
         loop {
-            let gone = remove_some(&mut self.store, self.file.name, &terms)?;
+            let gone = remove_some(&mut self.store, self.file.name, &terms, &mut random)?;
             if gone.is_empty() {
                 return Ok((terms, plan));
             }

@@ -59,6 +59,8 @@ pub enum Check {
     SameEverywhere,
     /// Bytes on the wire stay within a multiple of what was needed.
     Bytes,
+    /// Nothing is removed that no hub has synced, or, at a hub, that is not in its backup.
+    Expired,
     /// The same tape gives the same run.
     Deterministic,
     /// Nothing panics.
@@ -67,7 +69,7 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 29] = [
+    pub const ALL: [Check; 30] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -95,6 +97,7 @@ impl Check {
         Check::CleanEnd,
         Check::SameEverywhere,
         Check::Bytes,
+        Check::Expired,
         Check::Deterministic,
         Check::NoPanic,
     ];
@@ -130,6 +133,7 @@ impl Check {
             Check::CleanEnd => "clean-end",
             Check::SameEverywhere => "same-everywhere",
             Check::Bytes => "bytes",
+            Check::Expired => "expired",
             Check::Deterministic => "deterministic",
             Check::NoPanic => "no-panic",
         }
@@ -170,6 +174,7 @@ impl Check {
             Check::CleanEnd => "With everything in place, a session of each node ends cleanly and carries no event.",
             Check::SameEverywhere => "All nodes hold what the policy gives them: the same events in the same order.",
             Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
+            Check::Expired => "Nothing is removed that no hub has synced, or, at a hub, that is not in its backup.",
             Check::Deterministic => "The same tape gives the same run.",
             Check::NoPanic => "Nothing panics.",
         }

@@ -109,6 +109,9 @@ pub struct Host {
     /// It seals full segments, in steps between its commits. Off at first: sealing changes what chance
     /// brings in a run.
     pub seals: bool,
+    /// How often its rule was looked at, and up to where its last backup holds each stream.
+    pub(crate) asked: u64,
+    pub(crate) backed_up: BTreeMap<StreamKey, u64>,
     /// A planted bug: what opening found is not made durable.
     pub(crate) opens_unsynced: bool,
     /// The host whose card was copied.
@@ -170,6 +173,8 @@ impl Host {
             backup: None,
             at_hub: 0,
             seals: false,
+            asked: 0,
+            backed_up: BTreeMap::new(),
             opens_unsynced: false,
             clone_of: None,
         }
@@ -365,7 +370,7 @@ impl Host {
         let Some((n, entry)) = log.recovered.streams().find(|(_, e)| e.key == *key) else { return Vec::new() };
         let mut all = Vec::new();
         let each = |e: &LogEvent<'_>| all.push(Stored { hlc: e.hlc, flags: e.flags, payload: e.payload.to_vec() });
-        match read_stream(&mut self.reader(), &log, n, &entry, 1, each) {
+        match read_stream(&mut self.reader(), &log, n, &entry, entry.floor + 1, each) {
             Ok(()) => all,
             Err(_) => Vec::new(),
         }
@@ -424,21 +429,21 @@ impl Host {
             }
             let mut events = Vec::new();
             let each = |e: &LogEvent<'_>| events.push((fingerprint(e.kind, e.payload), e.hlc));
-            if let Err(e) = read_stream(&mut reader, &log, n, &entry, 1, each) {
+            if let Err(e) = read_stream(&mut reader, &log, n, &entry, entry.floor + 1, each) {
                 truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {e}", entry.key));
                 continue;
             }
-            truth.hold(Check::NoHoles, events.len() as u64 == entry.have, || {
+            truth.hold(Check::NoHoles, events.len() as u64 == entry.have - entry.floor, || {
                 format!("{who}: only {} events of {} can be read", events.len(), entry.key)
             });
-            truth.compare(who.as_str(), &entry.key, 1, &events);
+            truth.compare(who.as_str(), &entry.key, entry.floor + 1, &events);
             count += entry.have;
             // From the middle on, as a session that resumes reads.
-            let from = entry.have / 2 + 1;
+            let from = entry.floor + (entry.have - entry.floor) / 2 + 1;
             let mut rest = Vec::new();
             let each = |e: &LogEvent<'_>| rest.push((fingerprint(e.kind, e.payload), e.hlc));
             let read = read_stream(&mut self.reader(), &log, n, &entry, from, each);
-            let same = read.is_ok() && events.get(from as usize - 1..).is_none_or(|e| e == rest);
+            let same = read.is_ok() && events.get((from - entry.floor) as usize - 1..).is_none_or(|e| e == rest);
             truth.hold(Check::ReadsAsAsked, same, || format!("{who}: {} from {from} on reads otherwise", entry.key));
         }
         count

@@ -20,6 +20,7 @@ mod full;
 mod fuzz;
 mod guard;
 mod host;
+mod keep;
 mod link;
 mod mutant;
 mod mutants;

@@ -37,10 +37,12 @@ pub enum Mutant {
     StartsEmpty,
     /// What opening a log found is believed to be durable.
     OpensUnsynced,
+    /// Old events are removed whether they are kept elsewhere or not.
+    ExpiresUnseen,
 }
 
 /// Name and description of the mistakes in the wiring.
-const WIRING: [(Mutant, &str, &str); 12] = [
+const WIRING: [(Mutant, &str, &str); 13] = [
     (Mutant::DurableWithoutSync, "durable_without_sync", "The runtime says that a group is durable before the sync."),
     (Mutant::SyncForgetsSector, "sync_forgets_sector", "A sync leaves a sector out."),
     (Mutant::ReaderAltersPayload, "reader_alters_payload", "The log reader changes the last byte that it reads."),
@@ -53,6 +55,7 @@ const WIRING: [(Mutant, &str, &str); 12] = [
     (Mutant::SyncRetried, "sync_retried", "The runtime takes a failed sync for a good one."),
     (Mutant::StartsEmpty, "starts_empty", "A node that lost power starts from an empty disk."),
     (Mutant::OpensUnsynced, "opens_unsynced", "What opening a log found is believed to be durable without a sync."),
+    (Mutant::ExpiresUnseen, "expires_unseen", "Old events are removed whether they are kept elsewhere or not."),
 ];
 
 /// Bugs that today's checks do not see within some hundred seeds, and what is missing. They can be

@@ -169,6 +169,7 @@ impl World {
         host.note_synced();
         host.promised.clone_from(&host.synced);
         host.seal(self.now_us);
+        self.keep(h);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
         self.crash_point("a sync");
         if h == 0 {

@@ -43,6 +43,8 @@ pub struct Counts {
     pub crashes: u64,
     /// Events sent, over all sessions.
     pub sent: u64,
+    /// How often old events were removed.
+    pub expired: u64,
     /// Steps of the world.
     pub steps: u64,
 }
@@ -75,6 +77,8 @@ pub struct World {
     pub(crate) hostile_disk: bool,
     /// Every host seals its full segments.
     pub(crate) seals: bool,
+    /// Old events are removed where they are kept elsewhere.
+    pub(crate) retains: bool,
     /// What carries the frames.
     pub(crate) stack: Stack,
     /// What has gone over the air with the full stack.
@@ -141,6 +145,7 @@ impl World {
             mutant: Mutant::None,
             hostile_disk: false,
             seals: false,
+            retains: false,
             stack: Stack::Stream,
             air: AirTotals::default(),
             ca: None,

@@ -89,7 +89,7 @@ impl Keeper {
         if terms.rule.is_none() {
             return Ok(Vec::new());
         }
-        remove_some(store, self.name, &terms)
+        remove_some(store, self.name, &terms, &mut random)
     }
 }
 
@@ -102,11 +102,20 @@ pub(crate) fn judge_all<F: Files>(store: &mut Store<F>, name: NodeName, terms: &
     judge(files, keys, &opened, terms, true)
 }
 
-/// Removes the oldest segments that may go, as many as are worth a step; what is gone.
+/// Removes the oldest segments that may go, as many as are worth a step; what is gone, nothing if the log is
+/// being written or sealed just then. `random`: 32 bytes from a cryptographic source.
 ///
 /// # Errors
 /// Those of reading the log and of removing.
-pub fn remove_some<F: Files>(store: &mut Store<F>, name: NodeName, terms: &Terms) -> Result<Gone> {
+pub fn remove_some<F: Files>(
+    store: &mut Store<F>,
+    name: NodeName,
+    terms: &Terms,
+    random: &mut dyn FnMut() -> Result<[u8; 32]>,
+) -> Result<Gone> {
+    if !store.is_at_rest() {
+        return Ok(Vec::new());
+    }
     let (files, keys, opened) = store.look(name)?;
     let plan = judge(files, keys, &opened, terms, false)?;
     let mut bytes = 0;
@@ -115,7 +124,7 @@ pub fn remove_some<F: Files>(store: &mut Store<F>, name: NodeName, terms: &Terms
         bytes <= STEP_BYTES || bytes == s.bytes
     });
     let Some(upto) = step.last().map(|s| s.number) else { return Ok(Vec::new()) };
-    let floors = store.expire(upto, &|key, seq| plan.may_go(key, seq), &mut random)?;
+    let floors = store.expire(upto, &|key, seq| plan.may_go(key, seq), random)?;
     log::info!("removed the log's segments up to {upto}");
     Ok(floors.into_iter().map(|(key, (seq, chain))| (key, seq, chain)).collect())
 }

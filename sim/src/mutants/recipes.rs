@@ -16,6 +16,7 @@ pub fn recipe(mutant: Mutant) -> Option<Options> {
     match mutant {
         Mutant::Core(bug) => of_core(bug),
         Mutant::ResumeForgotten | Mutant::ProvisionedEarly => Some(full_up()),
+        Mutant::ExpiresUnseen => Some(with(&[Fault::Blackout])),
         Mutant::OpensUnsynced => Some(with(&[Fault::Kill, Fault::Crash, Fault::SlowDisk])),
         _ => None,
     }
