@@ -61,13 +61,15 @@ pub enum Check {
     Bytes,
     /// The same tape gives the same run.
     Deterministic,
+    /// Damage that was found is told of in the log, and what counts as repaired is there.
+    Repaired,
     /// Nothing panics.
     NoPanic,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 29] = [
+    pub const ALL: [Check; 30] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -96,6 +98,7 @@ impl Check {
         Check::SameEverywhere,
         Check::Bytes,
         Check::Deterministic,
+        Check::Repaired,
         Check::NoPanic,
     ];
 
@@ -131,6 +134,7 @@ impl Check {
             Check::SameEverywhere => "same-everywhere",
             Check::Bytes => "bytes",
             Check::Deterministic => "deterministic",
+            Check::Repaired => "repaired",
             Check::NoPanic => "no-panic",
         }
     }
@@ -171,6 +175,7 @@ impl Check {
             Check::SameEverywhere => "All nodes hold what the policy gives them: the same events in the same order.",
             Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
             Check::Deterministic => "The same tape gives the same run.",
+            Check::Repaired => "Damage that was found is told of in the log; what counts as repaired is there.",
             Check::NoPanic => "Nothing panics.",
         }
     }

@@ -29,6 +29,7 @@ mod plan;
 mod plot;
 mod profile;
 mod pump;
+mod repair;
 mod replay;
 mod report;
 mod rng;

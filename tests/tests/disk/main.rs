@@ -9,6 +9,7 @@ mod full;
 mod kill;
 mod last_days;
 mod power;
+mod repair;
 mod scenario;
 mod sync;
 mod writeback;
