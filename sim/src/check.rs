@@ -63,13 +63,15 @@ pub enum Check {
     Expired,
     /// The same tape gives the same run.
     Deterministic,
+    /// Damage that was found is told of in the log, and what counts as repaired is there.
+    Repaired,
     /// Nothing panics.
     NoPanic,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 30] = [
+    pub const ALL: [Check; 31] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -99,6 +101,7 @@ impl Check {
         Check::Bytes,
         Check::Expired,
         Check::Deterministic,
+        Check::Repaired,
         Check::NoPanic,
     ];
 
@@ -135,6 +138,7 @@ impl Check {
             Check::Bytes => "bytes",
             Check::Expired => "expired",
             Check::Deterministic => "deterministic",
+            Check::Repaired => "repaired",
             Check::NoPanic => "no-panic",
         }
     }
@@ -176,6 +180,7 @@ impl Check {
             Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
             Check::Expired => "Nothing is removed that no hub has synced, or, at a hub, that is not in its backup.",
             Check::Deterministic => "The same tape gives the same run.",
+            Check::Repaired => "Damage that was found is told of in the log; what counts as repaired is there.",
             Check::NoPanic => "Nothing panics.",
         }
     }

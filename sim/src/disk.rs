@@ -169,6 +169,15 @@ impl Disk {
     /// Turns a bit over, or loses a page, where something is written, but before `end` (segment and page);
     /// false if nothing is.
     pub(crate) fn rot_somewhere(&mut self, rng: &mut Rng, end: Option<(u64, u64)>) -> bool {
+        let sealed = self.sealed();
+        if !sealed.is_empty() && rng.one_in(2) {
+            let file = SideFile::Sealed(sealed[rng.below(sealed.len() as u64) as usize]);
+            let len = self.platter.borrow().sides.get(&file).map_or(0, |s| s.cached.len());
+            let at = rng.below(len.max(1) as u64) as usize;
+            let many = if rng.one_in(4) { 4096 } else { 1 };
+            self.platter.borrow_mut().alter_side(file, at..at + many, |b| b.iter_mut().for_each(|b| *b ^= 0x10));
+            return true;
+        }
         let Some((segment, page)) = self.used_page(rng) else { return false };
         if end.is_some_and(|end| (segment, page) >= end) {
             return false;

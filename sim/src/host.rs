@@ -16,6 +16,8 @@ use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_std::NodeIdentity;
+use ropeway_std::repair::Book;
+use ropeway_std::scrub::Progress;
 use ropeway_std::store::{Damage, KEY_ID, Opened, Reader, Segments, Stop, Store, recover_files, recover_to_write};
 use ropeway_std::tls::{Client, Server};
 
@@ -60,6 +62,8 @@ pub struct Host {
     pub(crate) node: Option<Node<'static>>,
     /// Its disk as the store of this boot has mounted it.
     pub(crate) store: Option<Store<Mount>>,
+    /// Its damages that are open.
+    pub(crate) book: Book,
     /// The salt under which it writes since this boot.
     salt: Option<[u8; 32]>,
     pub(crate) boot: u32,
@@ -147,6 +151,7 @@ impl Host {
             key,
             node: None,
             store: None,
+            book: Book::default(),
             salt: None,
             boot: 0,
             runs: Vec::new(),
@@ -307,8 +312,11 @@ impl Host {
             });
         }
         self.disk_failed |= log.in_doubt;
+        self.open_book(&log);
         self.findings = log.damages;
-        self.store = Some(Store::over(segments, self.reader(), log.index));
+        let mut store = Store::over(segments, self.reader(), log.index);
+        store.begin_scrub(self.disk.mount(), Progress::default());
+        self.store = Some(store);
         let setup = Setup {
             config: self.config,
             limits: self.limits,

@@ -30,6 +30,7 @@ mod plan;
 mod plot;
 mod profile;
 mod pump;
+mod repair;
 mod replay;
 mod report;
 mod rng;

@@ -35,6 +35,7 @@ impl World {
                     _ => self.timeout(h),
                 };
             }
+            moved |= self.repair(h);
             if !moved {
                 break;
             }
@@ -169,6 +170,7 @@ impl World {
         host.note_synced();
         host.promised.clone_from(&host.synced);
         host.seal(self.now_us);
+        host.scrub(self.now_us);
         self.keep(h);
         self.truth.note(format_args!("{} synced {h} {upto}", self.now_us));
         self.crash_point("a sync");
@@ -228,6 +230,7 @@ impl World {
             match event {
                 Event::CaughtUp { .. } => {
                     host.caught_up += 1;
+                    host.book.poke();
                     host.failures = 0;
                     self.check_acked(h);
                     if std::mem::take(&mut self.hosts[h].hold) {

@@ -78,6 +78,7 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     let mut events = 0;
     if w.failed().is_none() && !options.hostile_disk {
         events = compare_all(&mut w);
+        w.check_listed();
     }
     Report::new(options, &mut w, events, ms, payload_bytes)
 }

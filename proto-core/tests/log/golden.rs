@@ -82,3 +82,26 @@ fn a_frame_and_the_link_to_it_have_the_bytes_they_always_had() {
     check("frame.hex", &buf[..FRAME_HEAD_BYTES + body.len() + FRAME_TAG_BYTES]);
     check("link.hex", &link_digest(&header, &tag));
 }
+
+#[test]
+fn a_repair_has_the_bytes_it_always_had() {
+    let head = RepairHead {
+        repaired: false,
+        sealed: false,
+        cost_known: true,
+        code: ropeway_core::code::Code::Corrupt,
+        segment: 3,
+        from_page: 5,
+        to_page: 8,
+        at_ms: 1_770_000_000_000,
+        digest: [0xd1; 32],
+    };
+    let lost = [LostRange { key: stream(), from: 6, to: 9 }];
+    let (mut body, mut g) = (vec![0; MAX_BODY], GroupBuilder::new());
+    for repaired in [false, true] {
+        let mut scratch = [0; REPAIR_MAX_BYTES];
+        let repair = Repair::new(&RepairHead { repaired, ..head }, &lost, &mut scratch);
+        g.repair(&mut body, &repair).unwrap();
+    }
+    check("repair.hex", &body[..g.len()]);
+}

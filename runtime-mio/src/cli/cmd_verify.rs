@@ -102,7 +102,7 @@ fn tell_quick(q: &Quick, out: &mut Output) -> Result<Outcome> {
     let judged = Ledger::default().judge(&q.damages);
     let clean = !judged.iter().any(Judged::is_loss);
     let state = match (clean, q.unread.len()) {
-        (true, 1..) => "nothing wrong in what was read; sealed segments are checked by `verify` with the key",
+        (true, 1..) => "nothing wrong in what was read; there are files that were not looked at",
         _ => state(clean, &judged),
     };
     let (f, s) = (show::counted(q.frames, "frame"), show::counted(q.segments, "segment"));

@@ -94,7 +94,8 @@ fn sealed_segments_are_read_as_hot_ones_are_and_a_broken_link_behind_one_is_told
     assert_eq!(fresh.streams().values().map(|t| t.chain).collect::<Vec<_>>().len(), 2);
     assert!(fresh.streams().iter().all(|(key, t)| pass.streams()[key].chain == t.chain));
     let quick = crate::quick::quick_verify(&dir, |_, _| ()).unwrap();
-    assert_eq!((quick.damages.len(), quick.unread.iter().filter(|p| **p == sealed(1)).count()), (0, 1));
+    assert_eq!((quick.damages.len(), quick.unread.len()), (0, 0));
+    assert!(quick.segments >= 3 && quick.log_bytes == fresh.log_bytes());
 
     std::fs::remove_file(sealed(2)).unwrap();
     let mut pass = Pass::new(&dir).unwrap();

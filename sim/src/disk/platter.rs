@@ -334,6 +334,18 @@ impl Platter {
         self.faults = Faults { garbage: self.faults.garbage, failing_sync: None, ..Faults::default() };
     }
 
+    /// The same with a side file.
+    pub(super) fn alter_side(&mut self, file: SideFile, bytes: Range<usize>, change: impl Fn(&mut [u8])) {
+        let Some(s) = self.sides.get_mut(&file) else { return };
+        let end = bytes.end.min(s.cached.len());
+        if bytes.start < end {
+            change(&mut s.cached[bytes.start..end]);
+            if let Some(durable) = s.durable.get_mut(bytes.start..end) {
+                change(durable);
+            }
+        }
+    }
+
     /// Changes bytes behind everybody's back, cached and durable, as far as the segment goes.
     pub(super) fn alter(&mut self, segment: u64, bytes: Range<usize>, change: impl Fn(&mut [u8])) {
         let Some(s) = self.segments.get_mut(&segment) else { return };

@@ -12,6 +12,7 @@ mod gone;
 mod kill;
 mod last_days;
 mod power;
+mod repair;
 mod scenario;
 mod starved;
 mod sync;
