@@ -231,6 +231,7 @@ impl<F: Files> Pass<F> {
             done += len;
         }
         self.seen.damages.extend(broken);
+        self.seen.ledger.forget_upto(gone);
         if let Some(newest) = self.seen.newest {
             self.seen.damages.retain(|d| !newest.explains(d));
         }

@@ -96,6 +96,11 @@ impl Ledger {
         }
     }
 
+    /// Everything up to this segment was removed from the log, and what was wrong with it.
+    pub(crate) fn forget_upto(&mut self, segment: u64) {
+        self.notes.retain(|n| n.head.segment > segment);
+    }
+
     /// All of it, in the order of the log.
     #[must_use]
     pub fn notes(&self) -> &[Note] {

@@ -299,6 +299,7 @@ fn state_with<F: Files>(
             s.floor.iter().for_each(|floor| opened.recovered.expired(&s.key, *floor));
         }
         opened.recovered.begins_with(number);
+        opened.index.begins_with(&opened.recovered);
     }
     // A loss that the log does not tell of would be forgotten with the checkpoint.
     if opened.damages.iter().any(|d| d.is_loss() && told.about(d).is_none()) {

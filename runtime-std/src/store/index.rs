@@ -65,6 +65,7 @@ impl Index {
     /// Takes note of what the log begins with.
     pub(super) fn begins_with(&mut self, recovered: &Recovered<'_>) {
         self.stub = recovered.stub();
+        self.ledger.forget_upto(self.stub.unwrap_or(0));
         self.floors = recovered.states().filter_map(|s| Some((s.key, s.floor?.0))).collect();
     }
 
@@ -72,6 +73,7 @@ impl Index {
     pub(super) fn expire(&mut self, upto: u64, floors: &[(StreamKey, At)]) {
         self.stub = Some(upto);
         self.sealed.retain(|n| *n > upto);
+        self.ledger.forget_upto(upto);
         self.floors.extend(floors.iter().map(|(key, at)| (*key, at.0)));
     }
 
