@@ -12,7 +12,7 @@ use crate::disturb::Subject;
 use crate::scenario::{ALL, Scenario, Stage, wanted};
 
 /// Calls of a scenario at which it is killed.
-const KILLS: usize = 20;
+const KILLS: usize = 16;
 /// Kills of the next starts, on the same files, after each fourth of them.
 const KILLS_AGAIN: usize = 2;
 
