@@ -30,7 +30,7 @@ fn stands_at(head: &[u8; HEADER_BYTES]) -> (u64, u64) {
 /// compare with. Reads the beginning of each page. What cannot be read counts as unused.
 ///
 /// # Errors
-/// [`Code::FormatNewer`] if a segment is of a newer version: nobody can tell which keys it needs
+/// [`Code::FormatNewer`] if a segment or a checkpoint is of a newer version: nobody can tell which keys it needs
 /// (docs/LOG.md#header-3). If the files cannot be listed.
 pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTreeMap<u32, KeyUse>> {
     let mut all = BTreeMap::<u32, KeyUse>::new();
@@ -62,18 +62,7 @@ pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTree
         }
     }
     for number in files.list_sealed()? {
-        let mut head = [0; SEALED_HEADER_BYTES];
-        let read = read_side_full(files, SideFile::Sealed(number), 0, &mut head);
-        let header = match (read, SealedHeader::parse(&head)) {
-            (Ok(SEALED_HEADER_BYTES), Ok((header, _))) => header,
-            (Ok(SEALED_HEADER_BYTES), Err(Code::FormatNewer)) => {
-                return Err(Error::new(
-                    Code::FormatNewer,
-                    format!("{}: a newer version wrote it", SideFile::Sealed(number)),
-                ));
-            }
-            _ => continue,
-        };
+        let Some(header) = sealed_header(files, SideFile::Sealed(number))? else { continue };
         let of_key = all.entry(header.start.key_id).or_default();
         if !of_key.segments.contains(&number) {
             of_key.segments.push(number);
@@ -81,6 +70,25 @@ pub fn key_use<F: Files>(files: &mut F, keys: &[(u32, DataKey)]) -> Result<BTree
         let key = keys.iter().find(|k| k.0 == header.start.key_id);
         of_key.other_key |= key.is_some_and(|(_, key)| !header.is_under(key));
     }
+    for slot in [0, 1] {
+        sealed_header(files, SideFile::Checkpoint(slot))?;
+    }
     all.values_mut().for_each(|of_key| of_key.segments.sort_unstable());
     Ok(all)
+}
+
+/// The header of a sealed file, if there is one that can be read.
+fn sealed_header<F: Files>(files: &mut F, file: SideFile) -> Result<Option<SealedHeader>> {
+    let mut head = [0; SEALED_HEADER_BYTES];
+    let read = match files.side_len(file) {
+        Ok(Some(_)) => read_side_full(files, file, 0, &mut head),
+        _ => return Ok(None),
+    };
+    match (read, SealedHeader::parse(&head)) {
+        (Ok(SEALED_HEADER_BYTES), Ok((header, _))) => Ok(Some(header)),
+        (Ok(SEALED_HEADER_BYTES), Err(Code::FormatNewer)) => {
+            Err(Error::new(Code::FormatNewer, format!("{file}: a newer version wrote it")))
+        }
+        _ => Ok(None),
+    }
 }

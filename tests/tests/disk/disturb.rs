@@ -92,15 +92,16 @@ pub(crate) fn every_call(subject: &dyn Subject, fault: Fault, most: usize) {
     let all = subject.record();
     let meets: Vec<Call> = all.iter().filter(|c| fault.meets(c)).cloned().collect();
     let (found, wanted) = (meets.len(), strace::sample(meets, most));
-    let mut ended_well = 0;
+    let (mut ended_well, mut killed) = (0, 0);
     for call in &wanted {
         subject.reset();
         let when = format!("{}, {fault:?} at {} {}: {}", subject.name(), call.name, call.nth, call.line);
         let output = fault.inject(call, &all, &subject.command()).output().unwrap();
         if fault == Fault::Kill {
             // One that finds less to do may end before that call.
-            let killed = output.status.signal() == Some(9);
-            assert!(killed || output.status.success(), "{when}: {}", said(&output));
+            let dead = was_killed(&output);
+            assert!(dead || output.status.success(), "{when}: {}", said(&output));
+            killed += usize::from(dead);
         } else {
             // A program that can write nothing can say nothing.
             let mute = fault == Fault::Gone || matches!(fault, Fault::From(_)) && call.name == "write";
@@ -109,6 +110,7 @@ pub(crate) fn every_call(subject: &dyn Subject, fault: Fault, most: usize) {
         ended_well += usize::from(output.status.success());
         subject.judge(&output, fault.leaves_clean(call), &when);
     }
+    assert!(fault != Fault::Kill || killed * 10 >= wanted.len() * 9, "{}: {killed} killed", subject.name());
     println!(
         "{}: {fault:?} at {} of {found} system calls, {ended_well} ended well all the same",
         subject.name(),
@@ -151,6 +153,11 @@ pub(crate) fn every_free_page(subject: &dyn Subject, disk: &Path) {
         subject.judge(&output, true, &when);
     }
     println!("{}: {} numbers of free pages, {ended_well} ended well all the same", subject.name(), all.len());
+}
+
+/// Whether SIGKILL has ended it.
+pub(crate) fn was_killed(output: &Output) -> bool {
+    output.status.signal() == Some(9)
 }
 
 /// It ended well, or with a code and no panic.

@@ -10,7 +10,7 @@ use crate::scenario::{ALL, Stage, wanted};
 use crate::{copies, enrol};
 
 /// Calls of a subject that fail.
-const FAILURES: usize = 8;
+const FAILURES: usize = 6;
 
 /// Every scenario of a log, and every other verb that writes.
 pub(crate) fn each(home: &dyn Fn() -> TempDir, mut disturb: impl FnMut(&dyn Subject)) {

@@ -25,7 +25,7 @@ fn a_process_that_gets_no_memory_at_any_moment_costs_nothing_that_was_acknowledg
         let stage = Stage::new(scratch(), scenario);
         let (mut starved, mut ended_well) = (0, 0);
         // By the size of the program there is a place from which on it starts, and one from which on all is well.
-        for kib in (4096..16384).step_by(if long() { 64 } else { 512 }) {
+        for kib in (4096..16384).step_by(if long() { 64 } else { 1024 }) {
             stage.reset();
             let when = format!("{}, with {kib} KiB of memory", scenario.name);
             let output = less_memory(&stage.command(), kib << 10).output().unwrap();
