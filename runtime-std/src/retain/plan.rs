@@ -5,7 +5,7 @@ use std::fmt;
 
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
-use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
+use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 
@@ -14,7 +14,7 @@ use crate::dir::DataDir;
 use crate::error::Result;
 use crate::identity::NodeIdentity;
 use crate::machine::SystemClock;
-use crate::store::{Damage, DirFiles, Files, Opened, SegmentSketch, SideFile, keys, recover_quickly, sketch};
+use crate::store::{Damage, DirFiles, Files, Look, SegmentSketch, SideFile, keys, recover_quickly, sketch};
 use crate::tls::TIME_FLOOR_S;
 
 /// What shows that events are kept elsewhere.
@@ -201,18 +201,13 @@ pub fn explain(dir: &DataDir) -> Result<(Terms, Plan)> {
     let terms = Terms::read(dir, role, SystemClock::default().now().wall_ms)?;
     let (mut files, keys) = (DirFiles::new(dir), keys(dir)?);
     let opened = recover_quickly(&mut files, &keys, node.name, 1024, MAX_BODY_BYTES)?;
-    let plan = judge(&mut files, &keys, &opened, &terms, true)?;
+    let plan = judge(Look { files: &mut files, keys: &keys, opened }, &terms, true)?;
     Ok((terms, plan))
 }
 
 /// Judges a log. `all`: also the segments behind the first one that stays.
-pub(super) fn judge<F: Files>(
-    files: &mut F,
-    keys: &[(u32, DataKey)],
-    opened: &Opened,
-    terms: &Terms,
-    all: bool,
-) -> Result<Plan> {
+pub(super) fn judge<F: Files>(look: Look<'_, F>, terms: &Terms, all: bool) -> Result<Plan> {
+    let Look { files, keys, opened } = look;
     let entries: BTreeMap<StreamKey, FrontierEntry> = opened.recovered.frontier().map(|e| (e.key, e)).collect();
     let keep = terms.rule.map_or(0, |r| r.keep_at_least);
     let limit = |e: &FrontierEntry| terms.covers(e).min(e.have.saturating_sub(keep));

@@ -56,6 +56,14 @@ pub(crate) fn sketch<F: Files>(files: &mut F, keys: &[(u32, DataKey)], segment: 
     Ok(SegmentSketch { summary: footer.summary, newest: begun.min(footer.summary.hlc_max), last })
 }
 
+/// A log as it is now, and what it is read from.
+#[derive(Debug)]
+pub(crate) struct Look<'s, F> {
+    pub(crate) files: &'s mut F,
+    pub(crate) keys: &'s [(u32, DataKey)],
+    pub(crate) opened: Opened,
+}
+
 /// The node's clock when a segment was begun.
 fn begun_at<F: Files>(files: &mut F, number: u64) -> Option<Hlc> {
     let mut page = [0; PAGE_BYTES];
@@ -99,12 +107,12 @@ impl<F: Files> Store<F> {
     ///
     /// # Errors
     /// Those of reading a log.
-    pub(crate) fn look(&mut self, name: NodeName) -> Result<(&mut F, &[(u32, DataKey)], Opened)> {
+    pub(crate) fn look(&mut self, name: NodeName) -> Result<Look<'_, F>> {
         let room = self.index.origin.map_or(1024, |o| o.streams);
         let (_, keys, _) = self.reader.parts();
         let files = self.segments.files();
         let opened = recover_quickly(files, keys, name, room, MAX_BODY_BYTES)?;
-        Ok((files, keys, opened))
+        Ok(Look { files, keys, opened })
     }
 
     /// Removes all segments up to `upto`, if `may_go` agrees with the last event of each stream in them: puts
