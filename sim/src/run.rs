@@ -47,8 +47,9 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     w.policy = if options.all { Policy::All } else { Policy::Own };
     w.auto_dial = true;
     w.finish = !w.rng.one_in(4);
-    w.seals = w.rng.one_in(2);
-    w.retains = w.seals && !options.hostile_disk && w.rng.one_in(2);
+    let how = w.rng.below(4);
+    w.seals = how % 2 == 1;
+    w.retains = how == 3 && !options.hostile_disk;
     w.timeline.rate = (options.profile.up_rate, options.profile.down_rate);
     let payload_bytes = populate(&mut w, options);
     let bad_times = options.faults.iter().any(|f| !matches!(f, Fault::Cut | Fault::Chunks | Fault::LateWord));

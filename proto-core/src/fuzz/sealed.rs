@@ -27,7 +27,11 @@ const BODY_MAX_BYTES: usize = 700;
 pub fn sealed(data: &[u8]) {
     let mut tape = Tape(data);
     let how = tape.byte();
-    let kind = if how & 4 == 0 { Kind::Segment } else { Kind::Checkpoint };
+    let kind = match how >> 2 & 3 {
+        0 => Kind::Segment,
+        1 | 3 => Kind::Checkpoint,
+        _ => Kind::Stub,
+    };
     match how % 4 {
         0 => drop(scan(tape.0, kind)),
         1 => {

@@ -113,6 +113,10 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let pass = if damaged { Some(read_through(&dir)?) } else { None };
     let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
+    let rule = Rule::read(&dir).unwrap_or_else(|e| {
+        out.warn(format_args!("nothing is removed from the log: {e}"));
+        None
+    });
     let status = Status {
         node: view.node.name.to_string(),
         role: role_word(role),
@@ -125,7 +129,7 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         expired: sum(|s| s.expired_upto),
         streams,
         log_bytes: view.log_bytes(),
-        rule: Rule::read(&dir)?,
+        rule,
         damages: show::damage_rows(&judged, pass.as_ref()),
         scrub: Progress::load(&dir).map(Scrub::from),
     };

@@ -5,7 +5,7 @@ use std::fmt;
 
 use ropeway_core::code::Code;
 use ropeway_core::id::StreamKey;
-use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
+use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 
@@ -14,7 +14,7 @@ use crate::dir::DataDir;
 use crate::error::Result;
 use crate::identity::NodeIdentity;
 use crate::machine::SystemClock;
-use crate::store::{Damage, DirFiles, Files, Opened, SegmentSketch, SideFile, keys, recover_quickly, sketch};
+use crate::store::{Damage, DirFiles, Files, Look, SegmentSketch, SideFile, keys, recover_quickly, sketch};
 use crate::tls::TIME_FLOOR_S;
 
 /// What shows that events are kept elsewhere.
@@ -49,6 +49,20 @@ impl Terms {
             Role::Hub => Evidence::Backup(Mark::read(dir)?),
         };
         Ok(Self { rule, evidence, now_ms: (wall_ms >= TIME_FLOOR_S * 1000).then_some(wall_ms) })
+    }
+
+    /// Whether the operator wants to be rid of the oldest segment of a log, and why, whatever may keep it.
+    /// `log_bytes`: how large the log is with it.
+    pub(super) fn wants(&self, sketch: &SegmentSketch, log_bytes: u64) -> std::result::Result<(Rule, Why), Stay> {
+        let rule = self.rule.ok_or(Stay::NoRule)?;
+        let newest_ms = sketch.newest.ms();
+        let old = rule.age_ms.zip(self.now_ms).is_some_and(|(age, now)| newest_ms.saturating_add(age) < now);
+        match () {
+            () if old => Ok((rule, Why::Age)),
+            () if rule.bytes.is_some_and(|bytes| log_bytes > bytes) => Ok((rule, Why::Size)),
+            () if rule.age_ms.is_some() && self.now_ms.is_none() => Err(Stay::NoClock),
+            () => Err(Stay::Young { until_ms: rule.age_ms.map(|age| newest_ms.saturating_add(age)) }),
+        }
     }
 
     /// Up to which event of a stream there is evidence.
@@ -134,7 +148,8 @@ pub struct Segment {
     pub number: u64,
     /// Size of its file.
     pub bytes: u64,
-    /// Earliest and latest stamp in it, in milliseconds since 1970; `None` if that is not known.
+    /// Earliest and latest stamp in it, in milliseconds since 1970, the latter not beyond this node's own clock
+    /// when it was full; `None` if that is not known.
     pub span_ms: Option<(u64, u64)>,
     /// Streams in it.
     pub streams: usize,
@@ -186,18 +201,13 @@ pub fn explain(dir: &DataDir) -> Result<(Terms, Plan)> {
     let terms = Terms::read(dir, role, SystemClock::default().now().wall_ms)?;
     let (mut files, keys) = (DirFiles::new(dir), keys(dir)?);
     let opened = recover_quickly(&mut files, &keys, node.name, 1024, MAX_BODY_BYTES)?;
-    let plan = judge(&mut files, &keys, &opened, &terms, true)?;
+    let plan = judge(Look { files: &mut files, keys: &keys, opened }, &terms, true)?;
     Ok((terms, plan))
 }
 
 /// Judges a log. `all`: also the segments behind the first one that stays.
-pub(super) fn judge<F: Files>(
-    files: &mut F,
-    keys: &[(u32, DataKey)],
-    opened: &Opened,
-    terms: &Terms,
-    all: bool,
-) -> Result<Plan> {
+pub(super) fn judge<F: Files>(look: Look<'_, F>, terms: &Terms, all: bool) -> Result<Plan> {
+    let Look { files, keys, opened } = look;
     let entries: BTreeMap<StreamKey, FrontierEntry> = opened.recovered.frontier().map(|e| (e.key, e)).collect();
     let keep = terms.rule.map_or(0, |r| r.keep_at_least);
     let limit = |e: &FrontierEntry| terms.covers(e).min(e.have.saturating_sub(keep));
@@ -235,13 +245,13 @@ pub(super) fn judge<F: Files>(
             Fate::Stays(_) => first_kept = first_kept.or(Some(number)),
         }
         let sketch = sketch.ok();
-        let summary = sketch.as_ref().map(|s| s.summary).filter(|s| s.events > 0);
+        let known = sketch.as_ref().filter(|s| s.summary.events > 0);
         plan.segments.push(Segment {
             number,
             bytes,
-            span_ms: summary.map(|s| (s.hlc_min.ms(), s.hlc_max.ms())),
+            span_ms: known.map(|s| (s.summary.hlc_min.ms(), s.newest.ms())),
             streams: sketch.as_ref().map_or(0, |s| s.last.len()),
-            events: summary.map_or(0, |s| s.events),
+            events: known.map_or(0, |s| s.summary.events),
             fate,
         });
     }
@@ -250,17 +260,9 @@ pub(super) fn judge<F: Files>(
 
 /// What becomes of a sealed segment that is the oldest. `left`: how large the log is with it.
 fn fate(sketch: &SegmentSketch, terms: &Terms, entries: &BTreeMap<StreamKey, FrontierEntry>, left: u64) -> Fate {
-    let Some(rule) = terms.rule else { return Fate::Stays(Stay::NoRule) };
-    let newest_ms = sketch.summary.hlc_max.ms();
-    let old = rule.age_ms.zip(terms.now_ms).is_some_and(|(age, now)| newest_ms.saturating_add(age) < now);
-    let why = match () {
-        () if old => Why::Age,
-        () if rule.bytes.is_some_and(|bytes| left > bytes) => Why::Size,
-        () if rule.age_ms.is_some() && terms.now_ms.is_none() => return Fate::Stays(Stay::NoClock),
-        () => {
-            let until_ms = rule.age_ms.map(|age| newest_ms.saturating_add(age));
-            return Fate::Stays(Stay::Young { until_ms });
-        }
+    let (rule, why) = match terms.wants(sketch, left) {
+        Ok(wanted) => wanted,
+        Err(stay) => return Fate::Stays(stay),
     };
     if terms.evidence == Evidence::Backup(None) {
         return Fate::Stays(Stay::NoBackup);

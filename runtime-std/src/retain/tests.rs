@@ -226,6 +226,41 @@ fn what_cannot_be_read_is_a_reason_to_remove_nothing() {
 }
 
 #[test]
+fn readers_beside_a_log_that_is_shortened_see_no_damage() {
+    let (tmp, dir) = filled(Role::Hub, 200);
+    greedy(0).write(&dir).unwrap();
+    let writer = {
+        let dir = dir.clone();
+        std::thread::spawn(move || {
+            let mut replica = Replica::open(dir.clone(), options()).unwrap();
+            for _ in 0..12 {
+                fill(&mut replica, 60);
+                Mark::of_log(&dir, 0).unwrap().set(&dir).unwrap();
+                replica.expire().unwrap();
+            }
+            replica.frontier().next().unwrap()
+        })
+    };
+    let mut looks = 0;
+    while !writer.is_finished() || looks == 0 {
+        for view in [LogView::open(&dir).unwrap(), LogView::open_quickly(&dir).unwrap()] {
+            let lost: Vec<_> = view.damages().iter().filter(|d| d.is_loss()).collect();
+            assert!(lost.is_empty(), "look {looks}: {lost:?}");
+        }
+        let seen = pass(&dir);
+        let lost: Vec<_> = seen.damages().iter().filter(|d| d.is_loss()).collect();
+        assert!(lost.is_empty() && seen.streams().values().all(|t| t.missing() == 0), "look {looks}: {lost:?}");
+        let copy = tmp.path().join(format!("copy_{looks}"));
+        let manifest = snapshot(&dir, &copy, &SnapshotOptions::default(), |_, _| ()).unwrap();
+        assert_eq!(manifest.damages, [""; 0], "look {looks}");
+        std::fs::remove_dir_all(&copy).unwrap();
+        looks += 1;
+    }
+    let end = writer.join().unwrap();
+    assert!(end.floor > 500 && end.top == 920, "{end:?} after {looks} looks");
+}
+
+#[test]
 fn a_mark_must_have_the_same_history() {
     let (_tmp, dir) = filled(Role::Hub, 200);
     let mark = Mark::of_log(&dir, 7).unwrap();

@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 
 use ropeway_core::code::Code;
+use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
-use ropeway_core::log::sealed::{At, DenseType, IndexRecord, Summary, index_records};
-use ropeway_core::log::{DataKey, MAX_BODY_BYTES};
+use ropeway_core::log::sealed::{
+    At, DenseType, IndexRecord, SEALED_HEADER_BYTES, SealedHeader, Summary, index_records,
+};
+use ropeway_core::log::{DataKey, Header, MAX_BODY_BYTES, PAGE_BYTES};
 
 use super::checkpoint::Origin;
 use super::dense::{Unpacker, read_footer, read_frame};
+use super::files::{read_full, read_side_full};
 use super::{Files, Opened, SideFile, Store, recover_quickly, stub};
 use crate::error::{Error, Result};
 
@@ -17,6 +21,9 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct SegmentSketch {
     pub(crate) summary: Summary,
+    /// Nothing in it is younger, whatever a peer's clock has stamped: the node's own clock when the next
+    /// segment began, if that is earlier than the latest stamp.
+    pub(crate) newest: Hlc,
     /// The last event of each stream in it.
     pub(crate) last: BTreeMap<StreamKey, u64>,
 }
@@ -45,7 +52,27 @@ pub(crate) fn sketch<F: Files>(files: &mut F, keys: &[(u32, DataKey)], segment: 
             }
         }
     }
-    Ok(SegmentSketch { summary: footer.summary, last })
+    let begun = begun_at(files, segment + 1).unwrap_or(footer.summary.hlc_max);
+    Ok(SegmentSketch { summary: footer.summary, newest: begun.min(footer.summary.hlc_max), last })
+}
+
+/// A log as it is now, and what it is read from.
+#[derive(Debug)]
+pub(crate) struct Look<'s, F> {
+    pub(crate) files: &'s mut F,
+    pub(crate) keys: &'s [(u32, DataKey)],
+    pub(crate) opened: Opened,
+}
+
+/// The node's clock when a segment was begun.
+fn begun_at<F: Files>(files: &mut F, number: u64) -> Option<Hlc> {
+    let mut page = [0; PAGE_BYTES];
+    if let Ok(got) = read_full(files, number, 0, &mut page, PAGE_BYTES) {
+        return Header::parse_repairing(&page[..got]).ok().map(|(h, _)| h.start.base_hlc);
+    }
+    let mut head = [0; SEALED_HEADER_BYTES];
+    read_side_full(files, SideFile::Sealed(number), 0, &mut head).ok()?;
+    SealedHeader::parse(&head).ok().map(|(h, _)| h.start.base_hlc)
 }
 
 impl<F: Files> Store<F> {
@@ -54,16 +81,38 @@ impl<F: Files> Store<F> {
         self.at.is_none() && self.seals.at_work.is_none()
     }
 
+    /// The oldest sealed segment, if nothing stands before it, and the size of the log.
+    ///
+    /// # Errors
+    /// As [`sketch`].
+    pub(crate) fn oldest(&mut self) -> Result<Option<(SegmentSketch, u64)>> {
+        let (_, keys, _) = self.reader.parts();
+        let files = self.segments.files();
+        let (hot, sealed) = (files.list()?, files.list_sealed()?);
+        let stub = self.index.stub().unwrap_or(0);
+        let Some(first) = sealed.iter().copied().find(|n| *n > stub).filter(|n| hot.iter().all(|h| h > n)) else {
+            return Ok(None);
+        };
+        let mut log_bytes = 0;
+        for n in hot {
+            log_bytes += files.len(n)?;
+        }
+        for n in sealed {
+            log_bytes += files.side_len(SideFile::Sealed(n))?.unwrap_or(0);
+        }
+        Ok(Some((sketch(files, keys, first)?, log_bytes)))
+    }
+
     /// The log's files and its state, as they are now.
     ///
     /// # Errors
     /// Those of reading a log.
-    pub(crate) fn look(&mut self, name: NodeName) -> Result<(&mut F, &[(u32, DataKey)], Opened)> {
+    pub(crate) fn look(&mut self, name: NodeName) -> Result<Look<'_, F>> {
         let room = self.index.origin.map_or(1024, |o| o.streams);
         let (_, keys, _) = self.reader.parts();
         let files = self.segments.files();
         let opened = recover_quickly(files, keys, name, room, MAX_BODY_BYTES)?;
-        Ok((files, keys, opened))
+        Ok(Look { files, keys, opened })
     }
 
     /// Removes all segments up to `upto`, if `may_go` agrees with the last event of each stream in them: puts

@@ -31,7 +31,7 @@ use ropeway_core::recovery::RunAt;
 pub(crate) use ahead::ReadAhead;
 pub(crate) use checkpoint::{listed_seals, seal_of};
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
-pub(crate) use expire::{SegmentSketch, sketch};
+pub(crate) use expire::{Look, SegmentSketch, sketch};
 pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};

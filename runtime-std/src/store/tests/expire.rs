@@ -8,9 +8,14 @@ use super::disk::{Disk, Name};
 use super::log::Writer;
 use super::seal::{mixed, sealed_name};
 use super::*;
+use crate::retain::{Evidence, Rule, Terms, remove_some};
 
 /// A sealed log of six segments without gaps at their ends.
 fn sealed(seed: u64) -> Disk {
+    sealed_by(seed).0
+}
+
+fn sealed_by(seed: u64) -> (Disk, Writer) {
     let disk = Disk::default();
     let mut w = Writer::new(&disk, seed, 2 + seed as usize % 7);
     w.groups(3);
@@ -25,7 +30,7 @@ fn sealed(seed: u64) -> Disk {
     }
     w.until_segment(6);
     seal_all(&mut store(&disk).unwrap());
-    disk
+    (disk, w)
 }
 
 fn expire(store: &mut Store<disk::Mount>, upto: u64) -> Result<usize> {
@@ -192,6 +197,91 @@ fn any_byte_of_a_stub_may_be_damaged_and_nothing_is_removed_on_the_word_of_one_t
     let found = content(&with_all);
     assert!(found.losses.iter().any(|d| (d.code, d.segment) == (Code::SegmentHeader, 3)), "{:?}", found.losses);
     assert!(expire(&mut store, 4).is_err());
+}
+
+#[test]
+fn what_was_gone_at_its_source_stays_so_when_it_is_sealed_and_removed() {
+    for seed in 0..6 {
+        let disk = Disk::default();
+        let mut w = Writer::new(&disk, seed, 4);
+        w.groups(4);
+        w.skip(0, 3);
+        w.pass_over(0);
+        w.groups(3);
+        w.skip(1, 5);
+        w.until_segment(2);
+        w.pass_over(1);
+        w.until_segment(5);
+        let before = content(&disk);
+        let passed: Vec<_> = before.streams.iter().filter(|s| s.skipped).map(|s| (s.floor, s.gap)).collect();
+        assert!(passed.len() == 2 && passed.iter().all(|(floor, gap)| *floor > 0 && gap.is_none()), "{passed:?}");
+        seal_all(&mut store(&disk).unwrap());
+        assert_eq!((content(&disk), content_quickly(&disk)), (content(&disk), content(&disk)), "seed {seed}");
+        check(&content(&disk), &before, &format!("seed {seed}"));
+        assert_eq!(content(&disk).events, before.events, "seed {seed}");
+        for upto in [2, 4] {
+            expire(&mut store(&disk).unwrap(), upto).unwrap();
+            let after = content(&disk);
+            assert_eq!(content_quickly(&disk), after, "seed {seed}");
+            assert!(after.streams.iter().zip(&before.streams).all(|(a, b)| (a.have, a.skipped) == (b.have, b.skipped)));
+        }
+    }
+}
+
+#[test]
+fn a_stamp_from_the_far_future_keeps_nothing_for_ever() {
+    let disk = Disk::default();
+    let mut w = Writer::new(&disk, 3, 4);
+    w.groups(3);
+    w.far_ahead(2);
+    w.until_segment(3);
+    for s in content(&disk).streams {
+        w.acknowledge(s.key, s.top);
+    }
+    let mut store = store(&disk).unwrap();
+    seal_all(&mut store);
+    let mut rng = Rng(1);
+    let rule = Rule { age_ms: Some(86_400_000), bytes: None, keep_at_least: 0 };
+    let mut gone = |now_ms: u64| {
+        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: Some(now_ms) };
+        remove_some(&mut store, name(), &terms, &mut || rng.seed()).unwrap().len()
+    };
+    assert_eq!(gone(w.ms() + 80_000_000), 0);
+    assert!(gone(w.ms() + 90_000_000) > 0);
+}
+
+#[test]
+fn whatever_the_log_nothing_goes_without_a_receipt_nor_more_than_the_rule_wants() {
+    let mut removed = 0;
+    for seed in 0..40 {
+        let mut rng = Rng(seed + 1);
+        let (disk, mut w) = sealed_by(seed);
+        let before = content(&disk);
+        let log_bytes = open(&disk).unwrap().log_bytes;
+        let rule = Rule { age_ms: None, bytes: Some(1 + rng.below(log_bytes)), keep_at_least: rng.below(4) * 20 };
+        // Some streams are acknowledged whole, some as the log happens to say.
+        if rng.below(2) == 0 {
+            for s in &before.streams {
+                let seq = if rng.below(3) == 0 { rng.below(s.top + 1) } else { s.top };
+                w.acknowledge(s.key, seq);
+            }
+        }
+        let acked: BTreeMap<_, _> = content(&disk).streams.iter().map(|s| (s.key, s.acked)).collect();
+        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: None };
+        let mut store = store(&disk).unwrap();
+        seal_all(&mut store);
+        while !remove_some(&mut store, name(), &terms, &mut || rng.seed()).unwrap().is_empty() {}
+        let after = content(&disk);
+        assert_eq!(after.losses, [], "seed {seed}");
+        for s in &after.streams {
+            assert!(s.floor <= acked[&s.key], "seed {seed}: {s:?}, acknowledged to {}", acked[&s.key]);
+            assert!(s.floor == 0 || s.top - s.floor >= rule.keep_at_least, "seed {seed}: {s:?}");
+            removed += s.floor;
+        }
+        let kept = before.events.iter().filter(|((key, seq), _)| *seq > acked[key]);
+        assert!(kept.into_iter().all(|(at, e)| after.events.get(at) == Some(e)), "seed {seed}");
+    }
+    assert!(removed > 1000, "{removed}");
 }
 
 #[test]

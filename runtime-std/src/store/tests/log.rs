@@ -6,8 +6,8 @@ use ropeway_core::event::{Chain, Event};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::log::{
-    Cipher, EpochStart, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, Header, PAGE_BYTES, Parent,
-    Receipt, StreamDecl, frame_pages, link_digest, padded_len,
+    Cipher, EpochStart, Expired, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, Header, PAGE_BYTES,
+    Parent, Receipt, StreamDecl, frame_pages, link_digest, padded_len,
 };
 
 use super::super::Files;
@@ -140,6 +140,47 @@ impl Writer {
         for chunk in holes.chunks(3) {
             self.write(&[(stream, chunk.to_vec())], &[]);
         }
+    }
+
+    /// The stamp of the newest events.
+    pub(super) fn ms(&self) -> u64 {
+        self.ms
+    }
+
+    /// A stream gets an event of a clock that is fifty years ahead.
+    pub(super) fn far_ahead(&mut self, stream: usize) {
+        let ms = self.ms;
+        self.ms += 50 * 365 * 86_400_000;
+        let seq = self.make(stream);
+        self.streams[stream].next = seq + 1;
+        self.write(&[(stream, vec![seq])], &[]);
+        self.ms = ms;
+    }
+
+    /// Notes that the hub holds a stream up to `seq`.
+    pub(super) fn acknowledge(&mut self, key: StreamKey, seq: u64) {
+        let mut buf = vec![0; padded_len(BODY_BYTES)];
+        let body = &mut buf[FRAME_HEAD_BYTES..][..BODY_BYTES];
+        let mut g = GroupBuilder::new();
+        g.stream(body, &StreamDecl { index: 0, key, own_machine: None, parent: None }).unwrap();
+        let peer = NodeName::new("hub").unwrap();
+        g.receipt(body, &Receipt { peer, index: 0, seq, tag: [0; 8] }).unwrap();
+        self.put(buf, g.len());
+    }
+
+    /// Events that were left out are gone at their source, and never come.
+    pub(super) fn pass_over(&mut self, stream: usize) {
+        let s = &mut self.streams[stream];
+        let Some(seq) = std::mem::take(&mut s.holes).last().copied() else { return };
+        let (key, own_machine) = (s.key, s.own);
+        let made = &s.events[seq as usize - 1];
+        let chain = made.before.then(&event(made));
+        let mut buf = vec![0; padded_len(BODY_BYTES)];
+        let body = &mut buf[FRAME_HEAD_BYTES..][..BODY_BYTES];
+        let mut g = GroupBuilder::new();
+        g.stream(body, &StreamDecl { index: 0, key, own_machine, parent: None }).unwrap();
+        g.expired(body, &Expired { index: 0, seq, chain }).unwrap();
+        self.put(buf, g.len());
     }
 
     /// Writes some events once more, as a repair of a larger range does.
