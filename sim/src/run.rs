@@ -176,6 +176,13 @@ fn settle(w: &mut World) {
         if w.hosts[h].node().is_none() {
             w.start(h, true);
         }
+        if w.hosts[h].damaged {
+            // What a checkpoint has passed over would be found within a month.
+            w.hosts[h].scrub_all(w.now_us);
+            // Where what led to the events was damaged too, the next start tells what is missing.
+            w.crash(h);
+            w.start(h, true);
+        }
         w.at(0, Due::Bright(h));
         w.at(1000, Due::Dial(h));
         w.at(2000, Due::Append(h));

@@ -44,6 +44,9 @@ impl Node<'_> {
         let last = loss.last.or(ends.map(|end| end.chain)).or(in_gap(lost.to).then_some(d.have.chain));
         let (Some(before), Some(last)) = (before, last) else { return false };
         mark!("repair.lost");
+        if has(Bug::LossUntold) {
+            return true;
+        }
         s.lose((lost.from, before), (lost.to, last));
         let (own, at_end) = (s.own, lost.to == s.durable.top.seq);
         if own && at_end {

@@ -36,14 +36,15 @@ struct Quickly {
     damages: Vec<show::DamageRow>,
     /// Files of the log that were not looked at.
     unread: Vec<String>,
-    cannot_tell: [&'static str; 3],
+    cannot_tell: [&'static str; 4],
 }
 
 /// What the checksums alone do not show.
-const CANNOT_TELL: [&str; 3] = [
+const CANNOT_TELL: [&str; 4] = [
     "whether frames were altered on purpose, with a checksum made to fit",
     "which streams and events a damage has cost, and whether the chains hold",
     "whether a frame with a wrong checksum is whole all the same",
+    "whether what a damage has cost was fetched again since",
 ];
 
 /// Reads the whole log and checks it: every tag and every chain, or the checksums only.

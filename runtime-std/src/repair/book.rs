@@ -107,12 +107,6 @@ impl Book {
         self.seen_group = None;
     }
 
-    /// True while a damage is open.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        !self.entries.is_empty()
-    }
-
     /// Does what can be done now: puts REPAIRs into the log. What it returns is durable there, and is for
     /// [`Store::learn`](crate::store::Store::learn). Call it after completions, until nothing comes.
     pub fn poll(&mut self, node: &mut Node<'_>, now: Now) -> Option<Note> {

@@ -115,12 +115,12 @@ impl Ledger {
     }
 
     /// Where the damage ends that begins at this page of a hot segment or holds it, if the log tells of it.
-    pub(crate) fn hot_damage_at(&self, segment: u64, page: u64) -> Option<u64> {
+    /// `repaired`: only if it counts as repaired.
+    pub(crate) fn hot_damage_at(&self, segment: u64, page: u64, repaired: bool) -> Option<u64> {
         let here = |n: &&Note| {
             let h = &n.head;
-            (h.segment, h.sealed) == (segment, false)
-                && h.from_page <= page
-                && (page < h.to_page || page == h.from_page)
+            let within = h.from_page <= page && (page < h.to_page || page == h.from_page);
+            (h.segment, h.sealed) == (segment, false) && within && (h.repaired || !repaired)
         };
         self.notes.iter().filter(here).map(|n| n.head.to_page).max()
     }

@@ -36,7 +36,7 @@ fn the_newest_note_speaks_for_all_that_it_covers_and_for_nothing_else() {
     ledger.take(note(&small, false));
     assert!(ledger.judge(&[small])[0].is_loss(), "damaged once more");
     assert_eq!(
-        (ledger.hot_damage_at(3, 4), ledger.hot_damage_at(3, 8), ledger.hot_damage_at(2, 4)),
+        (ledger.hot_damage_at(3, 4, true), ledger.hot_damage_at(3, 8, false), ledger.hot_damage_at(2, 4, false)),
         (Some(8), None, None)
     );
 }

@@ -5,6 +5,7 @@ use ropeway_core::log::{DataKey, MAX_BODY_BYTES, PAGE_BYTES, SegmentScan, Step};
 
 use super::ahead::ReadAhead;
 use super::dense::{Part, Unpacker, scan_sealed};
+use super::files::read_side_full;
 use super::recover::judge_end;
 use super::{Damage, Files, Store};
 use crate::error::Result;
@@ -48,8 +49,8 @@ impl<F: Files> Store<F> {
         hot + sealed.map(|n| files.side_len(super::SideFile::Sealed(n)).ok().flatten().unwrap_or(0)).sum::<u64>()
     }
 
-    /// The damage of a segment that the log does not tell of yet. What cannot be read at all is examined at
-    /// the next start.
+    /// The damage of a segment that the log does not tell of yet. Where the device fails to read, nobody knows
+    /// what stands there, and it may be back: that is left to the next start.
     fn examine(&mut self, segment: u64, sealed: bool) -> Vec<Damage> {
         self.reader.forget(segment);
         let end = self.end;
@@ -80,6 +81,13 @@ fn examine_sealed<F: Files>(
         all.push(Damage { code, segment, from_page, to_page, sealed: true });
     };
     let len = files.side_len(super::SideFile::Sealed(segment))?.unwrap_or(0);
+    let (mut at, mut piece) = (0, vec![0; 64 << 10]);
+    while at < len {
+        match read_side_full(files, super::SideFile::Sealed(segment), at, &mut piece)? {
+            0 => break,
+            n => at += n as u64,
+        }
+    }
     let read = scan_sealed(files, keys, unpacker, segment, |part| {
         if let Part::Damaged { from, to, code } = part {
             damage(code, from, to);
@@ -113,10 +121,7 @@ fn examine_hot<F: Files>(files: &mut F, keys: &[(u32, DataKey)], segment: u64, e
             None => scan.feed(&mut []),
             Some(want) => match input.read(files, want.offset, want.len) {
                 Ok(bytes) => scan.feed(bytes),
-                Err(e) => {
-                    log::warn!("{e}");
-                    scan.unreadable()
-                }
+                Err(e) => return Err(e),
             },
         };
         match step {

@@ -35,7 +35,9 @@ fn of_core(bug: Bug) -> Option<Options> {
         Bug::TornTailContinued | Bug::ScanStopsAtDamage => with(&[Crash, Rot]),
         Bug::TamperAccepted => with(&[Crash, Misdirect]),
         Bug::EpochUnlinked => with(&[Crash, Misdirect, Rot]),
-        Bug::RecoveryForgetsRepair | Bug::GapClosedShort | Bug::RepairRecordedEarly => with(&[Crash, Rot, ReadError]),
+        Bug::RecoveryForgetsRepair | Bug::GapClosedShort | Bug::RepairRecordedEarly | Bug::LossUntold => {
+            with(&[Crash, Rot, ReadError])
+        }
         Bug::DamagedEndContinued => with(&[Crash, Rot]),
         Bug::LostTailIgnored | Bug::ForkUnnoticed => with(&[Crash, Rot, Fault::Restore, Fault::LyingSync]),
         Bug::NewNameUndeclared | Bug::OldNameDeclared => with(&[Crash, Clone, Rot]),

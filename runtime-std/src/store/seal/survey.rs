@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, ChainTag};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
@@ -138,10 +139,14 @@ impl Survey {
     pub(super) fn step<F: Files>(&mut self, reader: &mut Reader<F>, told: &Ledger, bytes: u64) -> Result<bool> {
         let upto = self.page + bytes.div_ceil(PAGE_BYTES as u64);
         while self.page < upto {
-            if self.pass_loss(told) {
-                continue;
-            }
-            match reader.hot(self.segment, self.page, &mut self.epoch)? {
+            // What a note calls damaged may be readable again: a note never hides what is there.
+            let found = match reader.hot(self.segment, self.page, &mut self.epoch) {
+                Ok(Hot::Nothing(_)) if self.pass_loss(told, false) => continue,
+                // What the device fails to read may be back one day, unless it is held elsewhere by now.
+                Err(e) if self.pass_loss(told, e.code == Code::Io) => continue,
+                other => other?,
+            };
+            match found {
                 Hot::Header(header) => {
                     if self.header.is_none() {
                         self.prev = header.start.prev;
@@ -174,14 +179,19 @@ impl Survey {
         Ok(false)
     }
 
-    /// Passes over damage that the log tells of; false if there is none here.
-    fn pass_loss(&mut self, told: &Ledger) -> bool {
-        let Some(end) = told.hot_damage_at(self.segment, self.page).filter(|_| !self.behind_loss) else { return false };
+    /// Passes over a page of damage that the log tells of; false if there is none here, or no page of it.
+    /// `repaired`: only if all of it is held again.
+    fn pass_loss(&mut self, told: &Ledger, repaired: bool) -> bool {
+        let Some(end) = told.hot_damage_at(self.segment, self.page, repaired) else { return false };
+        self.behind_loss = true;
+        if self.page >= end {
+            return false;
+        }
+        self.page += 1;
         if self.header.is_none() {
             // Only a header can follow.
-            (self.lost_start, self.epoch) = (true, end);
+            (self.lost_start, self.epoch) = (true, self.page);
         }
-        (self.behind_loss, self.page) = (true, end.max(self.page));
         true
     }
 
