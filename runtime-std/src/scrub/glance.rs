@@ -34,7 +34,7 @@ pub(crate) struct Glance {
 
 #[derive(Debug)]
 enum Scan {
-    Hot(CrcScan),
+    Hot(Box<CrcScan>),
     Sealed(SealedCrcScan),
 }
 
@@ -47,7 +47,7 @@ impl Glance {
             (len, Scan::Sealed(SealedCrcScan::new(number, len)?))
         } else {
             let len = files.len(number)?.min(upto.unwrap_or(u64::MAX));
-            (len, Scan::Hot(CrcScan::new(number, len)?))
+            (len, Scan::Hot(Box::new(CrcScan::new(number, len)?)))
         };
         Ok(Self {
             number,
