@@ -7,7 +7,7 @@ use ropeway_core::log::PAGE_BYTES;
 
 use super::{Filter, Pass, Visitor};
 use crate::error::Result;
-use crate::store::{Damage, Files, Part, SideFile, judge_next, listed_seals, scan_sealed, seal_of};
+use crate::store::{Damage, Files, Part, SideFile, is_stub, judge_next, listed_seals, scan_sealed, seal_of};
 
 impl<F: Files> Pass<F> {
     /// Compares the seals with the list in the checkpoint: a sealed file never changes.
@@ -15,7 +15,8 @@ impl<F: Files> Pass<F> {
         let Self { files, keys, unpacker, seen, .. } = self;
         for (number, digest) in listed_seals(files, keys, seen.name) {
             let there = seen.sealed_bytes.contains_key(&number);
-            // One whose footer is rotten was told of already.
+            // One whose footer is rotten was told of already. A stub has taken the place of one that is gone.
+            let there = there && !is_stub(files, number);
             if there && seal_of(files, keys, unpacker, number).is_some_and(|d| d != digest) {
                 let (code, from_page, to_page) = (Code::Tampered, 0, 0);
                 let damage = Damage { code, segment: number, from_page, to_page, sealed: true };
