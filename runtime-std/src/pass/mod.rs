@@ -232,7 +232,7 @@ impl<F: Files> Pass<F> {
         }
         self.seen.damages.extend(broken);
         // What was removed while the segment before it was read looked as if its links were broken.
-        self.seen.damages.retain(|d| d.segment > gone || d.segment == gone && !d.is_loss());
+        self.seen.damages.retain(|d| gone == 0 || d.segment > gone || d.segment == gone && !d.is_loss());
         self.seen.ledger.forget_upto(gone);
         if let Some(newest) = self.seen.newest {
             self.seen.damages.retain(|d| !newest.explains(d));
