@@ -1,0 +1,342 @@
+//! The model: predictors, in the order in which a byte meets them.
+
+use crate::ask::{Ask, Place};
+use crate::bitwise::{Bitwise, Situation};
+use crate::coder::{Coder, Learn};
+use crate::forecast::{Clock, Counting};
+use crate::link::Links;
+use crate::matches::Match;
+use crate::math::mix;
+use crate::preset::Preset;
+use crate::random::Random;
+use crate::recall::{KEPT, POINTERS, Recall};
+use crate::runs::Runs;
+use crate::tracker::{Part, Step, Tracker, Value};
+use crate::window::Window;
+
+/// From this probability on the best candidate is asked for at once.
+const ASK_MIN: i32 = 61_600;
+
+/// Longer values are not names of a kind.
+const KIND_MAX: u32 = 26;
+/// Identifiers have a run of so many digits at least.
+const IDENTITY_DIGITS_MIN: u32 = 5;
+
+/// Places among the candidates.
+const COUNTING: usize = POINTERS;
+const CLOCK: usize = POINTERS + 1;
+const LONG: usize = POINTERS + 2;
+const SHORT: usize = POINTERS + 3;
+const RUN: usize = POINTERS + 4;
+
+/// Everything that is known of a stream so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Core {
+    window: Window,
+    tracker: Tracker,
+    recall: Recall,
+    links: Links,
+    counting: Counting,
+    clock: Clock,
+    long: Match,
+    short: Match,
+    runs: Runs,
+    random: Random,
+    ask: Ask,
+    bitwise: Bitwise,
+    place: Whereabouts,
+}
+
+/// What the record said so far, as contexts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whereabouts {
+    /// Where the segment began.
+    begin: u32,
+    /// The record's first short text: what kind of record it is.
+    kind: u32,
+    /// The value before.
+    previous: u32,
+    /// The identifier read last.
+    identity: u32,
+    identity_is_known: bool,
+    /// The last bytes, newest lowest.
+    last: u64,
+}
+
+impl Core {
+    pub(crate) fn new(preset: Preset) -> Self {
+        let size = preset.sizes();
+        let mut core = Self {
+            window: Window::new(size.window),
+            tracker: Tracker::new(),
+            recall: Recall::new(size.recall),
+            links: Links::new(size.links),
+            counting: Counting::new(size.fields),
+            clock: Clock::new(size.fields),
+            long: Match::new(size.matches, 11),
+            short: Match::new(size.matches, 5),
+            runs: Runs::new(size.runs),
+            random: Random::new(size.fields),
+            ask: Ask::new(size.ask),
+            bitwise: Bitwise::new(size.histories),
+            place: Whereabouts::default(),
+        };
+        core.begin_segment();
+        core
+    }
+
+    /// As it was when it was made.
+    pub(crate) fn reset(&mut self) {
+        self.window.reset();
+        self.tracker = Tracker::new();
+        self.recall.reset();
+        self.links.reset();
+        self.counting.reset();
+        self.clock.reset();
+        self.long.reset();
+        self.short.reset();
+        self.runs.reset();
+        self.random.reset();
+        self.ask.reset();
+        self.bitwise.reset();
+        self.place = Whereabouts::default();
+        self.begin_segment();
+    }
+
+    /// Bytes of its tables.
+    pub(crate) fn bytes(&self) -> usize {
+        self.window.bytes()
+            + self.recall.bytes()
+            + self.links.bytes()
+            + self.counting.bytes()
+            + self.clock.bytes()
+            + self.long.bytes()
+            + self.short.bytes()
+            + self.runs.bytes()
+            + self.random.bytes()
+            + self.ask.bytes()
+            + self.bitwise.bytes()
+            + size_of::<Self>()
+    }
+
+    /// A record begins; its time stamp, where both ends know one.
+    pub(crate) fn begin_record(&mut self, hlc_ms: Option<u64>) {
+        self.clock.begin_record(hlc_ms);
+        self.links.begin_record();
+        self.tracker.begin_record();
+        self.place.kind = 0;
+        self.place.previous = 0;
+        self.place.identity = 0;
+        self.place.identity_is_known = false;
+        self.begin_segment();
+    }
+
+    /// A record has ended: a line end in the history, which nobody had to code.
+    pub(crate) fn end_record(&mut self) {
+        self.end_segment(None);
+        self.remember(b'\n');
+    }
+
+    /// The record that went on is a whole JSON container.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.tracker.is_complete()
+    }
+
+    /// Codes the next byte of the record, and learns it.
+    pub(crate) fn code<C: Coder>(&mut self, coder: &mut C, byte: u8) -> u8 {
+        let random = self.random.is_on();
+        self.gather(random);
+        let t = &self.tracker;
+        let place = Place {
+            path: t.path(),
+            position: t.position(),
+            order2: (self.place.last & 0xFFFF) as u32,
+            part: t.part() as u32,
+        };
+        let best = self.ask.best(&place);
+        let mut is_refuted = false;
+        let mut coded = None;
+        if let Some((candidate, p)) = best {
+            if p >= ASK_MIN {
+                if coder.code(candidate == byte, p) {
+                    coded = Some(candidate);
+                } else {
+                    is_refuted = true;
+                }
+            }
+        }
+        let byte = match coded {
+            Some(byte) => byte,
+            None if random => self.random.code(coder, byte, t.position()),
+            None => {
+                let situation = self.situation(is_refuted, best.map_or(0, |(_, p)| p));
+                let byte = self.bitwise.code(coder, byte, &situation);
+                if self.tracker.position() > 0 {
+                    let foretold = best.is_some_and(|(candidate, _)| candidate == byte);
+                    self.random.note(byte, self.bitwise.spent(), foretold);
+                }
+                byte
+            }
+        };
+        self.ask.update(byte);
+        if !random {
+            self.runs.update(byte);
+        }
+        self.learn(byte);
+        byte
+    }
+
+    /// Learns a record that is known.
+    pub(crate) fn learn_record(&mut self, record: &[u8], hlc_ms: Option<u64>) {
+        self.begin_record(hlc_ms);
+        for &byte in record {
+            self.code(&mut Learn, byte);
+        }
+        self.end_record();
+    }
+
+    /// Asks all predictors for their candidates.
+    fn gather(&mut self, random: bool) {
+        let t = &self.tracker;
+        let (path, prefix, at) = (t.path(), t.prefix(), t.position());
+        let last = self.place.last;
+        self.ask.clear();
+        for (which, pointer) in self.recall.pointers().iter().enumerate() {
+            if let Some(position) = pointer.position() {
+                self.ask.propose(which, self.window.at(position), pointer.situation(at));
+            }
+        }
+        for (which, text) in [(COUNTING, &self.counting.text), (CLOCK, &self.clock.text)] {
+            if let Some(byte) = text.byte() {
+                self.ask.propose(which, byte, text.situation());
+            }
+        }
+        let part = match t.part() {
+            Part::Gap => 0,
+            Part::Key => 1,
+            Part::Text | Part::Raw => 2,
+            Part::Bare => 3,
+        };
+        for (which, found) in [(LONG, &self.long), (SHORT, &self.short)] {
+            if let Some(position) = found.position() {
+                let byte = self.window.at(position);
+                self.ask.propose(which, byte, found.situation() << 4 | class(byte) << 2 | part);
+            }
+        }
+        if random {
+            return;
+        }
+        let here = mix(path, prefix);
+        let order3 = (last & 0xFF_FFFF) as u32;
+        let order6 = mix((last >> 24) as u32 & 0xFF_FFFF, order3);
+        let contexts = [
+            mix(here, self.place.previous),
+            mix(here, self.place.kind ^ 0x5bd1),
+            mix(order6, 0x1234),
+            mix(here, self.recall.pointers()[0].value() ^ 0x77_0000),
+            mix(mix(path, order3), 0x4321),
+            mix(mix(path, t.words().0), 0x7777),
+        ];
+        for (which, context) in contexts.into_iter().enumerate() {
+            if let Some((byte, run)) = self.runs.look_up(which, context) {
+                self.ask.propose(RUN + which, byte, run << 4 | class(byte) << 2 | part);
+            }
+        }
+    }
+
+    /// The contexts of a byte that is coded bit by bit.
+    fn situation(&self, is_refuted: bool, p: i32) -> Situation {
+        let t = &self.tracker;
+        let (path, prefix, at) = (t.path(), t.prefix(), t.position());
+        let last = self.place.last;
+        let order1 = (last & 0xFF) as u32;
+        let ranked = *self.ask.ranked();
+        let expected = u32::from(ranked[0].byte) | u32::from(ranked[1].byte) << 8;
+        let primary = self.recall.pointers().iter().take(2).rev().find_map(|p| {
+            let position = p.position()?;
+            Some(u32::from(self.window.at(position)) | p.misses() << 8)
+        });
+        let contexts = [
+            mix(mix(path, order1), 1),
+            mix((last & 0xFFFF) as u32, 2),
+            mix((last & 0xFF_FFFF) as u32, 3),
+            mix(mix(path, prefix), 4),
+            mix(mix(path, at), 5 + primary.map_or(0, |e| (e + 1) << 4)),
+            mix(mix(path, t.words().0), 6),
+            mix(expected, 7 + ((p as u32) >> 13 << 4)),
+        ];
+        let place = (t.part() as u32) << 3 | self.long.situation().min(self.short.situation()).min(15) >> 1;
+        Situation { contexts, ranked, is_refuted, place, path, order1 }
+    }
+
+    /// What follows from a byte that is known now.
+    fn learn(&mut self, byte: u8) {
+        self.remember(byte);
+        let Step { begins, value } = self.tracker.update(byte);
+        if begins {
+            self.end_segment(value.as_ref());
+            self.begin_segment();
+        } else {
+            self.recall.follow(byte, &self.window);
+            self.counting.text.follow(byte);
+            self.clock.text.follow(byte);
+        }
+    }
+
+    fn remember(&mut self, byte: u8) {
+        self.window.push(byte);
+        self.long.update(byte, &self.window);
+        self.short.update(byte, &self.window);
+        self.place.last = self.place.last << 8 | u64::from(byte);
+    }
+
+    fn end_segment(&mut self, value: Option<&Value>) {
+        let begin = self.place.begin;
+        self.recall.store(begin, value.map_or(0, |v| v.hash >> 8));
+        self.random.end();
+        let Some(value) = value else { return };
+        self.counting.store(begin, value.len, &self.window);
+        self.clock.store(begin, value.len, &self.window);
+        let is_known = self.links.note(value);
+        let w = &mut self.place;
+        w.previous = value.hash;
+        if value.is_text && value.depth == 1 && w.kind == 0 && value.len <= KIND_MAX {
+            w.kind = value.hash;
+        }
+        if value.is_text && value.digits >= IDENTITY_DIGITS_MIN && (is_known || w.identity == 0) {
+            w.identity = value.hash;
+            w.identity_is_known = is_known;
+        }
+    }
+
+    fn begin_segment(&mut self) {
+        let path = self.tracker.path();
+        let w = &mut self.place;
+        w.begin = self.window.end();
+        let source = self.links.source(path).unwrap_or(path ^ 0x5555);
+        let contexts = [
+            mix(path, 0x100),
+            mix(mix(path, w.kind), 0x200),
+            mix(mix(path, w.identity), 0x300),
+            mix(mix(path, w.previous), 0x400),
+            mix(source, 0x100),
+        ];
+        self.recall.begin(&contexts, &self.window);
+        self.random.begin(path);
+        if self.tracker.in_value() {
+            self.counting.begin(contexts[1], &self.window);
+            self.clock.begin(contexts[0], &self.window);
+        }
+        debug_assert!(KEPT < POINTERS);
+    }
+}
+
+/// Digits, letters, quotes and the rest behave differently.
+fn class(byte: u8) -> u32 {
+    match byte {
+        b'0'..=b'9' => 0,
+        b'"' | b',' | b':' | b'{' | b'}' | b'[' | b']' => 2,
+        byte if byte.is_ascii_alphabetic() => 1,
+        _ => 3,
+    }
+}
