@@ -11,6 +11,9 @@ use crate::mixer::{Rate, Weights, error};
 /// Places of predictors.
 pub(crate) const CANDIDATES: usize = 15;
 const INPUTS: usize = 20;
+/// From this probability on a byte is certain.
+const CERTAIN_MIN: i32 = 65_000;
+const CERTAIN_LIMIT: u32 = 250;
 /// Situations per predictor.
 const SITUATIONS: u32 = 1 << 10;
 
@@ -110,6 +113,30 @@ impl Ask {
         self.present |= 1 << which;
     }
 
+    /// Whether a byte is as good as certain at this place: its probability.
+    #[inline]
+    pub(crate) fn certain(&mut self, place: &Place, byte: u8) -> Option<i32> {
+        let cell = math::mix(place.path ^ place.position.min(63) << 8, u32::from(byte));
+        let counter = *self.by_byte.at(cell);
+        self.direct[1] = cell;
+        (counter.p() >= CERTAIN_MIN).then(|| counter.p())
+    }
+
+    /// Whether what was certain came.
+    #[inline]
+    pub(crate) fn update_certain(&mut self, hit: bool) {
+        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
+    }
+
+    /// Puts a byte that was refuted first.
+    pub(crate) fn refute(&mut self, byte: u8) {
+        let [a, b, c] = self.ranked;
+        if a.byte != byte {
+            let refuted = Ranked { byte, odds: 1 };
+            self.ranked = if b.byte == byte { [refuted, a, c] } else { [refuted, a, b] };
+        }
+    }
+
     /// Bytes with the most votes: best, second, third; odds 0 is none.
     pub(crate) fn ranked(&self) -> &[Ranked; 3] {
         &self.ranked
@@ -177,7 +204,7 @@ impl Ask {
         self.by_part.learn(self.sets.0, &self.inputs, err);
         self.by_voters.learn(self.sets.1, &self.inputs, err);
         self.by_path.at(self.direct[0]).update(hit, 60);
-        self.by_byte.at(self.direct[1]).update(hit, 60);
+        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
         self.by_order2.at(self.direct[2]).update(hit, 60);
         self.map_path.update(hit, 6);
         self.map_byte.update(hit, 6);

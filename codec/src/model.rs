@@ -9,13 +9,16 @@ use crate::matches::Match;
 use crate::math::mix;
 use crate::preset::Preset;
 use crate::random::Random;
-use crate::recall::{KEPT, POINTERS, Recall};
+use crate::recall::{KEPT, POINTERS, Pointer, Recall};
 use crate::runs::Runs;
 use crate::tracker::{Part, Step, Tracker, Value};
 use crate::window::Window;
 
 /// From this probability on the best candidate is asked for at once.
 const ASK_MIN: i32 = 61_600;
+
+/// A match of so many bytes can make a byte certain.
+const CERTAIN_LENGTH_MIN: u32 = 16;
 
 /// Longer values are not names of a kind.
 const KIND_MAX: u32 = 26;
@@ -144,8 +147,6 @@ impl Core {
 
     /// Codes the next byte of the record, and learns it.
     pub(crate) fn code<C: Coder>(&mut self, coder: &mut C, byte: u8) -> u8 {
-        let random = self.random.is_on();
-        self.gather(random);
         let t = &self.tracker;
         let place = Place {
             path: t.path(),
@@ -153,25 +154,38 @@ impl Core {
             order2: (self.place.last & 0xFFFF) as u32,
             part: t.part() as u32,
         };
+        let mut refuted = None;
+        if let Some((candidate, p)) = self.certain(&place) {
+            let hit = coder.code(candidate == byte, p);
+            self.ask.update_certain(hit);
+            if hit {
+                self.learn(candidate);
+                return candidate;
+            }
+            refuted = Some(candidate);
+        }
+        let random = self.random.is_on();
+        self.gather(random);
         let best = self.ask.best(&place);
-        let mut is_refuted = false;
         let mut coded = None;
-        if let Some((candidate, p)) = best {
-            if p >= ASK_MIN {
+        match (best, refuted) {
+            (Some((candidate, p)), None) if p >= ASK_MIN => {
                 if coder.code(candidate == byte, p) {
                     coded = Some(candidate);
                 } else {
-                    is_refuted = true;
+                    refuted = Some(candidate);
                 }
             }
+            (_, Some(byte)) => self.ask.refute(byte),
+            _ => {}
         }
         let byte = match coded {
             Some(byte) => byte,
-            None if random => self.random.code(coder, byte, t.position()),
+            None if random => self.random.code(coder, byte, place.position),
             None => {
-                let situation = self.situation(is_refuted, best.map_or(0, |(_, p)| p));
+                let situation = self.situation(refuted.is_some(), best.map_or(0, |(_, p)| p));
                 let byte = self.bitwise.code(coder, byte, &situation);
-                if self.tracker.position() > 0 {
+                if place.position > 0 {
                     let foretold = best.is_some_and(|(candidate, _)| candidate == byte);
                     self.random.note(byte, self.bitwise.spent(), foretold);
                 }
@@ -184,6 +198,20 @@ impl Core {
         }
         self.learn(byte);
         byte
+    }
+
+    /// Within a long match that a pointer agrees with, a byte that always stood here.
+    #[inline]
+    fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
+        if self.long.length() < CERTAIN_LENGTH_MIN {
+            return None;
+        }
+        let byte = self.window.at(self.long.position()?);
+        let agrees = |p: &Pointer| p.misses() == 0 && p.position().is_some_and(|at| self.window.at(at) == byte);
+        if !self.recall.pointers().iter().take(2).any(agrees) {
+            return None;
+        }
+        self.ask.certain(place, byte).map(|p| (byte, p))
     }
 
     /// Learns a record that is known.
