@@ -4,6 +4,7 @@
 //! predictor. The candidate with the most votes is the best. A mixer over what all of them say for
 //! or against it, and three counters of the place, give the probability that it is right.
 
+use crate::knob;
 use crate::counter::{Counter, Counters, Map};
 use crate::math;
 use crate::mixer::{Rate, Weights, error};
@@ -86,7 +87,7 @@ impl Ask {
             by_order2: Counters::new(bits, Counter::new(58_000, 0)),
             by_part: Weights::new(6, 40),
             by_voters: Weights::new(6, 40),
-            rate: Rate::new(3, 20, 2000),
+            rate: Rate::new(knob(16,3), knob(17,20), knob(18,2000)),
             map_path: Map::new(9),
             map_byte: Map::new(10),
             candidates: [Candidate::default(); CANDIDATES],
@@ -119,13 +120,13 @@ impl Ask {
         let cell = math::mix(place.path ^ place.position.min(63) << 8, u32::from(byte));
         let counter = *self.by_byte.at(cell);
         self.direct[1] = cell;
-        (counter.p() >= CERTAIN_MIN).then(|| counter.p())
+        (counter.p() >= knob(12, CERTAIN_MIN)).then(|| counter.p())
     }
 
     /// Whether what was certain came.
     #[inline]
     pub(crate) fn update_certain(&mut self, hit: bool) {
-        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
+        self.by_byte.at(self.direct[1]).update(hit, knob(13, CERTAIN_LIMIT as i32) as u32);
     }
 
     /// Puts a byte that was refuted first.
@@ -194,20 +195,20 @@ impl Ask {
         for which in 0..CANDIDATES {
             if self.present & 1 << which != 0 {
                 let c = self.candidates[which];
-                self.right.at(c.cell).update(c.byte == byte, 250);
+                self.right.at(c.cell).update(c.byte == byte, knob(14,250) as u32);
                 if c.byte != best {
-                    self.against.at(c.cell).update(hit, 250);
+                    self.against.at(c.cell).update(hit, knob(14,250) as u32);
                 }
             }
         }
         let err = error(hit, math::squash(self.mixed), self.rate.next());
         self.by_part.learn(self.sets.0, &self.inputs, err);
         self.by_voters.learn(self.sets.1, &self.inputs, err);
-        self.by_path.at(self.direct[0]).update(hit, 60);
-        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
-        self.by_order2.at(self.direct[2]).update(hit, 60);
-        self.map_path.update(hit, 6);
-        self.map_byte.update(hit, 6);
+        self.by_path.at(self.direct[0]).update(hit, knob(15,60) as u32);
+        self.by_byte.at(self.direct[1]).update(hit, knob(13, CERTAIN_LIMIT as i32) as u32);
+        self.by_order2.at(self.direct[2]).update(hit, knob(15,60) as u32);
+        self.map_path.update(hit, knob(19,6) as u32);
+        self.map_byte.update(hit, knob(19,6) as u32);
     }
 
     /// Adds the odds up by byte, and keeps the best three.

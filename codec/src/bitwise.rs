@@ -5,6 +5,7 @@
 //! weigh them all; two adaptive maps correct the result. Only bytes that came this way are learnt
 //! here: what candidates foretell needs no room in these tables.
 
+use crate::knob;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -68,7 +69,7 @@ impl Bitwise {
             by_place: Weights::new(7, 50),
             by_path: Weights::new(8, 50),
             last: Weights::new(8, 85),
-            rate: Rate::new(4, 16, 2000),
+            rate: Rate::new(knob(20,4), knob(21,16), knob(22,2000)),
             map_order1: Map::new(10),
             map_path: Map::new(10),
             spent: 0,
@@ -97,7 +98,7 @@ impl Bitwise {
             for i in 0..CONTEXTS {
                 let state = self.slots[at[i]][leaf as usize & 15];
                 let p = self.meanings[i][state as usize].p();
-                let (a, b) = if state == 0 { (0, 0) } else { (math::stretch(p), (p - 32_768) >> 5) };
+                let (a, b) = if state == 0 { (0, 0) } else { (math::stretch(p), (p - 32_768) >> knob(27,5)) };
                 inputs[2 * i] = a;
                 inputs[2 * i + 1] = b;
             }
@@ -141,21 +142,21 @@ impl Bitwise {
 
             self.spent += COSTS[((if bit { p } else { 65_536 - p }) >> 8) as usize & 255];
             let rate = self.rate.next();
-            self.last.learn(node, &layer, error(bit, plain, 2));
+            self.last.learn(node, &layer, error(bit, plain, knob(23,2)));
             self.by_node.learn(sets[0], &inputs, error(bit, math::squash(mixed[0]), rate));
             self.by_place.learn(sets[1], &inputs, error(bit, math::squash(mixed[1]), rate));
             self.by_path.learn(sets[2], &inputs, error(bit, math::squash(mixed[2]), rate));
-            self.map_order1.update(bit, 6);
-            self.map_path.update(bit, 6);
+            self.map_order1.update(bit, knob(24,6) as u32);
+            self.map_path.update(bit, knob(24,6) as u32);
             for i in 0..CONTEXTS {
                 let state = &mut self.slots[at[i]][leaf as usize & 15];
-                self.meanings[i][*state as usize].update(bit, 250);
+                self.meanings[i][*state as usize].update(bit, knob(25,250) as u32);
                 *state = STATES[*state as usize].next[usize::from(bit)];
             }
             for (i, cell) in cells.iter().enumerate().take(SETS) {
                 if *cell != u32::MAX {
                     let one = s.ranked[i].byte >> (7 - bit_index) & 1 == 1;
-                    self.candidates.at(*cell).update(one == bit, 250);
+                    self.candidates.at(*cell).update(one == bit, knob(26,250) as u32);
                 }
             }
             node = node << 1 | u32::from(bit);

@@ -57,36 +57,73 @@ impl Match {
     /// The next byte, which is in the window already.
     #[inline]
     pub(crate) fn update(&mut self, byte: u8, window: &Window) {
-        let end = window.end();
+        self.follow(byte, window);
+        let at = self.roll(byte);
+        if self.length == 0 {
+            self.find(self.heads[at], window, window);
+        }
+        self.heads[at] = window.end();
+    }
+
+    /// The next byte of the history `window`, where what may match is in `texts`.
+    #[inline]
+    pub(crate) fn update_apart(&mut self, byte: u8, window: &Window, texts: &Window) {
+        self.follow(byte, texts);
+        let at = self.roll(byte);
+        if self.length == 0 {
+            self.find(self.heads[at], window, texts);
+        }
+    }
+
+    /// Makes the bytes of `texts` from `begin` on known.
+    pub(crate) fn insert(&mut self, begin: u32, texts: &Window) {
+        let hash = core::mem::take(&mut self.hash);
+        for i in 0..texts.end().wrapping_sub(begin) {
+            let position = begin.wrapping_add(i);
+            let at = self.roll(texts.at(position));
+            if i + 1 >= self.minimum {
+                self.heads[at] = position.wrapping_add(1);
+            }
+        }
+        self.hash = hash;
+    }
+
+    #[inline]
+    fn follow(&mut self, byte: u8, texts: &Window) {
         if self.length > 0 {
-            if window.at(self.position) == byte && window.holds(self.position.wrapping_add(1)) {
+            if texts.at(self.position) == byte && texts.holds(self.position.wrapping_add(1)) {
                 self.position = self.position.wrapping_add(1);
                 self.length = (self.length + 1).min(LENGTH_MAX);
             } else {
                 self.length = 0;
             }
         }
-        // A hash of the last `minimum` bytes: each round pushes the oldest one's bits out.
+    }
+
+    /// Place in the table of the last `minimum` bytes: each round pushes the oldest one's bits out.
+    #[inline]
+    fn roll(&mut self, byte: u8) -> usize {
         let turn = 32_u32.div_ceil(self.minimum);
         self.hash = (self.hash << turn).wrapping_add((u32::from(byte) + 1).wrapping_mul(0x2F0B_4C47) >> 3);
-        let at = (self.hash.wrapping_mul(0x9E37_79B1) >> self.shift) as usize;
-        if self.length == 0 {
-            let candidate = self.heads[at];
-            if window.holds(candidate) {
-                let mut length = 0;
-                while length < LENGTH_MAX
-                    && length < candidate
-                    && window.at(candidate.wrapping_sub(length + 1)) == window.at(end.wrapping_sub(length + 1))
-                {
-                    length += 1;
-                }
-                if length >= self.minimum {
-                    self.position = candidate;
-                    self.length = length;
-                }
-            }
+        (self.hash.wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    }
+
+    fn find(&mut self, candidate: u32, window: &Window, texts: &Window) {
+        if !texts.holds(candidate) {
+            return;
         }
-        self.heads[at] = end;
+        let end = window.end();
+        let mut length = 0;
+        while length < LENGTH_MAX
+            && length < candidate
+            && texts.at(candidate.wrapping_sub(length + 1)) == window.at(end.wrapping_sub(length + 1))
+        {
+            length += 1;
+        }
+        if length >= self.minimum {
+            self.position = candidate;
+            self.length = length;
+        }
     }
 
     pub(crate) fn reset(&mut self) {

@@ -1,5 +1,6 @@
 //! The model: predictors, in the order in which a byte meets them.
 
+use crate::knob;
 use crate::ask::{Ask, Place};
 use crate::bitwise::{Bitwise, Situation};
 use crate::coder::{Coder, Learn};
@@ -70,18 +71,18 @@ impl Core {
     pub(crate) fn new(preset: Preset) -> Self {
         let size = preset.sizes();
         let mut core = Self {
-            window: Window::new(size.window),
+            window: Window::new(knob(2, size.window as i32) as u32),
             tracker: Tracker::new(),
-            recall: Recall::new(size.recall),
-            links: Links::new(size.links),
-            counting: Counting::new(size.fields),
-            clock: Clock::new(size.fields),
-            long: Match::new(size.matches, 11),
-            short: Match::new(size.matches, 5),
-            runs: Runs::new(size.runs),
-            random: Random::new(size.fields),
-            ask: Ask::new(size.ask),
-            bitwise: Bitwise::new(size.histories),
+            recall: Recall::new(knob(6,size.recall as i32) as u32, knob(28, size.texts as i32) as u32),
+            links: Links::new(knob(7,size.links as i32) as u32),
+            counting: Counting::new(knob(11, size.fields as i32) as u32),
+            clock: Clock::new(knob(11, size.fields as i32) as u32),
+            long: Match::new(knob(3,size.matches as i32) as u32, knob(4,11) as u32),
+            short: Match::new(knob(3,size.matches as i32) as u32, knob(5,5) as u32),
+            runs: Runs::new(knob(8,size.runs as i32) as u32),
+            random: Random::new(knob(11, size.fields as i32) as u32),
+            ask: Ask::new(knob(9,size.ask as i32) as u32),
+            bitwise: Bitwise::new(knob(10,size.histories as i32) as u32),
             place: Whereabouts::default(),
         };
         core.begin_segment();
@@ -169,7 +170,7 @@ impl Core {
         let best = self.ask.best(&place);
         let mut coded = None;
         match (best, refuted) {
-            (Some((candidate, p)), None) if p >= ASK_MIN => {
+            (Some((candidate, p)), None) if p >= knob(0, ASK_MIN) => {
                 if coder.code(candidate == byte, p) {
                     coded = Some(candidate);
                 } else {
@@ -203,11 +204,11 @@ impl Core {
     /// Within a long match that a pointer agrees with, a byte that always stood here.
     #[inline]
     fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
-        if self.long.length() < CERTAIN_LENGTH_MIN {
+        if (self.long.length() as i32) < knob(1, CERTAIN_LENGTH_MIN as i32) {
             return None;
         }
         let byte = self.window.at(self.long.position()?);
-        let agrees = |p: &Pointer| p.misses() == 0 && p.position().is_some_and(|at| self.window.at(at) == byte);
+        let agrees = |p: &Pointer| p.misses() == 0 && self.recall.byte(p) == Some(byte);
         if !self.recall.pointers().iter().take(2).any(agrees) {
             return None;
         }
@@ -230,8 +231,8 @@ impl Core {
         let last = self.place.last;
         self.ask.clear();
         for (which, pointer) in self.recall.pointers().iter().enumerate() {
-            if let Some(position) = pointer.position() {
-                self.ask.propose(which, self.window.at(position), pointer.situation(at));
+            if let Some(byte) = self.recall.byte(pointer) {
+                self.ask.propose(which, byte, pointer.situation(at));
             }
         }
         for (which, text) in [(COUNTING, &self.counting.text), (CLOCK, &self.clock.text)] {
@@ -247,7 +248,8 @@ impl Core {
         };
         for (which, found) in [(LONG, &self.long), (SHORT, &self.short)] {
             if let Some(position) = found.position() {
-                let byte = self.window.at(position);
+                let texts = if which == LONG { &self.window } else { self.recall.texts() };
+                let byte = texts.at(position);
                 self.ask.propose(which, byte, found.situation() << 4 | class(byte) << 2 | part);
             }
         }
@@ -281,8 +283,7 @@ impl Core {
         let ranked = *self.ask.ranked();
         let expected = u32::from(ranked[0].byte) | u32::from(ranked[1].byte) << 8;
         let primary = self.recall.pointers().iter().take(2).rev().find_map(|p| {
-            let position = p.position()?;
-            Some(u32::from(self.window.at(position)) | p.misses() << 8)
+            Some(u32::from(self.recall.byte(p)?) | p.misses() << 8)
         });
         let contexts = [
             mix(mix(path, order1), 1),
@@ -305,7 +306,7 @@ impl Core {
             self.end_segment(value.as_ref());
             self.begin_segment();
         } else {
-            self.recall.follow(byte, &self.window);
+            self.recall.follow(byte);
             self.counting.text.follow(byte);
             self.clock.text.follow(byte);
         }
@@ -314,13 +315,15 @@ impl Core {
     fn remember(&mut self, byte: u8) {
         self.window.push(byte);
         self.long.update(byte, &self.window);
-        self.short.update(byte, &self.window);
+        self.short.update_apart(byte, &self.window, self.recall.texts());
         self.place.last = self.place.last << 8 | u64::from(byte);
     }
 
     fn end_segment(&mut self, value: Option<&Value>) {
         let begin = self.place.begin;
-        self.recall.store(begin, value.map_or(0, |v| v.hash >> 8));
+        if let Some(begin) = self.recall.store(begin, value.map_or(0, |v| v.hash >> 8), &self.window) {
+            self.short.insert(begin, self.recall.texts());
+        }
         self.random.end();
         let Some(value) = value else { return };
         self.counting.store(begin, value.len, &self.window);
@@ -349,7 +352,7 @@ impl Core {
             mix(mix(path, w.previous), 0x400),
             mix(source, 0x100),
         ];
-        self.recall.begin(&contexts, &self.window);
+        self.recall.begin(&contexts);
         self.random.begin(path);
         if self.tracker.in_value() {
             self.counting.begin(contexts[1], &self.window);

@@ -17,6 +17,7 @@ pub(crate) struct Sizes {
     pub(crate) window: u32,
     pub(crate) matches: u32,
     pub(crate) recall: u32,
+    pub(crate) texts: u32,
     pub(crate) links: u32,
     pub(crate) fields: u32,
     pub(crate) runs: u32,
@@ -31,13 +32,13 @@ impl Preset {
     pub(crate) fn sizes(self) -> Sizes {
         match self {
             Self::Small => {
-                Sizes { window: 17, matches: 13, recall: 12, links: 9, fields: 8, runs: 14, ask: 11, histories: 13 }
+                Sizes { window: 17, matches: 13, recall: 12, texts: 16, links: 9, fields: 8, runs: 14, ask: 11, histories: 13 }
             }
             Self::Medium => {
-                Sizes { window: 18, matches: 14, recall: 13, links: 10, fields: 9, runs: 15, ask: 12, histories: 15 }
+                Sizes { window: 18, matches: 14, recall: 13, texts: 17, links: 10, fields: 9, runs: 15, ask: 12, histories: 15 }
             }
             Self::Large => {
-                Sizes { window: 19, matches: 15, recall: 13, links: 11, fields: 9, runs: 16, ask: 13, histories: 16 }
+                Sizes { window: 19, matches: 15, recall: 13, texts: 18, links: 11, fields: 9, runs: 16, ask: 13, histories: 16 }
             }
         }
     }

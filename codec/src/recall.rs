@@ -17,6 +17,8 @@ pub(crate) const KEPT: usize = 4;
 pub(crate) const POINTERS: usize = KEPT + 1;
 /// Situations of a pointer, for its confidence.
 pub(crate) const SITUATIONS: u32 = 1 << 10;
+/// Of longer segments the begin is kept.
+const SEGMENT_MAX: u32 = 1024;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
@@ -33,6 +35,7 @@ struct Slot {
 pub(crate) struct Pointer {
     slot: usize,
     check: u16,
+    begin: u32,
     position: u32,
     is_found: bool,
     misses: u8,
@@ -41,12 +44,6 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
-    /// Where it points, if anywhere.
-    #[inline]
-    pub(crate) fn position(&self) -> Option<u32> {
-        self.is_found.then_some(self.position)
-    }
-
     /// Wrong predictions in this segment.
     pub(crate) fn misses(&self) -> u32 {
         u32::from(self.misses)
@@ -68,23 +65,50 @@ impl Pointer {
 /// The table and the pointers of this segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Recall {
+    /// Segments that were news when they ended.
+    texts: Window,
     slots: Vec<Slot>,
     shift: u32,
     pointers: [Pointer; POINTERS],
 }
 
 impl Recall {
-    /// `2^bits` places.
-    pub(crate) fn new(bits: u32) -> Self {
-        Self { slots: vec![Slot::default(); 1 << bits], shift: 32 - bits, pointers: [Pointer::default(); POINTERS] }
+    /// `2^bits` places, and `2^text_bits` bytes of what stood there.
+    pub(crate) fn new(bits: u32, text_bits: u32) -> Self {
+        Self { texts: Window::new(text_bits), slots: vec![Slot::default(); 1 << bits], shift: 32 - bits, pointers: [Pointer::default(); POINTERS] }
     }
 
     pub(crate) fn pointers(&self) -> &[Pointer; POINTERS] {
         &self.pointers
     }
 
-    /// Writes down the segment that began at `begin` and has now ended.
-    pub(crate) fn store(&mut self, begin: u32, value: u32) {
+    /// The byte that a pointer of [`Recall::pointers`] expects.
+    #[inline]
+    pub(crate) fn byte(&self, pointer: &Pointer) -> Option<u8> {
+        pointer.is_found.then(|| self.texts.at(pointer.position))
+    }
+
+    /// The segments that were news.
+    pub(crate) fn texts(&self) -> &Window {
+        &self.texts
+    }
+
+    /// Writes down the segment that began at `begin` of the history and has now ended.
+    ///
+    /// What a pointer foretold to the last byte is kept where it is; only news are copied. So the
+    /// memory reaches back some ten times as far as a history of the same size.
+    pub(crate) fn store(&mut self, begin: u32, value: u32, window: &Window) -> Option<u32> {
+        let half = self.texts.bytes() as u32 / 2;
+        let end = self.texts.end();
+        let kept = self.pointers.iter().copied().find(|p| p.is_found && p.misses == 0 && end.wrapping_sub(p.begin) < half);
+        let begin = match kept {
+            Some(p) => p.begin,
+            None => {
+                let len = window.end().wrapping_sub(begin).min(SEGMENT_MAX);
+                (0..len).for_each(|i| self.texts.push(window.at(begin.wrapping_add(i))));
+                end
+            }
+        };
         for p in self.pointers.iter().take(KEPT) {
             let slot = &mut self.slots[p.slot];
             if slot.check != p.check {
@@ -96,10 +120,11 @@ impl Recall {
             slot.position = begin;
             slot.value = value as u8;
         }
+        kept.is_none().then_some(begin)
     }
 
     /// Looks up the contexts of a segment that begins.
-    pub(crate) fn begin(&mut self, contexts: &[u32; POINTERS], window: &Window) {
+    pub(crate) fn begin(&mut self, contexts: &[u32; POINTERS]) {
         for (p, &context) in self.pointers.iter_mut().zip(contexts) {
             let check = context as u16 | 1;
             let first = (context >> self.shift) as usize;
@@ -112,8 +137,9 @@ impl Recall {
             *p = Pointer {
                 slot: at,
                 check,
+                begin: slot.position,
                 position: slot.position,
-                is_found: found.is_some() && window.holds(slot.position),
+                is_found: found.is_some() && self.texts.holds(slot.position),
                 misses: 0,
                 outcomes: slot.outcomes,
                 value: slot.value,
@@ -123,10 +149,10 @@ impl Recall {
 
     /// The segment's next byte.
     #[inline]
-    pub(crate) fn follow(&mut self, byte: u8, window: &Window) {
+    pub(crate) fn follow(&mut self, byte: u8) {
         for p in &mut self.pointers {
             if p.is_found {
-                if window.at(p.position) != byte {
+                if self.texts.at(p.position) != byte {
                     p.misses = (p.misses + 1).min(3);
                 }
                 p.position = p.position.wrapping_add(1);
@@ -135,11 +161,12 @@ impl Recall {
     }
 
     pub(crate) fn reset(&mut self) {
+        self.texts.reset();
         self.slots.fill(Slot::default());
         self.pointers = [Pointer::default(); POINTERS];
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<Slot>()
+        self.texts.bytes() + self.slots.len() * size_of::<Slot>()
     }
 }
