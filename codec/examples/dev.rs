@@ -18,11 +18,11 @@ fn main() {
             let Some((name, n)) = ({ let mut q = queue.lock().unwrap(); if q.is_empty() { None } else { Some(q.remove(0)) } }) else { break };
             let data = std::fs::read(format!("{}/{name}.ndjson", std::env::var("CORPORA").unwrap_or("/work/shared/data".into()))).unwrap();
             let lines: Vec<&[u8]> = data.split(|b| *b == b'\n').filter(|l| !l.is_empty()).take(n).collect();
-            let mut m = Dev::new(Preset::Large);
+            let mut m = Model::new(Preset::Large);
             let t = cpu();
             let mut cost = 0u64;
             let mut raw = 0usize;
-            for l in &lines { cost += m.record(l, None); raw += l.len(); }
+            for l in &lines { cost += m.explain(&Record::from(*l)).bytes.iter().map(|c| *c as u64).sum::<u64>(); raw += l.len(); }
             let s = cpu() - t;
             let cold = cost as f64 / 8192.0 / lines.len() as f64;
             // warm 128 KB, single events
@@ -31,12 +31,12 @@ fn main() {
                 let start = lines.len() * (k + 1) / 8 + 200;
                 let mut h = 0; let mut from = start;
                 while h < 128 * 1024 && from > 0 { from -= 1; h += lines[from].len(); }
-                let mut m = Dev::new(Preset::Large);
-                for l in &lines[from..start] { m.learn(l); }
-                for i in 0..24 { if start + i < lines.len() { sum += m.record(lines[start + i], None); count += 1; } }
+                let mut m = Model::new(Preset::Large);
+                for l in &lines[from..start] { m.prime(&Record::from(*l)); }
+                for i in 0..24 { if start + i < lines.len() { sum += m.explain(&Record::from(lines[start + i])).bytes.iter().map(|c| *c as u64).sum::<u64>(); count += 1; } }
             }
             results.lock().unwrap().push((cold, sum as f64 / 8192.0 / count as f64, raw as f64 / s / 1e6));
-            println!("{name:5} cold {cold:8.3} B/event  warm {:8.3}  {:.2} MB/s  {} KB", sum as f64 / 8192.0 / count as f64, raw as f64 / s / 1e6, m.bytes() / 1024);
+            println!("{name:5} cold {cold:8.3} B/event  warm {:8.3}  {:.2} MB/s  {} KB", sum as f64 / 8192.0 / count as f64, raw as f64 / s / 1e6, m.memory_bytes() / 1024);
         }));
     }
     for h in handles { h.join().unwrap(); }

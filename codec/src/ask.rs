@@ -29,7 +29,7 @@ static ODDS: [u32; 1024] = {
     table
 };
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Candidate {
     byte: u8,
     cell: u32,
@@ -37,14 +37,14 @@ struct Candidate {
 }
 
 /// A byte and the sum of the odds of those who named it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranked {
     pub(crate) byte: u8,
     pub(crate) odds: u32,
 }
 
 /// Where a byte stands, for the counters and weights of the question.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) path: u32,
     /// Bytes into the segment.
@@ -55,7 +55,7 @@ pub(crate) struct Place {
 }
 
 /// The candidates of one byte and the answer's probability.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     right: Counters,
     against: Counters,
@@ -78,7 +78,7 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    pub(crate) fn new(bits: u32) -> Self {
+    pub(crate) fn new(bits: u32, map_bits: u32) -> Self {
         Self {
             right: Counters::new(14, Counter::new(40_000, 2)),
             against: Counters::new(14, Counter::new(32_768, 2)),
@@ -87,9 +87,9 @@ impl Ask {
             by_order2: Counters::new(bits, Counter::new(58_000, 0)),
             by_part: Weights::new(6, 40),
             by_voters: Weights::new(6, 40),
-            rate: Rate::new(knob(16,3), knob(17,20), knob(18,2000)),
-            map_path: Map::new(9),
-            map_byte: Map::new(10),
+            rate: Rate::new(knob(16,12), knob(17,20), knob(18,8000)),
+            map_path: Map::new(map_bits - 1),
+            map_byte: Map::new(map_bits),
             candidates: [Candidate::default(); CANDIDATES],
             present: 0,
             ranked: [Ranked::default(); 3],
@@ -252,8 +252,10 @@ impl Ask {
         self.rate.reset();
         self.map_path.reset();
         self.map_byte.reset();
+        self.candidates = [Candidate::default(); CANDIDATES];
         self.present = 0;
         self.ranked = [Ranked::default(); 3];
+        (self.inputs, self.direct, self.sets, self.mixed) = ([0; INPUTS], [0; 3], (0, 0), 0);
     }
 
     pub(crate) fn bytes(&self) -> usize {

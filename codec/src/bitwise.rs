@@ -27,7 +27,7 @@ const SETS: usize = 3;
 type Slot = [u8; 16];
 
 /// What is known before the byte.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Situation {
     pub(crate) contexts: [u32; CONTEXTS],
     pub(crate) ranked: [Ranked; RANKED],
@@ -40,7 +40,7 @@ pub(crate) struct Situation {
 }
 
 /// Codes and learns bytes bit by bit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bitwise {
     slots: Vec<Slot>,
     mask: usize,
@@ -59,7 +59,7 @@ pub(crate) struct Bitwise {
 
 impl Bitwise {
     /// With `2^bits` slots of 16 bytes.
-    pub(crate) fn new(bits: u32) -> Self {
+    pub(crate) fn new(bits: u32, map_bits: u32) -> Self {
         Self {
             slots: vec![[0; 16]; 1 << bits],
             mask: (1 << bits) - 1,
@@ -69,9 +69,9 @@ impl Bitwise {
             by_place: Weights::new(7, 50),
             by_path: Weights::new(8, 50),
             last: Weights::new(8, 85),
-            rate: Rate::new(knob(20,4), knob(21,16), knob(22,2000)),
-            map_order1: Map::new(10),
-            map_path: Map::new(10),
+            rate: Rate::new(knob(20,14), knob(21,16), knob(22,8000)),
+            map_order1: Map::new(map_bits),
+            map_path: Map::new(map_bits),
             spent: 0,
         }
     }

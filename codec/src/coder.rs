@@ -17,6 +17,23 @@ use crate::math;
 pub(crate) trait Coder {
     /// Codes one decision whose probability to be `true` is `p` of 65,536 (1 to 65,535).
     fn code(&mut self, bit: bool, p: i32) -> bool;
+
+    /// Says which way the next decisions belong to, for those who measure.
+    #[inline]
+    fn enter(&mut self, _: Way) {}
+}
+
+/// The ways of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As good as certain, within a long match.
+    Certain,
+    /// The best candidate was asked for.
+    Asked,
+    /// Bit by bit.
+    Bitwise,
+    /// A digit of a random field.
+    Random,
 }
 
 /// Writes decisions.
@@ -164,12 +181,21 @@ impl Coder for Learn {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub(crate) cost: u64,
+    pub(crate) ways: [(u64, u64); 4],
+    way: usize,
 }
 
 impl Coder for Meter {
     fn code(&mut self, bit: bool, p: i32) -> bool {
-        self.cost += u64::from(math::cost(if bit { p } else { 65_536 - p }));
+        let cost = u64::from(math::cost(if bit { p } else { 65_536 - p }));
+        self.cost += cost;
+        self.ways[self.way].1 += cost;
         bit
+    }
+
+    fn enter(&mut self, way: Way) {
+        self.way = way as usize;
+        self.ways[self.way].0 += 1;
     }
 }
 

@@ -19,7 +19,7 @@ static SHARE: [u16; 1024] = {
 /// A probability (22 bits) and how many observations it rests on (10 bits).
 ///
 /// It begins as an average and ends as an exponentially fading one, when the count meets the limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counter(u32);
 
 impl Counter {
@@ -58,7 +58,7 @@ impl Counter {
 }
 
 /// A table of counters that hashes lead into, without a check: collisions are noise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
     cells: Vec<Counter>,
     mask: usize,
@@ -93,7 +93,7 @@ const STEP: i32 = 2 * math::STRETCH_MAX / (STEPS as i32 - 1) + 1;
 /// Adaptive map (secondary estimation): learns, per context, how right a probability was.
 ///
 /// Between two of its 33 steps it interpolates; the outcome moves both.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Map {
     cells: Vec<[u16; STEPS]>,
     mask: usize,
@@ -139,6 +139,7 @@ impl Map {
 
     pub(crate) fn reset(&mut self) {
         self.cells.fill(Self::identity());
+        (self.at, self.weight) = ((0, 0), 0);
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -14,7 +14,7 @@ const LEN_MAX: usize = 40;
 const DIGITS_MAX: usize = 18;
 
 /// The expected text of a value, and how far it came true.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Text {
     bytes: [u8; LEN_MAX],
     len: usize,
@@ -70,7 +70,7 @@ fn copy(window: &Window, begin: u32, len: u32) -> Option<Text> {
     Some(text)
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     check: u32,
     begin: u32,
@@ -81,7 +81,7 @@ struct Count {
 }
 
 /// Counters: last value plus last difference.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counting {
     counts: Vec<Count>,
     at: usize,
@@ -180,7 +180,7 @@ enum Form {
     Calendar { east_min: i64 },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     check: u32,
     begin: u32,
@@ -198,7 +198,7 @@ impl Stamp {
 const OFFSET_MAX_MS: i64 = 100 * 24 * 3_600_000;
 
 /// The record's time as the payload writes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
     stamps: Vec<Stamp>,
     now_ms: Option<i64>,

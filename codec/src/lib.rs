@@ -6,10 +6,12 @@
 extern crate alloc;
 
 mod ask;
+mod batch;
 mod bitwise;
 mod coder;
 mod counter;
 mod forecast;
+mod framing;
 mod link;
 mod matches;
 mod math;
@@ -23,33 +25,10 @@ mod state;
 mod tracker;
 mod window;
 
+pub use batch::{Cost, DecodeError, Model, Record, Records, VERSION};
+pub use coder::Way;
 pub use preset::Preset;
 
-/// dev
-pub struct Dev(model::Core, coder::Meter);
-impl Dev {
-    /// x
-    pub fn new(p: Preset) -> Self { Self(model::Core::new(p), coder::Meter::default()) }
-    /// x
-    pub fn record(&mut self, r: &[u8], hlc: Option<u64>) -> u64 {
-        self.1.cost = 0;
-        self.0.begin_record(hlc);
-        for &b in r { self.0.code(&mut self.1, b); }
-        self.0.end_record();
-        self.1.cost
-    }
-    /// x
-    pub fn costs(&mut self, r: &[u8], hlc: Option<u64>) -> alloc::vec::Vec<u32> {
-        self.0.begin_record(hlc);
-        let v = r.iter().map(|&b| { self.1.cost = 0; self.0.code(&mut self.1, b); self.1.cost as u32 }).collect();
-        self.0.end_record();
-        v
-    }
-    /// x
-    pub fn learn(&mut self, r: &[u8]) { self.0.learn_record(r, None) }
-    /// x
-    pub fn bytes(&self) -> usize { self.0.bytes() }
-}
 
 /// x
 #[cfg(feature = "ablation")]

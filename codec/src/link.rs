@@ -12,21 +12,21 @@ use crate::tracker::Value;
 /// Shorter values are equal by chance.
 const LEN_MIN: u32 = 5;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     hash: u32,
     path: u32,
     record: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Link {
     path: u32,
     source: u32,
 }
 
 /// Values seen, and links between paths.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Links {
     seen: Vec<Seen>,
     links: Vec<Link>,

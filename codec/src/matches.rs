@@ -9,7 +9,7 @@ use crate::window::Window;
 const LENGTH_MAX: u32 = 63;
 
 /// Finds the last place that agrees in `minimum` bytes at least, and follows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Match {
     heads: Vec<u32>,
     shift: u32,

@@ -13,7 +13,7 @@ const ONE: i32 = 1 << 16;
 const WEIGHT_MAX: i32 = 4 * ONE - 1;
 
 /// Sets of `N` weights.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Weights<const N: usize> {
     sets: Vec<[i32; N]>,
     mask: usize,
@@ -61,7 +61,7 @@ pub(crate) fn error(hit: bool, p: i32, rate: i32) -> i32 {
 }
 
 /// A learning rate that begins high and settles: `floor` + `boost` / (1 + seen / `slowness`).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     seen: i32,
     floor: i32,

@@ -3,7 +3,7 @@
 use crate::knob;
 use crate::ask::{Ask, Place};
 use crate::bitwise::{Bitwise, Situation};
-use crate::coder::{Coder, Learn};
+use crate::coder::{Coder, Learn, Way};
 use crate::forecast::{Clock, Counting};
 use crate::link::Links;
 use crate::matches::Match;
@@ -34,7 +34,7 @@ const SHORT: usize = POINTERS + 3;
 const RUN: usize = POINTERS + 4;
 
 /// Everything that is known of a stream so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Core {
     window: Window,
     tracker: Tracker,
@@ -52,7 +52,7 @@ pub(crate) struct Core {
 }
 
 /// What the record said so far, as contexts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Whereabouts {
     /// Where the segment began.
     begin: u32,
@@ -80,9 +80,9 @@ impl Core {
             long: Match::new(knob(3,size.matches as i32) as u32, knob(4,11) as u32),
             short: Match::new(knob(3,size.matches as i32) as u32, knob(5,5) as u32),
             runs: Runs::new(knob(8,size.runs as i32) as u32),
-            random: Random::new(knob(11, size.fields as i32) as u32),
-            ask: Ask::new(knob(9,size.ask as i32) as u32),
-            bitwise: Bitwise::new(knob(10,size.histories as i32) as u32),
+            random: Random::new(11),
+            ask: Ask::new(knob(9,size.ask as i32) as u32, size.maps),
+            bitwise: Bitwise::new(knob(10,size.histories as i32) as u32, size.maps),
             place: Whereabouts::default(),
         };
         core.begin_segment();
@@ -157,6 +157,7 @@ impl Core {
         };
         let mut refuted = None;
         if let Some((candidate, p)) = self.certain(&place) {
+            coder.enter(Way::Certain);
             let hit = coder.code(candidate == byte, p);
             self.ask.update_certain(hit);
             if hit {
@@ -169,8 +170,10 @@ impl Core {
         self.gather(random);
         let best = self.ask.best(&place);
         let mut coded = None;
+        let ask_min = if random { knob(30, 20000) } else { knob(0, ASK_MIN) };
         match (best, refuted) {
-            (Some((candidate, p)), None) if p >= knob(0, ASK_MIN) => {
+            (Some((candidate, p)), None) if p >= ask_min => {
+                coder.enter(Way::Asked);
                 if coder.code(candidate == byte, p) {
                     coded = Some(candidate);
                 } else {
@@ -182,8 +185,12 @@ impl Core {
         }
         let byte = match coded {
             Some(byte) => byte,
-            None if random => self.random.code(coder, byte, place.position),
+            None if random => {
+                coder.enter(Way::Random);
+                self.random.code(coder, byte, place.position)
+            }
             None => {
+                coder.enter(Way::Bitwise);
                 let situation = self.situation(refuted.is_some(), best.map_or(0, |(_, p)| p));
                 let byte = self.bitwise.code(coder, byte, &situation);
                 if place.position > 0 {

@@ -12,7 +12,7 @@ pub enum Preset {
 }
 
 /// Binary logarithms of the tables' lengths.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) window: u32,
     pub(crate) matches: u32,
@@ -22,6 +22,7 @@ pub(crate) struct Sizes {
     pub(crate) fields: u32,
     pub(crate) runs: u32,
     pub(crate) ask: u32,
+    pub(crate) maps: u32,
     pub(crate) histories: u32,
 }
 
@@ -30,16 +31,12 @@ impl Preset {
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
 
     pub(crate) fn sizes(self) -> Sizes {
-        match self {
-            Self::Small => {
-                Sizes { window: 17, matches: 13, recall: 12, texts: 16, links: 9, fields: 8, runs: 14, ask: 11, histories: 13 }
-            }
-            Self::Medium => {
-                Sizes { window: 18, matches: 14, recall: 13, texts: 17, links: 10, fields: 9, runs: 15, ask: 12, histories: 15 }
-            }
-            Self::Large => {
-                Sizes { window: 19, matches: 15, recall: 13, texts: 18, links: 11, fields: 9, runs: 16, ask: 13, histories: 16 }
-            }
-        }
+        // window, matches, recall, texts, links, fields, runs, ask, maps, histories
+        let [window, matches, recall, texts, links, fields, runs, ask, maps, histories] = match self {
+            Self::Small => [16, 13, 11, 16, 9, 7, 14, 11, 8, 13],
+            Self::Medium => [17, 14, 12, 17, 10, 8, 15, 12, 9, 15],
+            Self::Large => [18, 15, 14, 19, 11, 9, 16, 13, 10, 16],
+        };
+        Sizes { window, matches, recall, texts, links, fields, runs, ask, maps, histories }
     }
 }

@@ -22,10 +22,16 @@ const PLACES: usize = 64;
 /// From so much on a digit is random, in 1/64 bit.
 const DECIMAL_MIN: u32 = 190;
 const HEXADECIMAL_MIN: u32 = 215;
+/// The first asks whether it is a digit at all.
+const TREE: [Counter; 32] = {
+    let mut tree = [Counter::new(32_768, 30); 32];
+    tree[0] = Counter::new(65_200, 30);
+    tree
+};
 /// Fewer news in a value say nothing about its path.
 const NEWS_MIN: u32 = 4;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Field {
     check: u16,
     /// Mean cost of news, in 1/64 bit.
@@ -36,7 +42,7 @@ struct Field {
 }
 
 /// What is known of the paths' randomness, and of the value that is going on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Random {
     fields: Vec<Field>,
     trees: Vec<[Counter; 32]>,
@@ -44,7 +50,7 @@ pub(crate) struct Random {
     check: u16,
     news: u32,
     cost: u32,
-    others: (bool, bool),
+    others: (u32, u32),
     digits: Option<Digits>,
 }
 
@@ -53,12 +59,12 @@ impl Random {
     pub(crate) fn new(bits: u32) -> Self {
         Self {
             fields: vec![Field::default(); 1 << bits],
-            trees: vec![[Counter::new(32_768, 30); 32]; 2 * PLACES],
+            trees: vec![TREE; 2 * PLACES],
             at: 0,
             check: 0,
             news: 0,
             cost: 0,
-            others: (false, false),
+            others: (0, 0),
             digits: None,
         }
     }
@@ -67,7 +73,7 @@ impl Random {
     pub(crate) fn begin(&mut self, path: u32) {
         self.at = (path >> 16) as usize % self.fields.len();
         self.check = path as u16 | 1;
-        (self.news, self.cost, self.others, self.digits) = (0, 0, (false, false), None);
+        (self.news, self.cost, self.others, self.digits) = (0, 0, (0, 0), None);
     }
 
     /// Whether the rest of this value is random.
@@ -78,12 +84,15 @@ impl Random {
 
     /// A byte was coded bit by bit at a cost; `foretold`: it was the best candidate all the same.
     pub(crate) fn note(&mut self, byte: u8, cost: u32, foretold: bool) {
+        if foretold {
+            return;
+        }
         self.news += 1;
         self.cost += cost;
-        self.others.0 |= !byte.is_ascii_digit();
-        self.others.1 |= digit(byte).is_none();
+        self.others.0 += u32::from(!byte.is_ascii_digit());
+        self.others.1 += u32::from(digit(byte).is_none());
         let field = &self.fields[self.at];
-        if foretold || field.check != self.check {
+        if field.check != self.check {
             return;
         }
         let cost = u32::from(field.cost);
@@ -98,7 +107,7 @@ impl Random {
 
     /// The segment has ended.
     pub(crate) fn end(&mut self) {
-        if self.news < NEWS_MIN && !(self.digits.is_none() && self.others.1) {
+        if self.news < NEWS_MIN && self.others.1 == 0 {
             return;
         }
         let field = &mut self.fields[self.at];
@@ -108,8 +117,8 @@ impl Random {
         } else if self.digits.is_none() {
             field.cost = ((3 * u32::from(field.cost) + u32::from(mean)) / 4) as u16;
         }
-        field.not_decimal = field.not_decimal << 1 | u8::from(self.others.0);
-        field.not_hexadecimal = field.not_hexadecimal << 1 | u8::from(self.others.1);
+        field.not_decimal = field.not_decimal << 1 | u8::from(self.others.0 * 8 > self.news);
+        field.not_hexadecimal = field.not_hexadecimal << 1 | u8::from(self.others.1 * 8 > self.news);
     }
 
     /// Codes a byte of a random value that is not foretold; anything may come.
@@ -121,7 +130,8 @@ impl Random {
         tree[0].update(is_digit, 250);
         if !is_digit {
             self.digits = None;
-            self.others = (true, true);
+            self.others.0 += 1;
+            self.others.1 += 1;
             return (0..8).fold(0u8, |got, i| got << 1 | u8::from(coder.code(byte >> (7 - i) & 1 == 1, 32_768)));
         }
         self.news += 1;
@@ -134,14 +144,15 @@ impl Random {
             node = node << 1 | usize::from(bit);
         }
         let value = node as u8 & 15;
-        self.others.0 |= value > 9;
+        self.others.0 += u32::from(value > 9);
         if value < 10 { b'0' + value } else { b'a' + value - 10 }
     }
 
     pub(crate) fn reset(&mut self) {
         self.fields.fill(Field::default());
-        self.trees.fill([Counter::new(32_768, 30); 32]);
+        self.trees.fill(TREE);
         self.begin(0);
+        self.check = 0;
     }
 
     pub(crate) fn bytes(&self) -> usize {

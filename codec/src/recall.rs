@@ -20,7 +20,7 @@ pub(crate) const SITUATIONS: u32 = 1 << 10;
 /// Of longer segments the begin is kept.
 const SEGMENT_MAX: u32 = 1024;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Slot {
     position: u32,
     check: u16,
@@ -31,7 +31,7 @@ struct Slot {
 }
 
 /// A pointer into the history.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pointer {
     slot: usize,
     check: u16,
@@ -63,7 +63,7 @@ impl Pointer {
 }
 
 /// The table and the pointers of this segment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recall {
     /// Segments that were news when they ended.
     texts: Window,

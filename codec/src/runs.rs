@@ -12,7 +12,7 @@ pub(crate) const RUNS: usize = 6;
 const RUN_MAX: u32 = 15;
 
 /// A table of all contexts' last bytes: check (20 bits), run (4 bits), byte.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Runs {
     cells: Vec<u32>,
     shift: u32,
@@ -51,6 +51,7 @@ impl Runs {
 
     pub(crate) fn reset(&mut self) {
         self.cells.fill(0);
+        self.at = [(0, 0); RUNS];
     }
 
     pub(crate) fn bytes(&self) -> usize {

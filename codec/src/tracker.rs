@@ -27,7 +27,7 @@ pub(crate) enum Part {
     Raw,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Frame {
     /// Of the container.
     path: u32,
@@ -37,7 +37,7 @@ struct Frame {
 }
 
 /// A value that has ended.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Value {
     pub(crate) path: u32,
     pub(crate) hash: u32,
@@ -50,7 +50,7 @@ pub(crate) struct Value {
 }
 
 /// What a byte ended or began.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
     /// A new segment begins with the next byte.
     pub(crate) begins: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Step {
 }
 
 /// Follows the bytes of records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tracker {
     frames: [Frame; FRAMES],
     depth: u32,
@@ -155,6 +155,11 @@ impl Tracker {
     /// The container that the record began with has been closed.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// What began is no JSON container.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.part == Part::Raw
     }
 
     /// The next byte of the record.

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// A ring of `2^bits` bytes; positions count all bytes ever pushed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     ring: Vec<u8>,
     mask: usize,
