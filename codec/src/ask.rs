@@ -109,6 +109,9 @@ impl Ask {
     /// A predictor's candidate, in a situation of its own (below 1,024).
     #[inline]
     pub(crate) fn propose(&mut self, which: usize, byte: u8, situation: u32) {
+        if knob(33, 0) >> which & 1 == 1 {
+            return;
+        }
         let cell = which as u32 * SITUATIONS + situation;
         self.candidates[which] = Candidate { byte, cell, p: self.right.at(cell).p() };
         self.present |= 1 << which;

@@ -98,7 +98,7 @@ impl Bitwise {
             for i in 0..CONTEXTS {
                 let state = self.slots[at[i]][leaf as usize & 15];
                 let p = self.meanings[i][state as usize].p();
-                let (a, b) = if state == 0 { (0, 0) } else { (math::stretch(p), (p - 32_768) >> knob(27,5)) };
+                let (a, b) = if state == 0 || knob(34, 0) >> i & 1 == 1 { (0, 0) } else { (math::stretch(p), (p - 32_768) >> knob(27,5)) };
                 inputs[2 * i] = a;
                 inputs[2 * i + 1] = b;
             }

@@ -208,17 +208,21 @@ impl Core {
         byte
     }
 
-    /// Within a long match that a pointer agrees with, a byte that always stood here.
+    /// A byte that always stood here, and that a proved pointer or a long match and a pointer expect.
     #[inline]
     fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
-        if (self.long.length() as i32) < knob(1, CERTAIN_LENGTH_MIN as i32) {
+        let [by_path, by_kind, ..] = self.recall.pointers();
+        let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(knob(32, 3) as u32));
+        let byte = if let Some(pointer) = proved {
+            self.recall.byte(pointer)?
+        } else if (self.long.length() as i32) >= knob(1, CERTAIN_LENGTH_MIN as i32) {
+            let byte = self.window.at(self.long.position()?);
+            let agrees = |p: &&Pointer| p.misses() == 0 && self.recall.byte(p) == Some(byte);
+            [by_kind, by_path].into_iter().find(agrees)?;
+            byte
+        } else {
             return None;
-        }
-        let byte = self.window.at(self.long.position()?);
-        let agrees = |p: &Pointer| p.misses() == 0 && self.recall.byte(p) == Some(byte);
-        if !self.recall.pointers().iter().take(2).any(agrees) {
-            return None;
-        }
+        };
         self.ask.certain(place, byte).map(|p| (byte, p))
     }
 

@@ -44,6 +44,12 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
+    /// It was right in its last `times` segments (at most 4), and is in this one.
+    #[inline]
+    pub(crate) fn is_proved(&self, times: u32) -> bool {
+        self.is_found && self.misses == 0 && self.outcomes >= 1 << times && u32::from(self.outcomes).trailing_ones() >= times
+    }
+
     /// Wrong predictions in this segment.
     pub(crate) fn misses(&self) -> u32 {
         u32::from(self.misses)
