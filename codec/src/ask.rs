@@ -4,8 +4,8 @@
 //! predictor. The candidate with the most votes is the best. A mixer over what all of them say for
 //! or against it, and three counters of the place, give the probability that it is right.
 
-use crate::knob;
 use crate::counter::{Counter, Counters, Map};
+use crate::knob;
 use crate::math;
 use crate::mixer::{Rate, Weights, error};
 
@@ -87,7 +87,7 @@ impl Ask {
             by_order2: Counters::new(bits, Counter::new(58_000, 0)),
             by_part: Weights::new(6, 40),
             by_voters: Weights::new(6, 40),
-            rate: Rate::new(knob(16,12), knob(17,20), knob(18,8000)),
+            rate: Rate::new(knob(16, 12), knob(17, 20), knob(18, 8000)),
             map_path: Map::new(map_bits - 1),
             map_byte: Map::new(map_bits),
             candidates: [Candidate::default(); CANDIDATES],
@@ -168,11 +168,8 @@ impl Ask {
             };
         }
         let near = place.position.min(63);
-        self.direct = [
-            place.path,
-            math::mix(place.path ^ near << 8, u32::from(best)),
-            math::mix(place.order2, u32::from(best)),
-        ];
+        self.direct =
+            [place.path, math::mix(place.path ^ near << 8, u32::from(best)), math::mix(place.order2, u32::from(best))];
         self.inputs[CANDIDATES] = self.by_path.at(self.direct[0]).stretched();
         self.inputs[CANDIDATES + 1] = self.by_byte.at(self.direct[1]).stretched();
         self.inputs[CANDIDATES + 2] = self.by_order2.at(self.direct[2]).stretched();
@@ -198,20 +195,20 @@ impl Ask {
         for which in 0..CANDIDATES {
             if self.present & 1 << which != 0 {
                 let c = self.candidates[which];
-                self.right.at(c.cell).update(c.byte == byte, knob(14,250) as u32);
+                self.right.at(c.cell).update(c.byte == byte, knob(14, 250) as u32);
                 if c.byte != best {
-                    self.against.at(c.cell).update(hit, knob(14,250) as u32);
+                    self.against.at(c.cell).update(hit, knob(14, 250) as u32);
                 }
             }
         }
         let err = error(hit, math::squash(self.mixed), self.rate.next());
         self.by_part.learn(self.sets.0, &self.inputs, err);
         self.by_voters.learn(self.sets.1, &self.inputs, err);
-        self.by_path.at(self.direct[0]).update(hit, knob(15,60) as u32);
+        self.by_path.at(self.direct[0]).update(hit, knob(15, 60) as u32);
         self.by_byte.at(self.direct[1]).update(hit, knob(13, CERTAIN_LIMIT as i32) as u32);
-        self.by_order2.at(self.direct[2]).update(hit, knob(15,60) as u32);
-        self.map_path.update(hit, knob(19,6) as u32);
-        self.map_byte.update(hit, knob(19,6) as u32);
+        self.by_order2.at(self.direct[2]).update(hit, knob(15, 60) as u32);
+        self.map_path.update(hit, knob(19, 6) as u32);
+        self.map_byte.update(hit, knob(19, 6) as u32);
     }
 
     /// Adds the odds up by byte, and keeps the best three.
@@ -245,8 +242,7 @@ impl Ask {
     }
 
     pub(crate) fn reset(&mut self) {
-        for counters in
-            [&mut self.right, &mut self.against, &mut self.by_path, &mut self.by_byte, &mut self.by_order2]
+        for counters in [&mut self.right, &mut self.against, &mut self.by_path, &mut self.by_byte, &mut self.by_order2]
         {
             counters.reset();
         }

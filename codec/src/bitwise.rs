@@ -23,8 +23,8 @@ const RANKED: usize = 3;
 const INPUTS: usize = 20;
 const SETS: usize = 3;
 
-/// A nibble's histories: a check, then the 15 inner nodes of its tree.
-type Slot = [u8; 16];
+/// Histories of two or three bits of a byte: a check, then the 7 inner nodes of their tree.
+type Slot = [u8; 8];
 
 /// What is known before the byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +58,10 @@ pub(crate) struct Bitwise {
 }
 
 impl Bitwise {
-    /// With `2^bits` slots of 16 bytes.
+    /// With `2^bits` slots of 8 bytes.
     pub(crate) fn new(bits: u32, map_bits: u32) -> Self {
         Self {
-            slots: vec![[0; 16]; 1 << bits],
+            slots: vec![Slot::default(); 1 << bits],
             mask: (1 << bits) - 1,
             meanings: Box::new([meanings(); CONTEXTS]),
             candidates: Counters::new(11, Counter::new(40_000, 1)),
@@ -69,7 +69,7 @@ impl Bitwise {
             by_place: Weights::new(7, 50),
             by_path: Weights::new(8, 50),
             last: Weights::new(8, 85),
-            rate: Rate::new(knob(20,14), knob(21,16), knob(22,8000)),
+            rate: Rate::new(knob(20, 14), knob(21, 16), knob(22, 8000)),
             map_order1: Map::new(map_bits),
             map_path: Map::new(map_bits),
             spent: 0,
@@ -89,18 +89,21 @@ impl Bitwise {
         let mut cells = [0u32; RANKED];
         self.spent = 0;
         for bit_index in 0..8u32 {
-            if bit_index & 3 == 0 {
+            if bit_index % 3 == 0 {
                 for (at, context) in at.iter_mut().zip(&s.contexts) {
                     *at = self.find(if bit_index == 0 { *context } else { mix(*context, node) });
                 }
             }
-            let leaf = if bit_index < 4 { node } else { node & (1 << (bit_index - 4)) - 1 | 1 << (bit_index - 4) };
-            for i in 0..CONTEXTS {
-                let state = self.slots[at[i]][leaf as usize & 15];
-                let p = self.meanings[i][state as usize].p();
-                let (a, b) = if state == 0 || knob(34, 0) >> i & 1 == 1 { (0, 0) } else { (math::stretch(p), (p - 32_768) >> knob(27,5)) };
-                inputs[2 * i] = a;
-                inputs[2 * i + 1] = b;
+            let depth = bit_index % 3;
+            let leaf = node & ((1 << depth) - 1) | 1 << depth;
+            let states = at.map(|at| self.slots[at][leaf as usize & 7]);
+            for (i, ((state, meanings), input)) in
+                states.iter().zip(self.meanings.iter()).zip(inputs.chunks_exact_mut(2)).enumerate()
+            {
+                let p = meanings[usize::from(*state)].p();
+                let is_known = *state != 0 && knob(34, 0) >> i & 1 == 0;
+                input[0] = if is_known { math::stretch(p) } else { 0 };
+                input[1] = if is_known { (p - 32_768) >> 5 } else { 0 };
             }
             let mut agreeing = 0;
             for (i, r) in s.ranked.iter().enumerate() {
@@ -142,21 +145,20 @@ impl Bitwise {
 
             self.spent += COSTS[((if bit { p } else { 65_536 - p }) >> 8) as usize & 255];
             let rate = self.rate.next();
-            self.last.learn(node, &layer, error(bit, plain, knob(23,2)));
+            self.last.learn(node, &layer, error(bit, plain, knob(23, 2)));
             self.by_node.learn(sets[0], &inputs, error(bit, math::squash(mixed[0]), rate));
             self.by_place.learn(sets[1], &inputs, error(bit, math::squash(mixed[1]), rate));
             self.by_path.learn(sets[2], &inputs, error(bit, math::squash(mixed[2]), rate));
-            self.map_order1.update(bit, knob(24,6) as u32);
-            self.map_path.update(bit, knob(24,6) as u32);
-            for i in 0..CONTEXTS {
-                let state = &mut self.slots[at[i]][leaf as usize & 15];
-                self.meanings[i][*state as usize].update(bit, knob(25,250) as u32);
-                *state = STATES[*state as usize].next[usize::from(bit)];
+            self.map_order1.update(bit, knob(24, 6) as u32);
+            self.map_path.update(bit, knob(24, 6) as u32);
+            for ((at, state), meanings) in at.iter().zip(states).zip(self.meanings.iter_mut()) {
+                meanings[usize::from(state)].update(bit, 250);
+                self.slots[*at][leaf as usize & 7] = STATES[usize::from(state)].next[usize::from(bit)];
             }
             for (i, cell) in cells.iter().enumerate().take(SETS) {
                 if *cell != u32::MAX {
                     let one = s.ranked[i].byte >> (7 - bit_index) & 1 == 1;
-                    self.candidates.at(*cell).update(one == bit, knob(26,250) as u32);
+                    self.candidates.at(*cell).update(one == bit, knob(26, 250) as u32);
                 }
             }
             node = node << 1 | u32::from(bit);
@@ -180,13 +182,13 @@ impl Bitwise {
                 worst = (at, used);
             }
         }
-        self.slots[worst.0] = [0; 16];
+        self.slots[worst.0] = Slot::default();
         self.slots[worst.0][0] = check;
         worst.0
     }
 
     pub(crate) fn reset(&mut self) {
-        self.slots.fill([0; 16]);
+        self.slots.fill(Slot::default());
         self.meanings.fill(meanings());
         self.candidates.reset();
         self.by_node.reset();

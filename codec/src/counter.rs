@@ -40,12 +40,6 @@ impl Counter {
         math::stretch(self.p())
     }
 
-    /// How many observations it rests on.
-    #[inline]
-    pub(crate) fn count(self) -> u32 {
-        self.0 & 1023
-    }
-
     /// One more observation; never moves by less than 1 / (`limit` + 1.5).
     #[inline]
     pub(crate) fn update(&mut self, hit: bool, limit: u32) {
@@ -159,7 +153,7 @@ mod tests {
         (0..2000).for_each(|i| c.update(i % 4 == 0, 255));
         assert!((c.p() - 16_384).abs() < 600, "{}", c.p());
         (0..5000).for_each(|_| c.update(false, 255));
-        assert!(c.p() < 300 && c.count() == 255);
+        assert!(c.p() < 300);
     }
 
     #[test]

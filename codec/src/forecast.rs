@@ -109,11 +109,10 @@ impl Counting {
         else {
             return;
         };
-        if let Some((from, to)) = last_number(&text) {
-            if write_number(text.bytes.get_mut(from..to).unwrap_or_default(), next) {
-                text.outcomes = count.outcomes;
-                self.text = text;
-            }
+        let Some((from, to)) = last_number(&text) else { return };
+        if write_number(text.bytes.get_mut(from..to).unwrap_or_default(), next) {
+            text.outcomes = count.outcomes;
+            self.text = text;
         }
     }
 
@@ -177,7 +176,9 @@ enum Form {
     Seconds,
     Millis,
     /// `YYYY-MM-DDTHH:MM:SS`, a fraction or none, this many minutes east.
-    Calendar { east_min: i64 },
+    Calendar {
+        east_min: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,9 +317,10 @@ fn write_time(text: &mut Text, form: Form, ms: i64) -> bool {
                 (18, 2, in_day / 1000 % 60),
             ];
             let fraction = (text.bytes.get(20) == Some(&b'.')).then_some((21, 3, in_day % 1000));
-            fields.into_iter().chain(fraction).all(|(from, len, value)| {
-                write_number(text.bytes.get_mut(from..from + len).unwrap_or_default(), value)
-            })
+            fields
+                .into_iter()
+                .chain(fraction)
+                .all(|(from, len, value)| write_number(text.bytes.get_mut(from..from + len).unwrap_or_default(), value))
         }
     }
 }

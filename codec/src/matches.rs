@@ -18,14 +18,12 @@ pub(crate) struct Match {
     position: u32,
     /// 0: none.
     length: u32,
-    /// Wrong predictions since the match was found.
-    misses: u32,
 }
 
 impl Match {
     /// A table of `2^bits` places, for matches of `minimum` bytes (at most 16).
     pub(crate) fn new(bits: u32, minimum: u32) -> Self {
-        Self { heads: vec![0; 1 << bits], shift: 32 - bits, minimum, hash: 0, position: 0, length: 0, misses: 0 }
+        Self { heads: vec![0; 1 << bits], shift: 32 - bits, minimum, hash: 0, position: 0, length: 0 }
     }
 
     /// The byte that followed, if there is a match.
@@ -128,7 +126,7 @@ impl Match {
 
     pub(crate) fn reset(&mut self) {
         self.heads.fill(0);
-        (self.hash, self.position, self.length, self.misses) = (0, 0, 0, 0);
+        (self.hash, self.position, self.length) = (0, 0, 0);
     }
 
     pub(crate) fn bytes(&self) -> usize {

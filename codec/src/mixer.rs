@@ -57,7 +57,7 @@ impl<const N: usize> Weights<N> {
 /// The error that [`Weights::learn`] wants: outcome minus 16-bit probability, times `rate` / 16.
 #[inline]
 pub(crate) fn error(hit: bool, p: i32, rate: i32) -> i32 {
-    ((if hit { 65_535 } else { 0 }) - p) * rate >> 4
+    (((if hit { 65_535 } else { 0 }) - p) * rate) >> 4
 }
 
 /// A learning rate that begins high and settles: `floor` + `boost` / (1 + seen / `slowness`).

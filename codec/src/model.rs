@@ -1,16 +1,16 @@
 //! The model: predictors, in the order in which a byte meets them.
 
-use crate::knob;
 use crate::ask::{Ask, Place};
 use crate::bitwise::{Bitwise, Situation};
-use crate::coder::{Coder, Learn, Way};
+use crate::coder::{Coder, Way};
 use crate::forecast::{Clock, Counting};
+use crate::knob;
 use crate::link::Links;
 use crate::matches::Match;
 use crate::math::mix;
 use crate::preset::Preset;
 use crate::random::Random;
-use crate::recall::{KEPT, POINTERS, Pointer, Recall};
+use crate::recall::{POINTERS, Pointer, Recall};
 use crate::runs::Runs;
 use crate::tracker::{Part, Step, Tracker, Value};
 use crate::window::Window;
@@ -62,7 +62,6 @@ struct Whereabouts {
     previous: u32,
     /// The identifier read last.
     identity: u32,
-    identity_is_known: bool,
     /// The last bytes, newest lowest.
     last: u64,
 }
@@ -73,16 +72,16 @@ impl Core {
         let mut core = Self {
             window: Window::new(knob(2, size.window as i32) as u32),
             tracker: Tracker::new(),
-            recall: Recall::new(knob(6,size.recall as i32) as u32, knob(28, size.texts as i32) as u32),
-            links: Links::new(knob(7,size.links as i32) as u32),
+            recall: Recall::new(knob(6, size.recall as i32) as u32, knob(28, size.texts as i32) as u32),
+            links: Links::new(knob(7, size.links as i32) as u32),
             counting: Counting::new(knob(11, size.fields as i32) as u32),
             clock: Clock::new(knob(11, size.fields as i32) as u32),
-            long: Match::new(knob(3,size.matches as i32) as u32, knob(4,11) as u32),
-            short: Match::new(knob(3,size.matches as i32) as u32, knob(5,5) as u32),
-            runs: Runs::new(knob(8,size.runs as i32) as u32),
+            long: Match::new(knob(3, size.matches as i32) as u32, knob(4, 11) as u32),
+            short: Match::new(knob(3, size.matches as i32) as u32, knob(5, 5) as u32),
+            runs: Runs::new(knob(8, size.runs as i32) as u32),
             random: Random::new(11),
-            ask: Ask::new(knob(9,size.ask as i32) as u32, size.maps),
-            bitwise: Bitwise::new(knob(10,size.histories as i32) as u32, size.maps),
+            ask: Ask::new(knob(9, size.ask as i32) as u32, size.maps),
+            bitwise: Bitwise::new(knob(10, size.histories as i32 + 1) as u32, size.maps),
             place: Whereabouts::default(),
         };
         core.begin_segment();
@@ -131,7 +130,6 @@ impl Core {
         self.place.kind = 0;
         self.place.previous = 0;
         self.place.identity = 0;
-        self.place.identity_is_known = false;
         self.begin_segment();
     }
 
@@ -226,15 +224,6 @@ impl Core {
         self.ask.certain(place, byte).map(|p| (byte, p))
     }
 
-    /// Learns a record that is known.
-    pub(crate) fn learn_record(&mut self, record: &[u8], hlc_ms: Option<u64>) {
-        self.begin_record(hlc_ms);
-        for &byte in record {
-            self.code(&mut Learn, byte);
-        }
-        self.end_record();
-    }
-
     /// Asks all predictors for their candidates.
     fn gather(&mut self, random: bool) {
         let t = &self.tracker;
@@ -293,9 +282,13 @@ impl Core {
         let order1 = (last & 0xFF) as u32;
         let ranked = *self.ask.ranked();
         let expected = u32::from(ranked[0].byte) | u32::from(ranked[1].byte) << 8;
-        let primary = self.recall.pointers().iter().take(2).rev().find_map(|p| {
-            Some(u32::from(self.recall.byte(p)?) | p.misses() << 8)
-        });
+        let primary = self
+            .recall
+            .pointers()
+            .iter()
+            .take(2)
+            .rev()
+            .find_map(|p| Some(u32::from(self.recall.byte(p)?) | p.misses() << 8));
         let contexts = [
             mix(mix(path, order1), 1),
             mix((last & 0xFFFF) as u32, 2),
@@ -347,7 +340,6 @@ impl Core {
         }
         if value.is_text && value.digits >= IDENTITY_DIGITS_MIN && (is_known || w.identity == 0) {
             w.identity = value.hash;
-            w.identity_is_known = is_known;
         }
     }
 
@@ -369,7 +361,6 @@ impl Core {
             self.counting.begin(contexts[1], &self.window);
             self.clock.begin(contexts[0], &self.window);
         }
-        debug_assert!(KEPT < POINTERS);
     }
 }
 

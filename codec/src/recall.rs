@@ -12,11 +12,9 @@ use alloc::vec::Vec;
 use crate::window::Window;
 
 /// Contexts that are remembered.
-pub(crate) const KEPT: usize = 4;
+const KEPT: usize = 4;
 /// Pointers that are followed: one more is only looked up.
 pub(crate) const POINTERS: usize = KEPT + 1;
-/// Situations of a pointer, for its confidence.
-pub(crate) const SITUATIONS: u32 = 1 << 10;
 /// Of longer segments the begin is kept.
 const SEGMENT_MAX: u32 = 1024;
 
@@ -47,7 +45,10 @@ impl Pointer {
     /// It was right in its last `times` segments (at most 4), and is in this one.
     #[inline]
     pub(crate) fn is_proved(&self, times: u32) -> bool {
-        self.is_found && self.misses == 0 && self.outcomes >= 1 << times && u32::from(self.outcomes).trailing_ones() >= times
+        self.is_found
+            && self.misses == 0
+            && self.outcomes >= 1 << times
+            && u32::from(self.outcomes).trailing_ones() >= times
     }
 
     /// Wrong predictions in this segment.
@@ -60,7 +61,7 @@ impl Pointer {
         u32::from(self.value)
     }
 
-    /// Its situation, below [`SITUATIONS`], at a byte of a segment.
+    /// Its situation, below 1,024, at a byte of a segment.
     #[inline]
     pub(crate) fn situation(&self, at: u32) -> u32 {
         let place = if at < 3 { at } else { (at.ilog2() + 2).min(7) };
@@ -81,7 +82,12 @@ pub(crate) struct Recall {
 impl Recall {
     /// `2^bits` places, and `2^text_bits` bytes of what stood there.
     pub(crate) fn new(bits: u32, text_bits: u32) -> Self {
-        Self { texts: Window::new(text_bits), slots: vec![Slot::default(); 1 << bits], shift: 32 - bits, pointers: [Pointer::default(); POINTERS] }
+        Self {
+            texts: Window::new(text_bits),
+            slots: vec![Slot::default(); 1 << bits],
+            shift: 32 - bits,
+            pointers: [Pointer::default(); POINTERS],
+        }
     }
 
     pub(crate) fn pointers(&self) -> &[Pointer; POINTERS] {
@@ -106,7 +112,8 @@ impl Recall {
     pub(crate) fn store(&mut self, begin: u32, value: u32, window: &Window) -> Option<u32> {
         let half = self.texts.bytes() as u32 / 2;
         let end = self.texts.end();
-        let kept = self.pointers.iter().copied().find(|p| p.is_found && p.misses == 0 && end.wrapping_sub(p.begin) < half);
+        let kept =
+            self.pointers.iter().copied().find(|p| p.is_found && p.misses == 0 && end.wrapping_sub(p.begin) < half);
         let begin = match kept {
             Some(p) => p.begin,
             None => {

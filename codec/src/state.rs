@@ -33,7 +33,12 @@ const fn variants(n0: i32, n1: i32) -> usize {
 }
 
 const fn discount(n: i32) -> i32 {
-    (n >= 1) as i32 + (n >= 2) as i32 + (n >= 3) as i32 + (n >= 4) as i32 + (n >= 5) as i32 + (n >= 7) as i32
+    (n >= 1) as i32
+        + (n >= 2) as i32
+        + (n >= 3) as i32
+        + (n >= 4) as i32
+        + (n >= 5) as i32
+        + (n >= 7) as i32
         + (n >= 8) as i32
 }
 

@@ -147,11 +147,6 @@ impl Tracker {
         (self.word, self.word_before)
     }
 
-    /// Digits just before.
-    pub(crate) fn digits(&self) -> u32 {
-        self.run
-    }
-
     /// The container that the record began with has been closed.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete

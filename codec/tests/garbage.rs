@@ -1,4 +1,5 @@
 //! Whatever bytes come: an error, or wrong records within the limit. Never a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

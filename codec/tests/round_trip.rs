@@ -1,4 +1,5 @@
 //! What goes in comes out, and both ends stay alike.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -66,7 +67,12 @@ fn records_shrink_to_a_tenth_when_the_stream_is_known() {
 
 #[test]
 fn a_huge_record_round_trips() {
-    let huge: Vec<u8> = [b"{\"all\":[".to_vec(), garden(8, 6000).into_iter().map(|e| e.0).collect::<Vec<_>>().join(&b','), b"]}".to_vec()].concat();
+    let huge: Vec<u8> = [
+        b"{\"all\":[".to_vec(),
+        garden(8, 6000).into_iter().map(|e| e.0).collect::<Vec<_>>().join(&b','),
+        b"]}".to_vec(),
+    ]
+    .concat();
     assert!(huge.len() > 500_000);
     let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
     send(&mut here, &mut there, &[(huge, None), (b"{}".to_vec(), None)]);
