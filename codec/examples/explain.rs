@@ -43,7 +43,10 @@ fn run() -> Result<(), Box<dyn Error>> {
             "--json" => as_json = true,
             "--events" => events = number()?,
             "--top" => top = number()?,
-            "--help" => return Ok(println!("{HELP}")),
+            "--help" => {
+                println!("{HELP}");
+                return Ok(());
+            }
             _ if file.is_none() && !arg.starts_with('-') => file = Some(arg),
             _ => return Err(format!("{arg} is not understood").into()),
         }

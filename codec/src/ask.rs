@@ -5,7 +5,6 @@
 //! or against it, and three counters of the place, give the probability that it is right.
 
 use crate::counter::{Counter, Counters, Map};
-use crate::knob;
 use crate::math;
 use crate::mixer::{Rate, Weights, error};
 
@@ -87,7 +86,7 @@ impl Ask {
             by_order2: Counters::new(bits, Counter::new(58_000, 0)),
             by_part: Weights::new(6, 40),
             by_voters: Weights::new(6, 40),
-            rate: Rate::new(knob(16, 12), knob(17, 20), knob(18, 8000)),
+            rate: Rate::new(12, 20, 8000),
             map_path: Map::new(map_bits - 1),
             map_byte: Map::new(map_bits),
             candidates: [Candidate::default(); CANDIDATES],
@@ -109,9 +108,6 @@ impl Ask {
     /// A predictor's candidate, in a situation of its own (below 1,024).
     #[inline]
     pub(crate) fn propose(&mut self, which: usize, byte: u8, situation: u32) {
-        if knob(33, 0) >> which & 1 == 1 {
-            return;
-        }
         let cell = which as u32 * SITUATIONS + situation;
         self.candidates[which] = Candidate { byte, cell, p: self.right.at(cell).p() };
         self.present |= 1 << which;
@@ -123,13 +119,13 @@ impl Ask {
         let cell = math::mix(place.path ^ place.position.min(63) << 8, u32::from(byte));
         let counter = *self.by_byte.at(cell);
         self.direct[1] = cell;
-        (counter.p() >= knob(12, CERTAIN_MIN)).then(|| counter.p())
+        (counter.p() >= CERTAIN_MIN).then(|| counter.p())
     }
 
     /// Whether what was certain came.
     #[inline]
     pub(crate) fn update_certain(&mut self, hit: bool) {
-        self.by_byte.at(self.direct[1]).update(hit, knob(13, CERTAIN_LIMIT as i32) as u32);
+        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
     }
 
     /// Puts a byte that was refuted first.
@@ -195,20 +191,20 @@ impl Ask {
         for which in 0..CANDIDATES {
             if self.present & 1 << which != 0 {
                 let c = self.candidates[which];
-                self.right.at(c.cell).update(c.byte == byte, knob(14, 250) as u32);
+                self.right.at(c.cell).update(c.byte == byte, 1000);
                 if c.byte != best {
-                    self.against.at(c.cell).update(hit, knob(14, 250) as u32);
+                    self.against.at(c.cell).update(hit, 1000);
                 }
             }
         }
         let err = error(hit, math::squash(self.mixed), self.rate.next());
         self.by_part.learn(self.sets.0, &self.inputs, err);
         self.by_voters.learn(self.sets.1, &self.inputs, err);
-        self.by_path.at(self.direct[0]).update(hit, knob(15, 60) as u32);
-        self.by_byte.at(self.direct[1]).update(hit, knob(13, CERTAIN_LIMIT as i32) as u32);
-        self.by_order2.at(self.direct[2]).update(hit, knob(15, 60) as u32);
-        self.map_path.update(hit, knob(19, 6) as u32);
-        self.map_byte.update(hit, knob(19, 6) as u32);
+        self.by_path.at(self.direct[0]).update(hit, 60);
+        self.by_byte.at(self.direct[1]).update(hit, CERTAIN_LIMIT);
+        self.by_order2.at(self.direct[2]).update(hit, 60);
+        self.map_path.update(hit, 5);
+        self.map_byte.update(hit, 5);
     }
 
     /// Adds the odds up by byte, and keeps the best three.

@@ -1,11 +1,10 @@
 //! The way of the tenth byte that no candidate foretold: bit by bit.
 //!
-//! Seven contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
+//! Eight contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
 //! turn histories into probabilities; the candidates, right or refuted, are further inputs; mixers
 //! weigh them all; two adaptive maps correct the result. Only bytes that came this way are learnt
 //! here: what candidates foretell needs no room in these tables.
 
-use crate::knob;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,7 +17,7 @@ use crate::mixer::{Rate, Weights, error};
 use crate::state::STATES;
 
 /// Contexts with bit histories.
-pub(crate) const CONTEXTS: usize = 7;
+pub(crate) const CONTEXTS: usize = 8;
 const RANKED: usize = 3;
 const INPUTS: usize = 20;
 const SETS: usize = 3;
@@ -69,7 +68,7 @@ impl Bitwise {
             by_place: Weights::new(7, 50),
             by_path: Weights::new(8, 50),
             last: Weights::new(8, 85),
-            rate: Rate::new(knob(20, 14), knob(21, 16), knob(22, 8000)),
+            rate: Rate::new(20, 16, 8000),
             map_order1: Map::new(map_bits),
             map_path: Map::new(map_bits),
             spent: 0,
@@ -97,11 +96,9 @@ impl Bitwise {
             let depth = bit_index % 3;
             let leaf = node & ((1 << depth) - 1) | 1 << depth;
             let states = at.map(|at| self.slots[at][leaf as usize & 7]);
-            for (i, ((state, meanings), input)) in
-                states.iter().zip(self.meanings.iter()).zip(inputs.chunks_exact_mut(2)).enumerate()
-            {
+            for ((state, meanings), input) in states.iter().zip(self.meanings.iter()).zip(inputs.chunks_exact_mut(2)) {
                 let p = meanings[usize::from(*state)].p();
-                let is_known = *state != 0 && knob(34, 0) >> i & 1 == 0;
+                let is_known = *state != 0;
                 input[0] = if is_known { math::stretch(p) } else { 0 };
                 input[1] = if is_known { (p - 32_768) >> 5 } else { 0 };
             }
@@ -145,12 +142,12 @@ impl Bitwise {
 
             self.spent += COSTS[((if bit { p } else { 65_536 - p }) >> 8) as usize & 255];
             let rate = self.rate.next();
-            self.last.learn(node, &layer, error(bit, plain, knob(23, 2)));
+            self.last.learn(node, &layer, error(bit, plain, 6));
             self.by_node.learn(sets[0], &inputs, error(bit, math::squash(mixed[0]), rate));
             self.by_place.learn(sets[1], &inputs, error(bit, math::squash(mixed[1]), rate));
             self.by_path.learn(sets[2], &inputs, error(bit, math::squash(mixed[2]), rate));
-            self.map_order1.update(bit, knob(24, 6) as u32);
-            self.map_path.update(bit, knob(24, 6) as u32);
+            self.map_order1.update(bit, 5);
+            self.map_path.update(bit, 5);
             for ((at, state), meanings) in at.iter().zip(states).zip(self.meanings.iter_mut()) {
                 meanings[usize::from(state)].update(bit, 250);
                 self.slots[*at][leaf as usize & 7] = STATES[usize::from(state)].next[usize::from(bit)];
@@ -158,7 +155,7 @@ impl Bitwise {
             for (i, cell) in cells.iter().enumerate().take(SETS) {
                 if *cell != u32::MAX {
                     let one = s.ranked[i].byte >> (7 - bit_index) & 1 == 1;
-                    self.candidates.at(*cell).update(one == bit, knob(26, 250) as u32);
+                    self.candidates.at(*cell).update(one == bit, 250);
                 }
             }
             node = node << 1 | u32::from(bit);

@@ -35,7 +35,7 @@
 //!            | (unlikely)                                         |
 //!            v                                                    v
 //!  random: digits of a random field, 4 decisions      bitwise: 8 decisions, from bit histories of
-//!          each, no tables                            seven contexts, the candidates, two mixing
+//!          each, no tables                            eight contexts, the candidates, two mixing
 //!                                                     layers and two adaptive maps
 //!            |                                                    |
 //!            +------------------> arithmetic coder <--------------+
@@ -92,19 +92,3 @@ mod window;
 pub use batch::{Cost, DecodeError, Model, Record, Records, VERSION};
 pub use coder::Way;
 pub use preset::Preset;
-
-/// x
-#[cfg(feature = "ablation")]
-#[allow(missing_docs)]
-pub static KNOBS: [core::sync::atomic::AtomicI32; 64] = [const { core::sync::atomic::AtomicI32::new(i32::MIN) }; 64];
-#[cfg(feature = "ablation")]
-#[inline]
-pub(crate) fn knob(i: usize, default: i32) -> i32 {
-    let v = KNOBS[i].load(core::sync::atomic::Ordering::Relaxed);
-    if v == i32::MIN { default } else { v }
-}
-#[cfg(not(feature = "ablation"))]
-#[inline(always)]
-pub(crate) const fn knob(_: usize, default: i32) -> i32 {
-    default
-}

@@ -4,7 +4,6 @@ use crate::ask::{Ask, Place};
 use crate::bitwise::{Bitwise, Situation};
 use crate::coder::{Coder, Way};
 use crate::forecast::{Clock, Counting};
-use crate::knob;
 use crate::link::Links;
 use crate::matches::Match;
 use crate::math::mix;
@@ -70,18 +69,18 @@ impl Core {
     pub(crate) fn new(preset: Preset) -> Self {
         let size = preset.sizes();
         let mut core = Self {
-            window: Window::new(knob(2, size.window as i32) as u32),
+            window: Window::new(size.window),
             tracker: Tracker::new(),
-            recall: Recall::new(knob(6, size.recall as i32) as u32, knob(28, size.texts as i32) as u32),
-            links: Links::new(knob(7, size.links as i32) as u32),
-            counting: Counting::new(knob(11, size.fields as i32) as u32),
-            clock: Clock::new(knob(11, size.fields as i32) as u32),
-            long: Match::new(knob(3, size.matches as i32) as u32, knob(4, 11) as u32),
-            short: Match::new(knob(3, size.matches as i32) as u32, knob(5, 5) as u32),
-            runs: Runs::new(knob(8, size.runs as i32) as u32),
+            recall: Recall::new(size.recall, size.texts),
+            links: Links::new(size.links),
+            counting: Counting::new(size.fields),
+            clock: Clock::new(size.fields),
+            long: Match::new(size.matches - 1, 11),
+            short: Match::new(size.matches, 5),
+            runs: Runs::new(size.runs),
             random: Random::new(11),
-            ask: Ask::new(knob(9, size.ask as i32) as u32, size.maps),
-            bitwise: Bitwise::new(knob(10, size.histories as i32 + 1) as u32, size.maps),
+            ask: Ask::new(size.ask, size.maps),
+            bitwise: Bitwise::new(size.histories + 1, size.maps),
             place: Whereabouts::default(),
         };
         core.begin_segment();
@@ -168,7 +167,7 @@ impl Core {
         self.gather(random);
         let best = self.ask.best(&place);
         let mut coded = None;
-        let ask_min = if random { knob(30, 20000) } else { knob(0, ASK_MIN) };
+        let ask_min = if random { 20000 } else { ASK_MIN };
         match (best, refuted) {
             (Some((candidate, p)), None) if p >= ask_min => {
                 coder.enter(Way::Asked);
@@ -210,10 +209,10 @@ impl Core {
     #[inline]
     fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
         let [by_path, by_kind, ..] = self.recall.pointers();
-        let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(knob(32, 3) as u32));
+        let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(3));
         let byte = if let Some(pointer) = proved {
             self.recall.byte(pointer)?
-        } else if (self.long.length() as i32) >= knob(1, CERTAIN_LENGTH_MIN as i32) {
+        } else if (self.long.length() as i32) >= CERTAIN_LENGTH_MIN as i32 {
             let byte = self.window.at(self.long.position()?);
             let agrees = |p: &&Pointer| p.misses() == 0 && self.recall.byte(p) == Some(byte);
             [by_kind, by_path].into_iter().find(agrees)?;
@@ -297,6 +296,7 @@ impl Core {
             mix(mix(path, at), 5 + primary.map_or(0, |e| (e + 1) << 4)),
             mix(mix(path, t.words().0), 6),
             mix(expected, 7 + ((p as u32) >> 13 << 4)),
+            mix(t.words().0, mix(8, t.words().1)),
         ];
         let place = (t.part() as u32) << 3 | self.long.situation().min(self.short.situation()).min(15) >> 1;
         Situation { contexts, ranked, is_refuted, place, path, order1 }

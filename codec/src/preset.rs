@@ -33,9 +33,9 @@ impl Preset {
     pub(crate) fn sizes(self) -> Sizes {
         // window, matches, recall, texts, links, fields, runs, ask, maps, histories
         let [window, matches, recall, texts, links, fields, runs, ask, maps, histories] = match self {
-            Self::Small => [16, 13, 11, 16, 9, 7, 14, 11, 8, 13],
-            Self::Medium => [17, 14, 12, 17, 10, 8, 15, 12, 9, 15],
-            Self::Large => [18, 15, 14, 19, 11, 9, 16, 13, 10, 16],
+            Self::Small => [15, 13, 11, 16, 9, 7, 14, 11, 8, 13],
+            Self::Medium => [16, 14, 12, 17, 10, 8, 15, 12, 9, 15],
+            Self::Large => [16, 15, 14, 19, 11, 9, 17, 13, 10, 16],
         };
         Sizes { window, matches, recall, texts, links, fields, runs, ask, maps, histories }
     }
