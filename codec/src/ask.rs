@@ -137,6 +137,12 @@ impl Ask {
         }
     }
 
+    /// Drops the candidates of some predictors.
+    #[cfg(feature = "ablation")]
+    pub(crate) fn leave_out(&mut self, off: u32) {
+        self.present &= !off;
+    }
+
     /// Bytes with the most votes: best, second, third; odds 0 is none.
     pub(crate) fn ranked(&self) -> &[Ranked; 3] {
         &self.ranked

@@ -120,6 +120,14 @@ impl Model {
         Self { preset, core: Core::new(preset), framing: Framing::new() }
     }
 
+    /// One without some predictors: a mask of bits of [`crate::PREDICTORS`]. To measure with.
+    #[cfg(feature = "ablation")]
+    pub fn without(preset: Preset, off: u32) -> Self {
+        let mut model = Self::new(preset);
+        model.core.off = off;
+        model
+    }
+
     /// The size that was chosen.
     pub fn preset(&self) -> Preset {
         self.preset

@@ -38,6 +38,18 @@ pub(crate) struct Situation {
     pub(crate) order1: u32,
 }
 
+#[cfg(feature = "ablation")]
+impl Situation {
+    /// Makes constants of some contexts.
+    pub(crate) fn leave_out(&mut self, off: u32) {
+        for (i, context) in self.contexts.iter_mut().enumerate() {
+            if off >> i & 1 == 1 {
+                *context = 0;
+            }
+        }
+    }
+}
+
 /// Codes and learns bytes bit by bit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bitwise {

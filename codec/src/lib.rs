@@ -92,3 +92,32 @@ mod window;
 pub use batch::{Cost, DecodeError, Model, Record, Records, VERSION};
 pub use coder::Way;
 pub use preset::Preset;
+
+/// What the feature `ablation` can switch off, and its bit.
+#[cfg(feature = "ablation")]
+pub const PREDICTORS: [(&str, u32); 24] = [
+    ("last segment by path", 0),
+    ("last segment by path and kind", 1),
+    ("last segment by path and identifier", 2),
+    ("last segment by path and value before", 3),
+    ("link: equal to another path's value", 4),
+    ("counting", 5),
+    ("long match", 7),
+    ("short match among news", 8),
+    ("run: segment so far, value before", 9),
+    ("run: segment so far, kind", 10),
+    ("run: six bytes", 11),
+    ("run: segment so far, last value here", 12),
+    ("run: path, three bytes", 13),
+    ("run: path, word", 14),
+    ("bits: path, byte", 16),
+    ("bits: two bytes", 17),
+    ("bits: three bytes", 18),
+    ("bits: path, segment so far", 19),
+    ("bits: path, place, what stood here", 20),
+    ("bits: path, word", 21),
+    ("bits: the two best candidates", 22),
+    ("bits: two words", 23),
+    ("random fields", 24),
+    ("certain bytes", 25),
+];

@@ -16,6 +16,10 @@ use crate::window::Window;
 
 /// From this probability on the best candidate is asked for at once.
 const ASK_MIN: i32 = 61_600;
+/// The same among random digits, where nothing is gained by mixing.
+const ASK_RANDOM_MIN: i32 = 20_000;
+/// A pointer that was right so many times in a row is proved.
+const PROVED_TIMES: u32 = 3;
 
 /// A match of so many bytes can make a byte certain.
 const CERTAIN_LENGTH_MIN: u32 = 16;
@@ -48,6 +52,9 @@ pub(crate) struct Core {
     ask: Ask,
     bitwise: Bitwise,
     place: Whereabouts,
+    /// Predictors that are switched off: see [`crate::PREDICTORS`].
+    #[cfg(feature = "ablation")]
+    pub(crate) off: u32,
 }
 
 /// What the record said so far, as contexts.
@@ -82,6 +89,8 @@ impl Core {
             ask: Ask::new(size.ask, size.maps),
             bitwise: Bitwise::new(size.histories + 1, size.maps),
             place: Whereabouts::default(),
+            #[cfg(feature = "ablation")]
+            off: 0,
         };
         core.begin_segment();
         core
@@ -165,9 +174,11 @@ impl Core {
         }
         let random = self.random.is_on();
         self.gather(random);
+        #[cfg(feature = "ablation")]
+        self.ask.leave_out(self.off);
         let best = self.ask.best(&place);
         let mut coded = None;
-        let ask_min = if random { 20000 } else { ASK_MIN };
+        let ask_min = if random { ASK_RANDOM_MIN } else { ASK_MIN };
         match (best, refuted) {
             (Some((candidate, p)), None) if p >= ask_min => {
                 coder.enter(Way::Asked);
@@ -188,9 +199,18 @@ impl Core {
             }
             None => {
                 coder.enter(Way::Bitwise);
-                let situation = self.situation(refuted.is_some(), best.map_or(0, |(_, p)| p));
+                #[allow(unused_mut)]
+                let mut situation = self.situation(refuted.is_some(), best.map_or(0, |(_, p)| p));
+                #[cfg(feature = "ablation")]
+                situation.leave_out(self.off >> 16);
                 let byte = self.bitwise.code(coder, byte, &situation);
-                if place.position > 0 {
+                #[allow(unused_mut)]
+                let mut may_be_random = place.position > 0;
+                #[cfg(feature = "ablation")]
+                {
+                    may_be_random &= self.off >> 24 & 1 == 0;
+                }
+                if may_be_random {
                     let foretold = best.is_some_and(|(candidate, _)| candidate == byte);
                     self.random.note(byte, self.bitwise.spent(), foretold);
                 }
@@ -208,11 +228,15 @@ impl Core {
     /// A byte that always stood here, and that a proved pointer or a long match and a pointer expect.
     #[inline]
     fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
+        #[cfg(feature = "ablation")]
+        if self.off >> 25 & 1 == 1 {
+            return None;
+        }
         let [by_path, by_kind, ..] = self.recall.pointers();
-        let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(3));
+        let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(PROVED_TIMES));
         let byte = if let Some(pointer) = proved {
             self.recall.byte(pointer)?
-        } else if (self.long.length() as i32) >= CERTAIN_LENGTH_MIN as i32 {
+        } else if self.long.length() >= CERTAIN_LENGTH_MIN {
             let byte = self.window.at(self.long.position()?);
             let agrees = |p: &&Pointer| p.misses() == 0 && self.recall.byte(p) == Some(byte);
             [by_kind, by_path].into_iter().find(agrees)?;
