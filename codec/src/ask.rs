@@ -12,7 +12,7 @@ use crate::mixer::{Rate, Weights, error};
 pub(crate) const CANDIDATES: usize = 15;
 const INPUTS: usize = 20;
 /// From this probability on a byte is certain.
-const CERTAIN_MIN: i32 = 65_000;
+const CERTAIN_MIN: i32 = 64_700;
 const CERTAIN_LIMIT: u32 = 250;
 /// Situations per predictor.
 const SITUATIONS: u32 = 1 << 10;

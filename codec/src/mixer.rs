@@ -11,6 +11,8 @@ use crate::math;
 /// One in weights' fixed point.
 const ONE: i32 = 1 << 16;
 const WEIGHT_MAX: i32 = 4 * ONE - 1;
+/// Smaller errors teach nothing worth the time: they would move weights by 1 / 16,384 at most.
+const ERROR_MIN: i32 = 96;
 
 /// Sets of `N` weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ impl<const N: usize> Weights<N> {
     /// (16 bits) times a rate.
     #[inline]
     pub(crate) fn learn(&mut self, set: u32, inputs: &[i32; N], error: i32) {
+        if error.abs() < ERROR_MIN {
+            return;
+        }
         let weights = &mut self.sets[set as usize & self.mask];
         for (w, x) in weights.iter_mut().zip(inputs) {
             *w = (*w + ((x.wrapping_mul(error) + 0x8000) >> 16)).clamp(-WEIGHT_MAX, WEIGHT_MAX);

@@ -19,10 +19,10 @@ const ASK_MIN: i32 = 61_600;
 /// The same among random digits, where nothing is gained by mixing.
 const ASK_RANDOM_MIN: i32 = 20_000;
 /// A pointer that was right so many times in a row is proved.
-const PROVED_TIMES: u32 = 3;
+const PROVED_TIMES: u32 = 2;
 
 /// A match of so many bytes can make a byte certain.
-const CERTAIN_LENGTH_MIN: u32 = 16;
+const CERTAIN_LENGTH_MIN: u32 = 12;
 
 /// Longer values are not names of a kind.
 const KIND_MAX: u32 = 26;
