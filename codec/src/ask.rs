@@ -9,8 +9,8 @@ use crate::math;
 use crate::mixer::{Rate, Weights, error};
 
 /// Places of predictors.
-pub(crate) const CANDIDATES: usize = 15;
-const INPUTS: usize = 20;
+pub(crate) const CANDIDATES: usize = 13;
+const INPUTS: usize = CANDIDATES + 4;
 /// From this probability on a byte is certain.
 const CERTAIN_MIN: i32 = 64_700;
 const CERTAIN_LIMIT: u32 = 250;

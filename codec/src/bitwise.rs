@@ -1,6 +1,6 @@
 //! The way of the tenth byte that no candidate foretold: bit by bit.
 //!
-//! Eight contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
+//! Seven contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
 //! turn histories into probabilities; the candidates, right or refuted, are further inputs; mixers
 //! weigh them all; two adaptive maps correct the result. Only bytes that came this way are learnt
 //! here: what candidates foretell needs no room in these tables.
@@ -17,9 +17,9 @@ use crate::mixer::{Rate, Weights, error};
 use crate::state::STATES;
 
 /// Contexts with bit histories.
-pub(crate) const CONTEXTS: usize = 8;
+pub(crate) const CONTEXTS: usize = 7;
 const RANKED: usize = 3;
-const INPUTS: usize = 20;
+const INPUTS: usize = 2 * CONTEXTS + RANKED + 1;
 const SETS: usize = 3;
 
 /// Histories of two or three bits of a byte: a check, then the 7 inner nodes of their tree.

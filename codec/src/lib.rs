@@ -26,7 +26,7 @@
 //!      +-> recall     last segment here: by path, kind, identifier, value before, link   --+
 //!      +-> forecast   counters; the record's own time stamp                                |  candidates
 //!      +-> matches    longest repeat in the history; repeats among what was news           |  for the next
-//!      +-> runs       what followed six more contexts the last time                      --+  byte
+//!      +-> runs       what followed four more contexts the last time                     --+  byte
 //!                                                                                          |
 //!            +---------------------------------------------------------------------------+
 //!            v
@@ -35,7 +35,7 @@
 //!            | (unlikely)                                         |
 //!            v                                                    v
 //!  random: digits of a random field, 4 decisions      bitwise: 8 decisions, from bit histories of
-//!          each, no tables                            eight contexts, the candidates, two mixing
+//!          each, no tables                            seven contexts, the candidates, two mixing
 //!                                                     layers and two adaptive maps
 //!            |                                                    |
 //!            +------------------> arithmetic coder <--------------+
@@ -95,7 +95,7 @@ pub use preset::Preset;
 
 /// What the feature `ablation` can switch off, and its bit.
 #[cfg(feature = "ablation")]
-pub const PREDICTORS: [(&str, u32); 24] = [
+pub const PREDICTORS: [(&str, u32); 21] = [
     ("last segment by path", 0),
     ("last segment by path and kind", 1),
     ("last segment by path and identifier", 2),
@@ -108,16 +108,13 @@ pub const PREDICTORS: [(&str, u32); 24] = [
     ("run: segment so far, kind", 10),
     ("run: six bytes", 11),
     ("run: segment so far, last value here", 12),
-    ("run: path, three bytes", 13),
-    ("run: path, word", 14),
     ("bits: path, byte", 16),
     ("bits: two bytes", 17),
     ("bits: three bytes", 18),
-    ("bits: path, segment so far", 19),
-    ("bits: path, place, what stood here", 20),
-    ("bits: path, word", 21),
-    ("bits: the two best candidates", 22),
-    ("bits: two words", 23),
+    ("bits: path, place, what stood here", 19),
+    ("bits: path, word", 20),
+    ("bits: the two best candidates", 21),
+    ("bits: two words", 22),
     ("random fields", 24),
     ("certain bytes", 25),
 ];

@@ -287,8 +287,6 @@ impl Core {
             mix(here, self.place.kind ^ 0x5bd1),
             mix(order6, 0x1234),
             mix(here, self.recall.pointers()[0].value() ^ 0x77_0000),
-            mix(mix(path, order3), 0x4321),
-            mix(mix(path, t.words().0), 0x7777),
         ];
         for (which, context) in contexts.into_iter().enumerate() {
             if let Some((byte, run)) = self.runs.look_up(which, context) {
@@ -300,7 +298,7 @@ impl Core {
     /// The contexts of a byte that is coded bit by bit.
     fn situation(&self, is_refuted: bool, p: i32) -> Situation {
         let t = &self.tracker;
-        let (path, prefix, at) = (t.path(), t.prefix(), t.position());
+        let (path, at) = (t.path(), t.position());
         let last = self.place.last;
         let order1 = (last & 0xFF) as u32;
         let ranked = *self.ask.ranked();
@@ -316,7 +314,6 @@ impl Core {
             mix(mix(path, order1), 1),
             mix((last & 0xFFFF) as u32, 2),
             mix((last & 0xFF_FFFF) as u32, 3),
-            mix(mix(path, prefix), 4),
             mix(mix(path, at), 5 + primary.map_or(0, |e| (e + 1) << 4)),
             mix(mix(path, t.words().0), 6),
             mix(expected, 7 + ((p as u32) >> 13 << 4)),

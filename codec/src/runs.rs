@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Contexts: see `model.rs`, where they are made.
-pub(crate) const RUNS: usize = 6;
+pub(crate) const RUNS: usize = 4;
 /// The longest run that is told apart.
 const RUN_MAX: u32 = 15;
 
