@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod codec;
 mod log;
 mod progress;
 mod stats;
@@ -27,12 +28,15 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   ropeway-bench log                          all tables, in a temporary folder
   ropeway-bench log --dir /media/card        on the card that is to be measured
-  ropeway-bench log --only rate --json       one table, for a program";
+  ropeway-bench log --only rate --json       one table, for a program
+  ropeway-bench codec --corpus events.ndjson what events cost on the wire";
 
 #[derive(Subcommand)]
 enum Command {
     /// The log: bytes per event, durable appends, opening, reading
     Log(LogArgs),
+    /// The codec: bytes per event with different histories, beside others; speed; memory
+    Codec(codec::CodecArgs),
     /// Opens a log and prints what that took: a process of its own, for its memory
     #[command(hide = true)]
     OpenOnce {
@@ -67,6 +71,7 @@ struct LogArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Log(args) => log::run(&args),
+        Command::Codec(args) => codec::run(&args),
         Command::OpenOnce { dir, cold } => log::open_once(&dir, cold),
     };
     match done {

@@ -1,0 +1,114 @@
+//! Logistic mixing: a weighted sum of stretched probabilities, whose weights learn from each outcome.
+//!
+//! Of each mixer there are several sets of weights; small contexts choose which are used. The
+//! inputs that have been right in this context get more weight, by gradient descent on coding cost.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::math;
+
+/// One in weights' fixed point.
+const ONE: i32 = 1 << 16;
+const WEIGHT_MAX: i32 = 4 * ONE - 1;
+/// Smaller errors teach nothing worth the time: they would move weights by 1 / 16,384 at most.
+const ERROR_MIN: i32 = 96;
+
+/// Sets of `N` weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Weights<const N: usize> {
+    sets: Vec<[i32; N]>,
+    mask: usize,
+    initial: i32,
+}
+
+impl<const N: usize> Weights<N> {
+    /// `2^bits` sets, each weight `initial` of 256.
+    pub(crate) fn new(bits: u32, initial: i32) -> Self {
+        let initial = initial * (ONE / 256);
+        Self { sets: vec![[initial; N]; 1 << bits], mask: (1 << bits) - 1, initial }
+    }
+
+    /// The weighted sum of the inputs, stretched.
+    #[inline]
+    pub(crate) fn dot(&self, set: u32, inputs: &[i32; N]) -> i32 {
+        let weights = &self.sets[set as usize & self.mask];
+        let sum = weights.iter().zip(inputs).fold(0i32, |sum, (w, x)| sum.wrapping_add((w >> 4).wrapping_mul(*x)));
+        (sum >> 12).clamp(-math::STRETCH_MAX, math::STRETCH_MAX)
+    }
+
+    /// Moves the weights towards what would have been right: `error` is outcome minus probability
+    /// (16 bits) times a rate.
+    #[inline]
+    pub(crate) fn learn(&mut self, set: u32, inputs: &[i32; N], error: i32) {
+        if error.abs() < ERROR_MIN {
+            return;
+        }
+        let weights = &mut self.sets[set as usize & self.mask];
+        for (w, x) in weights.iter_mut().zip(inputs) {
+            *w = (*w + ((x.wrapping_mul(error) + 0x8000) >> 16)).clamp(-WEIGHT_MAX, WEIGHT_MAX);
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.sets.fill([self.initial; N]);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.sets.len() * size_of::<[i32; N]>()
+    }
+}
+
+/// The error that [`Weights::learn`] wants: outcome minus 16-bit probability, times `rate` / 16.
+#[inline]
+pub(crate) fn error(hit: bool, p: i32, rate: i32) -> i32 {
+    (((if hit { 65_535 } else { 0 }) - p) * rate) >> 4
+}
+
+/// A learning rate that begins high and settles: `floor` + `boost` / (1 + seen / `slowness`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    seen: i32,
+    floor: i32,
+    boost: i32,
+    slowness: i32,
+}
+
+impl Rate {
+    pub(crate) const fn new(floor: i32, boost: i32, slowness: i32) -> Self {
+        Self { seen: 0, floor, boost, slowness }
+    }
+
+    /// The rate of the next step.
+    #[inline]
+    pub(crate) fn next(&mut self) -> i32 {
+        if self.seen < 1 << 24 {
+            self.seen += 1;
+        }
+        self.floor + self.boost * self.slowness / (self.slowness + self.seen)
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.seen = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_input_that_is_right_gets_the_weight() {
+        let mut w = Weights::<4>::new(1, 64);
+        let mut rate = Rate::new(6, 20, 100);
+        for i in 0..4000u32 {
+            let hit = i % 3 == 0;
+            let right = if hit { 800 } else { -800 };
+            let inputs = [right, -right, if i % 2 == 0 { 500 } else { -500 }, 0];
+            let p = math::squash(w.dot(0, &inputs));
+            w.learn(0, &inputs, error(hit, p, rate.next()));
+        }
+        let [a, b, c, d] = w.sets[0];
+        assert!(a > b && a > 4 * c.abs() && d == 16_384, "{a} {b} {c} {d}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Golden vectors: batches that this version must write and read, to the bit, on every machine.
+//!
+//! `UPDATE_VECTORS=1 cargo test -p ropeway-codec --test vectors` writes them anew, for a new VERSION.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Event, garden, others};
+use ropeway_codec::{Model, Preset, Record, VERSION};
+
+const BATCHES: [usize; 8] = [1, 1, 4, 16, 64, 1, 130, 51];
+
+fn file(preset: Preset) -> PathBuf {
+    let name = format!("v{VERSION}-{preset:?}.bin").to_lowercase();
+    [env!("CARGO_MANIFEST_DIR"), "tests", "vectors", &name].iter().collect()
+}
+
+fn events() -> Vec<Event> {
+    let mut events = garden(31, 180);
+    events.extend(others(31, 48));
+    events.extend(garden(32, 40));
+    events
+}
+
+/// Batches behind one another, each after its length.
+fn encoded(preset: Preset) -> Vec<u8> {
+    let events = events();
+    let mut model = Model::new(preset);
+    let mut out = Vec::new();
+    let mut rest = events.as_slice();
+    for size in BATCHES {
+        let (batch, after) = rest.split_at(size.min(rest.len()));
+        let records: Vec<Record<'_>> = batch.iter().map(|(bytes, hlc_ms)| Record { bytes, hlc_ms: *hlc_ms }).collect();
+        let mut bytes = Vec::new();
+        model.encode(&records, &mut bytes);
+        out.extend((bytes.len() as u32).to_be_bytes());
+        out.extend(bytes);
+        rest = after;
+    }
+    out
+}
+
+#[test]
+fn this_version_writes_and_reads_what_it_always_did() {
+    for preset in Preset::ALL {
+        let written = encoded(preset);
+        if std::env::var_os("UPDATE_VECTORS").is_some() {
+            std::fs::write(file(preset), &written).unwrap();
+        }
+        let golden = std::fs::read(file(preset)).expect("vectors of this VERSION: write them with UPDATE_VECTORS=1");
+        assert!(
+            written == golden,
+            "{preset:?}: the model has changed. Peers with the old one would not understand it: raise VERSION in \
+             codec/src/batch.rs, and write vectors for it with UPDATE_VECTORS=1."
+        );
+        let mut model = Model::new(preset);
+        let (mut rest, events) = (golden.as_slice(), events());
+        let mut expected = events.as_slice();
+        for size in BATCHES {
+            let (batch, after) = expected.split_at(size.min(expected.len()));
+            let (len, bytes) = rest.split_at(4);
+            let (bytes, next) = bytes.split_at(u32::from_be_bytes(len.try_into().unwrap()) as usize);
+            let stamps: Vec<Option<u64>> = batch.iter().map(|e| e.1).collect();
+            let got = model.decode(bytes, &stamps, 100_000).unwrap();
+            assert!(got.iter().eq(batch.iter().map(|e| e.0.as_slice())), "{preset:?}");
+            (rest, expected) = (next, after);
+        }
+        assert!(rest.is_empty() && expected.is_empty());
+    }
+}
