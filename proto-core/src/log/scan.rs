@@ -30,8 +30,10 @@ pub enum Step<'b> {
     Epoch {
         /// The header.
         header: Header,
-        /// One bit of it had to be set right.
+        /// It is not as it should be: one bit had to be set right, or it is a copy.
         repaired: bool,
+        /// Its own page does not show it, a copy does (docs/LOG.md#frame-8).
+        recalled: bool,
         /// Whether it continues what was read.
         linked: Option<bool>,
     },
@@ -203,7 +205,7 @@ impl<'k> SegmentScan<'k> {
                 }
                 self.leave_search()
             }
-            Look::Epoch(header, cipher, repaired) => self.begin_epoch(header, cipher, repaired),
+            Look::Epoch(header, cipher, repaired) => self.begin_epoch(header, cipher, (repaired, false)),
             Look::Group { body, pages, crc_rotten, tag } => {
                 let page = self.page;
                 if let Some(epoch) = &mut self.epoch {
@@ -289,14 +291,14 @@ impl<'k> SegmentScan<'k> {
         }
     }
 
-    fn begin_epoch(&mut self, header: Header, cipher: Cipher, repaired: bool) -> Step<'static> {
+    fn begin_epoch(&mut self, header: Header, cipher: Cipher, (repaired, recalled): (bool, bool)) -> Step<'static> {
         if repaired {
             mark!("log.header_repaired");
         }
         let linked = (self.page > 0).then(|| header.start.prev == self.link());
         self.epoch = Some(Epoch { header, cipher, last_tag: [0; FRAME_TAG_BYTES] });
         self.go_to(self.page + 1);
-        Step::Epoch { header, repaired, linked }
+        Step::Epoch { header, repaired, recalled, linked }
     }
 
     /// Behind bad pages: if one of them has held the header of which this page has a copy, goes back to
@@ -346,7 +348,7 @@ impl<'k> SegmentScan<'k> {
     }
 
     fn use_recalled(&mut self) -> Option<Step<'static>> {
-        self.recalled.take().map(|(header, cipher, repaired)| self.begin_epoch(header, cipher, repaired))
+        self.recalled.take().map(|(header, cipher, repaired)| self.begin_epoch(header, cipher, (repaired, true)))
     }
 
     fn pass_bad(&mut self, tail: Tail, used: bool) -> Step<'static> {

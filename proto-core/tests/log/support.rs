@@ -141,7 +141,7 @@ pub(crate) fn scan_with(bytes: &[u8], number: u64, keys: &[(u32, DataKey)]) -> F
         };
         match scan.feed(got) {
             Step::NeedMore => {}
-            Step::Epoch { header, repaired, linked } => found.epochs.push((header.start.page, repaired, linked)),
+            Step::Epoch { header, repaired, linked, .. } => found.epochs.push((header.start.page, repaired, linked)),
             Step::Group { page, body, crc_rotten, .. } => {
                 found.groups.push((page, Body(body.to_vec())));
                 if crc_rotten {

@@ -100,6 +100,8 @@ struct Found {
     groups: BTreeMap<u64, u64>,
     sealed_bytes: BTreeMap<u64, u64>,
     newest: Option<GroupAt>,
+    /// Where the header of the last epoch should stand, if only a copy shows it.
+    recalled: Option<(u64, u64)>,
     own: Option<Incarnation>,
     ledger: Ledger,
 }
@@ -130,6 +132,7 @@ impl<F: Files> Pass<F> {
             groups: BTreeMap::new(),
             sealed_bytes: BTreeMap::new(),
             newest: None,
+            recalled: None,
             own: None,
             ledger: Ledger::default(),
         };
@@ -235,7 +238,8 @@ impl<F: Files> Pass<F> {
         self.seen.damages.retain(|d| gone == 0 || d.segment > gone || d.segment == gone && !d.is_loss());
         self.seen.ledger.forget_upto(gone);
         if let Some(newest) = self.seen.newest {
-            self.seen.damages.retain(|d| !newest.explains(d));
+            let recalled = self.seen.recalled;
+            self.seen.damages.retain(|d| !newest.explains(d, recalled));
         }
         self.compare_seals();
         // A next one may have been made already while this one still fills.
@@ -320,8 +324,9 @@ impl<F: Files> Pass<F> {
             let damage = |code, from_page, to_page| Damage { code, segment: number, from_page, to_page, sealed: false };
             match step {
                 Step::NeedMore => {}
-                Step::Epoch { header, repaired, .. } => {
+                Step::Epoch { header, repaired, recalled, .. } => {
                     let page = header.start.page;
+                    self.seen.recalled = recalled.then_some((number, page));
                     began_epoch = Some(page + 1);
                     if repaired {
                         self.seen.damages.push(damage(Code::Rotten, page, page + 1));

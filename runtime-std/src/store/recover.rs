@@ -78,10 +78,13 @@ impl GroupAt {
     }
 
     /// Whether this is only that the header, which is written together with the group, did not reach the
-    /// disk when the group did: the next start puts it back.
-    pub(crate) fn explains(&self, damage: &Damage) -> bool {
+    /// disk when the group did: the next start puts it back. `recalled`: the place of the last header of
+    /// which only a copy was read.
+    pub(crate) fn explains(&self, damage: &Damage, recalled: Option<(u64, u64)>) -> bool {
         let header = (self.segment, self.from_page, self.from_page + 1);
-        damage.code == Code::Rotten && (damage.segment, damage.from_page, damage.to_page) == header
+        damage.code == Code::Rotten
+            && (damage.segment, damage.from_page, damage.to_page) == header
+            && recalled == Some((self.segment, self.from_page))
     }
 }
 
@@ -258,6 +261,7 @@ pub(super) fn scan_within<F: Files>(
     }
     let start = tail.segment + 1;
     let mut input = ReadAhead::default();
+    let mut recalled = None;
     let mut unpacker = Unpacker::default();
     'segments: for (i, &number) in numbers.iter().enumerate() {
         if upto.is_some_and(|upto| number > upto) {
@@ -325,7 +329,8 @@ pub(super) fn scan_within<F: Files>(
             };
             match step {
                 Step::NeedMore => {}
-                Step::Epoch { header, repaired, .. } => {
+                Step::Epoch { header, repaired, recalled: copied, .. } => {
+                    recalled = copied.then_some((number, header.start.page));
                     out.index.begin_epoch(header.start.page);
                     began_epoch = Some(header.start.page + 1);
                     if repaired {
@@ -409,7 +414,7 @@ pub(super) fn scan_within<F: Files>(
         tail = LogTail { segment: number, next_page: end.from_page, clean: verdict == Verdict::CleanEnd, link };
     }
     if let Some(newest) = out.newest {
-        out.damages.retain(|d| !newest.explains(d));
+        out.damages.retain(|d| !newest.explains(d, recalled));
     }
     out.index.begins_with(&out.recovered);
     out.recovered = out.recovered.ending_at(tail);

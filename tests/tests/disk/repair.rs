@@ -24,7 +24,7 @@ fn look(dir: &DataDir) -> (usize, Vec<Fate>) {
         events += 1;
         ropeway_std::store::Stop::No
     });
-    assert_eq!(missing.unwrap().len(), 1);
+    assert!(!missing.unwrap().is_empty());
     (events, view.judged().iter().map(|j| j.fate).filter(|f| *f != Fate::Harmless).collect())
 }
 
