@@ -89,9 +89,11 @@ impl Node<'_> {
         self.streams.of_node(self.config.name).any(|(_, s)| s.own && s.end_at_risk)
     }
 
-    /// Whether all these events are durable here, with everything before them.
+    /// Whether all these events are durable here, with everything before them. What its source had removed
+    /// (docs/PROTOCOL.md#floor-1) closes a gap and brings nothing back.
     pub fn holds(&self, lost: &LostRange) -> bool {
-        has(Bug::RepairRecordedEarly) || self.entry_of(&lost.key).is_some_and(|e| e.have >= lost.to)
+        let holds = |e: FrontierEntry| e.have >= lost.to && !(e.skipped && lost.from <= e.floor);
+        has(Bug::RepairRecordedEarly) || self.entry_of(&lost.key).is_some_and(holds)
     }
 
     /// What is durable of a stream; `None` if it was never heard of.

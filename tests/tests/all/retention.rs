@@ -1,6 +1,7 @@
 //! Old events are removed, and everybody goes on: the real command beside a real daemon.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -122,4 +123,30 @@ fn a_clinic_and_a_hub_remove_what_is_kept_elsewhere_and_newcomers_go_on_behind_i
     assert_eq!(status["streams"][0]["never_held"], true, "{status}");
     sync(&d, "clinic_b", &hub);
     assert_clean(&hub_dir, "after all");
+}
+
+#[test]
+fn what_a_hub_has_lost_and_its_writer_has_removed_never_counts_as_repaired() {
+    let d = Deployment::new(&["clinic_a"]);
+    json("retain", &d.path("clinic_a"), &["--bytes", "1MB"]);
+    d.push("clinic_a", noise(1, 100, LEN));
+    let hub = d.serve(Policy::Own);
+    sync(&d, "clinic_a", &hub);
+    assert!(of_a(&d, "clinic_a").floor > 30);
+    drop(hub);
+    let mut files: Vec<_> = fs::read_dir(d.dir("hub").log()).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("seg-00000001."));
+    let file = fs::OpenOptions::new().write(true).open(&files[0]).unwrap();
+    file.write_all_at(b"rot", 1_000_000).unwrap();
+    assert_eq!(run("verify", &d.path("hub"), &[]).status.code(), Some(3));
+    let hub = d.serve(Policy::Own);
+    for _ in 0..2 {
+        sync(&d, "clinic_a", &hub);
+        d.push("clinic_a", noise(2, 1, 100));
+    }
+    drop(hub);
+    let told = run("verify", &d.path("hub"), &[]);
+    assert_eq!(told.status.code(), Some(3), "{}", said(&told));
+    assert!(said(&told).contains("not repaired"), "{}", said(&told));
+    assert!(json("status", &d.path("hub"), &[])["damages"][0]["fate"] == "open");
 }
