@@ -69,7 +69,7 @@ bugs! {
     ScanStopsAtDamage "scan_stops_at_damage" "What follows damage in a segment is not read."
     RecoveryForgetsLastEvent "recovery_forgets_last_event" "Recovery leaves out the last event of a run of several."
     LossUntold "loss_untold" "Events that are found to be lost while the node is at work count as held."
-    RepairRecordedEarly "repair_recorded_before_refetched" "Damage counts as repaired before its events are durable again."
+    RepairRecordedEarly "repair_recorded_early" "Damage counts as repaired before its events are durable again."
     RecoveryForgetsRepair "recovery_forgets_repair" "Recovery does not put a repaired range into its gap."
     GapClosedShort "gap_closed_short" "Filling a gap does not join what lies behind it."
 
