@@ -109,10 +109,7 @@ fn a_segment_that_is_gone_is_told_and_its_events_come_back_with_a_sync() {
 }
 
 fn crc32c(bytes: &[u8]) -> [u8; 4] {
-    let crc = !bytes.iter().fold(!0u32, |crc, b| {
-        (0..8).fold(crc ^ u32::from(*b), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
-    });
-    crc.to_le_bytes()
+    crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(bytes).to_le_bytes()
 }
 
 /// The version that follows this one, in the first `len` bytes, under a right CRC at their end.
