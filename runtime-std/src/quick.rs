@@ -8,7 +8,7 @@ use ropeway_core::log::{SealedName, SegmentName};
 use crate::dir::DataDir;
 use crate::error::{Error, IoContext, Result};
 use crate::scrub::Glance;
-use crate::store::{Damage, DirFiles, Files, SideFile, is_stub, judge_end, judge_next};
+use crate::store::{Damage, DirFiles, Files, SideFile, is_stub, judge_end, judge_next, list_all};
 
 /// How often a segment is read again that seems damaged and is perhaps being written to.
 const RESCANS_MAX: usize = 16;
@@ -40,11 +40,7 @@ pub struct Quick {
 pub fn quick_verify(dir: &DataDir, mut progress: impl FnMut(u64, u64)) -> Result<Quick> {
     let mut quick = Quick { unread: others(dir)?, ..Quick::default() };
     let mut files = DirFiles::new(dir);
-    let hot = files.list()?;
-    let mut numbers = files.list_sealed()?;
-    numbers.extend(&hot);
-    numbers.sort_unstable();
-    numbers.dedup();
+    let (hot, mut numbers) = list_all(&mut files)?;
     // What stands before a stub is gone. Whether that can be read takes the key.
     let stub = files.list_sealed()?.into_iter().rev().find(|n| is_stub(&mut files, *n)).unwrap_or(0);
     numbers.retain(|n| *n > stub);

@@ -25,7 +25,7 @@ use crate::dir::DataDir;
 use crate::error::{Error, Result};
 use crate::repair::{Judged, Ledger, Note};
 use crate::store::{
-    Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, is_stub, judge_next, keys, newest_stub,
+    Damage, DirFiles, Files, GroupAt, ReadAhead, SideFile, Unpacker, is_stub, judge_next, keys, list_all, newest_stub,
     place_before,
 };
 
@@ -153,12 +153,7 @@ impl<F: Files> Pass<F> {
     /// [`Code::WrongKey`], [`Code::FormatNewer`] and whatever else keeps the log from being read at
     /// all. Damage is no error: see [`Pass::damages`] and [`Pass::streams`].
     pub fn run(&mut self, filter: &Filter, visitor: &mut impl Visitor) -> Result<ControlFlow<()>> {
-        // Hot ones first: what is sealed between the two lists is in both.
-        let hot = self.files.list()?;
-        let mut numbers = self.files.list_sealed()?;
-        numbers.extend(&hot);
-        numbers.sort_unstable();
-        numbers.dedup();
+        let (hot, mut numbers) = list_all(&mut self.files)?;
         let first = self.resume;
         self.seen.forget_from(first);
         let stub = self.begin_with_stub()?;

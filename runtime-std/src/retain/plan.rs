@@ -14,7 +14,7 @@ use crate::dir::DataDir;
 use crate::error::Result;
 use crate::identity::NodeIdentity;
 use crate::machine::SystemClock;
-use crate::store::{Damage, DirFiles, Files, Look, SegmentSketch, SideFile, keys, recover_quickly, sketch};
+use crate::store::{Damage, DirFiles, Files, Look, SegmentSketch, SideFile, keys, list_all, recover_quickly, sketch};
 use crate::tls::TIME_FLOOR_S;
 
 /// What shows that events are kept elsewhere.
@@ -218,11 +218,7 @@ pub(super) fn judge<F: Files>(look: Look<'_, F>, terms: &Terms, all: bool) -> Re
         gone_upto,
         limits: entries.values().map(|e| (e.key, limit(e))).collect(),
     };
-    let hot = files.list()?;
-    let mut numbers = files.list_sealed()?;
-    numbers.extend(&hot);
-    numbers.sort_unstable();
-    numbers.dedup();
+    let (hot, mut numbers) = list_all(files)?;
     numbers.retain(|n| gone_upto.is_none_or(|gone| *n > gone));
     let loss = opened.damages.iter().find(|d| Damage::is_loss(d));
     let (mut left, mut first_kept) = (opened.log_bytes, None);

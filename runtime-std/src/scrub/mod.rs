@@ -17,7 +17,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::store::{Damage, Files, is_stub, judge_end};
+use crate::store::{Damage, Files, is_stub, judge_end, list_all};
 
 pub(crate) use glance::Glance;
 pub(crate) use pace::PIECE_BYTES;
@@ -102,12 +102,8 @@ impl<F: Files> Scrub<F> {
 
     /// Goes on with the next segment, or begins a new round.
     fn begin(&mut self, end: (u64, u64), now_ms: u64) -> Result<Scrubbed> {
-        let mut hot = self.files.list()?;
-        hot.retain(|n| *n <= end.0);
-        let mut numbers = self.files.list_sealed()?;
-        numbers.extend(&hot);
-        numbers.sort_unstable();
-        numbers.dedup();
+        let (hot, mut numbers) = list_all(&mut self.files)?;
+        numbers.retain(|n| *n <= end.0 || !hot.contains(n));
         let p = &mut self.progress;
         p.segments = numbers.len() as u64;
         let Some(&first) = numbers.first() else { return Ok(Scrubbed::Idle) };

@@ -7,18 +7,16 @@ use ropeway_core::codec::Codec;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::NodeName;
 use ropeway_core::log::sealed::{
-    DenseType, Kind, LogState, PACK_HEAD_BYTES, SEALED_FRAME_BYTES, SEALED_HEADER_BYTES, STATE_RECORD_MAX_BYTES,
-    SealedHeader, SealedScan, SealedStart, SealedWriter, SegmentState, StateRecord, Summary, TRAILER_BYTES, Trailer,
-    dense_len, pack, state_records,
+    DenseType, Kind, LogState, PACK_HEAD_BYTES, SEALED_FRAME_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader, SealedScan,
+    SealedStart, SealedWriter, SegmentState, StateRecord, Summary, dense_len, pack, state_records,
 };
 use ropeway_core::log::{DataKey, FRAME_HEAD_BYTES, REPAIR_MAX_BYTES};
 use ropeway_core::recovery::{Recovered, StreamMemory};
 use ropeway_core::varint::Writer;
 
-use super::dense::{Part, Unpacker, read_footer, scan_file};
-use super::files::read_side_full;
+use super::dense::{Part, Unpacker, header_of, read_footer, scan_file};
 use super::footers::Footers;
-use super::recover::{Opened, Scope, first_link, scan_within};
+use super::recover::{Opened, Scope, first_link, scan_within, with_room};
 use super::{Files, SideFile, stub};
 use crate::error::{Error, Result};
 use crate::repair::{Ledger, Note};
@@ -51,14 +49,9 @@ pub(super) struct Origin {
 fn generation<F: Files>(files: &mut F, slot: u8) -> Result<Option<u64>> {
     let file = SideFile::Checkpoint(slot);
     let Some(len) = files.side_len(file)? else { return Ok(None) };
-    let mut head = [0; SEALED_HEADER_BYTES];
-    let mut end = [0; TRAILER_BYTES];
-    let _ = read_side_full(files, file, 0, &mut head);
-    let _ = read_side_full(files, file, len.saturating_sub(TRAILER_BYTES as u64), &mut end);
-    let header = match SealedHeader::parse(&head).map(|h| h.0) {
+    let header = match header_of(files, file, len) {
         Err(Code::FormatNewer) => return Err(Error::new(Code::FormatNewer, format!("{file}: nothing was changed"))),
-        Err(_) => Trailer::parse(&end).ok().map(|t| t.header),
-        Ok(header) => Some(header),
+        other => other.ok(),
     };
     Ok(header.map(|h| h.start).filter(|s| s.kind == Kind::Checkpoint).map(|s| s.number))
 }
@@ -126,13 +119,7 @@ fn load_slot<F: Files>(
 
 /// The seals of the segments that the newest checkpoint lists; nothing if there is none to be read.
 pub(crate) fn listed_seals<F: Files>(files: &mut F, keys: &[(u32, DataKey)], name: NodeName) -> Vec<(u64, [u8; 32])> {
-    let mut room = 1024;
-    let base = loop {
-        match load(files, keys, name, room) {
-            Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
-            other => break other.ok().flatten(),
-        }
-    };
+    let base = with_room(1024, |room| load(files, keys, name, room)).ok().flatten();
     let listed = base.into_iter().flat_map(|b| b.manifest);
     // Zeros stand for a footer that could not be read when the checkpoint was written.
     listed.map(|s| (s.number, s.digest)).filter(|s| s.1 != [0; 32]).collect()
@@ -250,13 +237,7 @@ fn state_at<F: Files>(
     told: &Ledger,
     upto: u64,
 ) -> Result<StateAt> {
-    let mut room = origin.streams.max(16);
-    loop {
-        match state_with(files, keys, (origin, told), upto, room) {
-            Err(e) if e.code == Code::Limit && room < 1 << 20 => room *= 4,
-            other => return other,
-        }
-    }
+    with_room(origin.streams, |room| state_with(files, keys, (origin, told), upto, room))
 }
 
 fn state_with<F: Files>(

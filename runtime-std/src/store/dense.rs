@@ -4,8 +4,8 @@ use ropeway_core::code::Code;
 use ropeway_core::codec::{Codec, CodecId};
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::sealed::{
-    DenseType, Kind, Piece, SealedCipher, SealedHeader, SealedScan, SealedStep, Summary, TRAILER_BYTES, Trailer,
-    dense_len_of, seal_digest, unpack, unpacked_len,
+    DenseType, Kind, Piece, SEALED_HEADER_BYTES, SealedCipher, SealedHeader, SealedScan, SealedStep, Summary,
+    TRAILER_BYTES, Trailer, dense_len_of, seal_digest, unpack, unpacked_len,
 };
 use ropeway_core::log::{DataKey, Record, records};
 
@@ -82,6 +82,20 @@ pub(super) fn read_footer<F: Files>(
     let (summary, pieces) = Summary::parse(&body)?;
     let pieces = pieces.collect::<CodeResult<Vec<_>>>()?;
     Ok(Footer { segment: number, header, cipher, summary, digest, pieces, bodies: Vec::new() })
+}
+
+/// The header of a sealed file of `len` bytes, from its beginning or, where that cannot be read, from its
+/// trailer. [`Code::FormatNewer`] is that of the beginning.
+pub(super) fn header_of<F: Files>(files: &mut F, file: SideFile, len: u64) -> CodeResult<SealedHeader> {
+    let (mut head, mut end) = ([0; SEALED_HEADER_BYTES], [0; TRAILER_BYTES]);
+    let _ = read_side_full(files, file, 0, &mut head);
+    match SealedHeader::parse(&head) {
+        Ok((header, _)) => return Ok(header),
+        Err(Code::FormatNewer) => return Err(Code::FormatNewer),
+        Err(_) => {}
+    }
+    let _ = read_side_full(files, file, len.saturating_sub(TRAILER_BYTES as u64), &mut end);
+    Trailer::parse(&end).map(|t| t.header).map_err(|_| Code::SegmentHeader)
 }
 
 /// Opens one frame of a sealed file into `out`, unpacked.

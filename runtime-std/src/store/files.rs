@@ -172,6 +172,17 @@ pub trait Files {
     }
 }
 
+/// The numbers of the hot segments, and of all segments, ascending.
+pub(crate) fn list_all<F: Files>(files: &mut F) -> Result<(Vec<u64>, Vec<u64>)> {
+    // Hot ones first: what is sealed between the two lists is in both.
+    let hot = files.list()?;
+    let mut all = files.list_sealed()?;
+    all.extend(&hot);
+    all.sort_unstable();
+    all.dedup();
+    Ok((hot, all))
+}
+
 /// As [`read_full`], from a side file.
 pub(super) fn read_side_full<F: Files>(files: &mut F, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
     let mut done = 0;

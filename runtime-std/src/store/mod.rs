@@ -32,6 +32,7 @@ pub(crate) use ahead::ReadAhead;
 pub(crate) use checkpoint::{listed_seals, seal_of};
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
 pub(crate) use expire::{Look, SegmentSketch, sketch};
+pub(crate) use files::list_all;
 pub use files::{DirFiles, Files, SideFile};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};

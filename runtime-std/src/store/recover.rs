@@ -9,7 +9,7 @@ use ropeway_core::recovery::{LogTail, Recovered, RunAt, StreamMemory};
 use super::ahead::ReadAhead;
 use super::checkpoint::{self, Base, Origin};
 use super::dense::{Part, Unpacker, scan_sealed};
-use super::files::{copy_of_header, read_full, read_side_full};
+use super::files::{copy_of_header, list_all, read_full, read_side_full};
 use super::segment::{Segments, Settled};
 use super::{DirFiles, Files, Index, SideFile, keys, stub};
 use crate::dir::DataDir;
@@ -228,12 +228,7 @@ pub(super) fn scan_within<F: Files>(
         newest: None,
         in_doubt: without.is_some(),
     };
-    // Hot ones first: what is sealed between the two lists is in both.
-    let hot = files.list()?;
-    let mut numbers = files.list_sealed()?;
-    numbers.extend(&hot);
-    numbers.sort_unstable();
-    numbers.dedup();
+    let (hot, mut numbers) = list_all(files)?;
     let mut tail = LogTail::default();
     let begun = base.is_some();
     let base = match base {

@@ -6,15 +6,14 @@ use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
 use ropeway_core::log::DataKey;
 use ropeway_core::log::sealed::{
-    At, DenseType, Kind, LogState, SEALED_FRAME_BYTES, SEALED_HEADER_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader,
-    SealedScan, SealedStart, StateRecord, Stub, Summary, TRAILER_BYTES, Trailer, state_records,
+    At, DenseType, Kind, LogState, SEALED_FRAME_BYTES, STATE_RECORD_MAX_BYTES, SealedHeader, SealedScan, SealedStart,
+    StateRecord, Stub, Summary, state_records,
 };
 use ropeway_core::recovery::{Recovered, StreamMemory};
 use ropeway_core::varint::Writer;
 
 use super::checkpoint::{Base, Origin, Out};
-use super::dense::{Part, Unpacker, read_footer, scan_file};
-use super::files::read_side_full;
+use super::dense::{Part, Unpacker, header_of, read_footer, scan_file};
 use super::recover::{Scope, scan_within, with_room};
 use super::{Damage, Files, SideFile};
 use crate::error::{Error, Result};
@@ -48,17 +47,8 @@ impl StubRead {
 /// Whether the sealed file of this number says that it is a stub.
 pub(crate) fn is_stub<F: Files>(files: &mut F, number: u64) -> bool {
     let file = SideFile::Sealed(number);
-    let (mut head, mut end) = ([0; SEALED_HEADER_BYTES], [0; TRAILER_BYTES]);
-    let header = match read_side_full(files, file, 0, &mut head) {
-        Ok(_) => SealedHeader::parse(&head).map(|h| h.0).ok(),
-        Err(_) => None,
-    };
-    let header = header.or_else(|| {
-        let at = files.side_len(file).ok()??.checked_sub(TRAILER_BYTES as u64)?;
-        read_side_full(files, file, at, &mut end).ok()?;
-        Trailer::parse(&end).ok().map(|t| t.header)
-    });
-    header.is_some_and(|h| (h.start.kind, h.start.number) == (Kind::Stub, number))
+    let Ok(Some(len)) = files.side_len(file) else { return false };
+    header_of(files, file, len).is_ok_and(|h| (h.start.kind, h.start.number) == (Kind::Stub, number))
 }
 
 /// The newest stub that can be read whole: everything before it is gone, or on its way. One that cannot be
