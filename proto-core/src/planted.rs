@@ -71,6 +71,7 @@ bugs! {
     LossUntold "loss_untold" "Events that are found to be lost while the node is at work count as held."
     RepairRecordedEarly "repair_recorded_early" "Damage counts as repaired before its events are durable again."
     RecoveryForgetsRepair "recovery_forgets_repair" "Recovery does not put a repaired range into its gap."
+    GapTakenForFilled "gap_taken_for_filled" "What a peer sends from behind a gap of its own counts as if the gap were filled."
     GapClosedShort "gap_closed_short" "Filling a gap does not join what lies behind it."
 
     ClockNotRestored "clock_not_restored" "The clock does not continue after the newest stamp of the log."

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::event::ChainTag;
 use crate::fifo::{Fifo, Hook, NONE};
 use crate::id::Lane;
+use crate::planted::{Bug, has, mark};
 use crate::policy::{PeerIdentity, ReadGrant, WriteGrant};
 use crate::time::Instant;
 use crate::wire::control::Hello;
@@ -329,8 +330,10 @@ pub(crate) struct Link {
     pub(crate) handle: u32,
     /// The number by which the peer told us.
     pub(crate) peer_handle: u32,
-    /// How far the peer holds it durably.
+    /// How far the peer holds it durably, without a gap before it.
     pub(crate) peer_have: u64,
+    /// First and last event of the run that it holds behind a gap of its own; zeros if there is none.
+    pub(crate) peer_beyond: (u64, u64),
     /// What the peer says its chain is there, until it has been compared with ours.
     pub(crate) peer_tag: Option<ChainTag>,
     /// Highest seq sent, or held by the peer.
@@ -360,6 +363,7 @@ impl Link {
         handle: NONE,
         peer_handle: NONE,
         peer_have: 0,
+        peer_beyond: (0, 0),
         peer_tag: None,
         sent: 0,
         acked: 0,
@@ -370,6 +374,30 @@ impl Link {
         ack: Hook::IDLE,
         turn: Hook::IDLE,
     };
+
+    /// The peer has shown that it holds `first..=last`. What lies behind a gap does not fill it
+    /// (docs/PROTOCOL.md#gap-3).
+    pub(crate) fn peer_holds(&mut self, first: u64, last: u64) {
+        if first > self.peer_have + 1 && !has(Bug::GapTakenForFilled) {
+            mark!("link.beyond_peers_gap");
+            let joins = (self.peer_beyond.0..=self.peer_beyond.1.saturating_add(1)).contains(&first);
+            let first = if joins { self.peer_beyond.0 } else { first };
+            self.peer_beyond = (first, last.max(self.peer_beyond.1));
+            return;
+        }
+        self.peer_have = self.peer_have.max(last);
+        let (from, to) = self.peer_beyond;
+        if from <= self.peer_have + 1 {
+            self.peer_have = self.peer_have.max(to);
+            self.peer_beyond = (0, 0);
+        }
+        self.sent = self.sent.max(self.peer_have);
+    }
+
+    /// The last event that the peer is known to hold.
+    pub(crate) fn peer_top(&self) -> u64 {
+        self.peer_have.max(self.peer_beyond.1)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ropeway_core::event::Event as LogEvent;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
-use ropeway_core::log::{DataKey, Header, MAX_BODY_BYTES, PAGE_BYTES};
+use ropeway_core::log::{DataKey, Header, LostRange, MAX_BODY_BYTES, PAGE_BYTES};
 use ropeway_core::node::{Ending, Event, Memory, Node, SessionId, Setup};
 use ropeway_core::planted::spared;
 use ropeway_core::policy::{PeerIdentity, Policy, Principal, Role, authorize};
@@ -64,6 +64,8 @@ pub struct Host {
     pub(crate) store: Option<Store<Mount>>,
     /// Its damages that are open.
     pub(crate) book: Book,
+    /// What damages found since the log was opened have cost.
+    pub(crate) lost_live: Vec<(Damage, LostRange)>,
     /// The salt under which it writes since this boot.
     salt: Option<[u8; 32]>,
     pub(crate) boot: u32,
@@ -152,6 +154,7 @@ impl Host {
             node: None,
             store: None,
             book: Book::default(),
+            lost_live: Vec::new(),
             salt: None,
             boot: 0,
             runs: Vec::new(),

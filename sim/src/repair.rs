@@ -1,6 +1,7 @@
 //! What a runtime does about damage: it reads its log when there is time, tells the node what is lost, and
 //! lets the log tell when all of it is back.
 
+use ropeway_core::log::LostRange;
 use ropeway_core::planted::spared;
 use ropeway_std::repair::{Book, Note};
 use ropeway_std::scrub::Scrubbed;
@@ -17,6 +18,7 @@ impl Host {
     /// The damages of a log that was opened.
     pub(crate) fn open_book(&mut self, log: &Opened) {
         let found: Vec<_> = log.damages.iter().map(|d| (d.clone(), [0; 32])).collect();
+        self.lost_live.clear();
         self.book = Book::new(&log.recovered, log.index.ledger(), &found);
     }
 
@@ -57,6 +59,7 @@ impl Host {
         let streams: Vec<_> = node.streams().collect();
         for damage in found {
             let cost = store.cost_of(damage, &streams);
+            self.lost_live.extend(cost.iter().flatten().map(|loss| (damage.clone(), loss.range)));
             self.book.found(node, now, (damage, [0; 32]), cost.as_deref());
         }
     }
@@ -92,7 +95,11 @@ impl World {
         let host = &self.hosts[h];
         let Some(node) = &host.node else { return };
         for lost in &note.lost {
+            // Another damage may have taken them again before the REPAIR was durable: that one is open then.
+            let again =
+                |(damage, r): &(Damage, LostRange)| *damage != note.damage() && r.key == lost.key && r.from <= lost.to;
             let held = node.entry_of(&lost.key).is_some_and(|e| e.have >= lost.to);
+            let held = held || host.lost_live.iter().any(again);
             self.truth.hold(Check::Repaired, held, || {
                 format!("host {h}: {} to {} of {} count as repaired and are not held", lost.from, lost.to, lost.key)
             });

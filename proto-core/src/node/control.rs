@@ -119,14 +119,14 @@ impl Node<'_> {
             }
             let link = &mut self.links[l as usize].0;
             let new = seq.saturating_sub(link.peer_have);
-            link.peer_have = link.peer_have.max(seq);
+            // All of it up to there.
+            link.peer_holds(0, seq);
             // It has them from here, so it knows that they are here.
             link.acked = link.acked.max(seq);
             if new > 0 {
                 // The first batch was checked against the chain; from here on it is ours.
                 link.peer_tag = None;
             }
-            link.sent = link.sent.max(seq);
             self.s(i).stats.acknowledged += new;
             self.note_receipt(i, l, seq);
             self.queue_link(l);

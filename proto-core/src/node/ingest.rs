@@ -93,7 +93,7 @@ impl Node<'_> {
             // It was sent, so it was not known to be here: it is told again.
             let link = &mut self.links[l as usize].0;
             link.acked = link.acked.min(batch.first_seq - 1);
-            link.peer_have = link.peer_have.max(batch.last_seq());
+            link.peer_holds(batch.first_seq, batch.last_seq());
             if !has(Bug::DuplicateUnacked) {
                 self.queue_ack(l);
             }
@@ -145,12 +145,12 @@ impl Node<'_> {
         s.stats.duplicates += batch.count - stored;
         s.stats.received += stored;
         let link = &mut self.links[l as usize].0;
-        link.peer_have = link.peer_have.max(batch.last_seq());
-        link.sent = link.sent.max(batch.last_seq());
+        link.peer_holds(batch.first_seq, batch.last_seq());
+        let peer_have = link.peer_have;
         // The chain has come out right: what the peer said of an earlier place is of no use now.
         link.peer_tag = None;
         // It was durable at the peer before it was sent, and the chain is the same.
-        self.note_receipt(i, l, batch.last_seq());
+        self.note_receipt(i, l, peer_have.min(batch.last_seq()));
         if has(Bug::AckBeforeDurable) {
             self.queue_ack(l);
         }
@@ -189,7 +189,7 @@ impl Node<'_> {
 
     /// How far a link's stream is durable here as far as the peer holds it.
     pub(super) fn ackable(&self, link: &Link) -> u64 {
-        self.streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_have)
+        self.streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_top())
     }
 
     /// Two histories of a stream: noted; the code to end the session with. If it is one that this

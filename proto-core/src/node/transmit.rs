@@ -258,7 +258,7 @@ impl Node<'_> {
             while w.room() >= 2 * crate::varint::VARINT_MAX_BYTES {
                 let Some(l) = s.acks.pop(links, |l| &mut l.0.ack) else { break };
                 let link = &mut links[l as usize].0;
-                let durable = streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_have);
+                let durable = streams.at(link.stream).map_or(0, crate::streams::Stream::ackable).min(link.peer_top());
                 link.acked = durable;
                 w.varint(u64::from(link.peer_handle)).ok()?;
                 w.varint(durable).ok()?;

@@ -66,6 +66,7 @@ pub const MARKS: &[&str] = &[
     "hostile.origin",
     "hostile.tampered_frame",
     "hostile.too_many_streams",
+    "link.beyond_peers_gap",
     "log.crc_rotten",
     "log.damage_inside",
     "log.header_recalled",

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod expire;
+mod gap;
 mod hostile;
 mod support;
 mod timing;

@@ -7,10 +7,11 @@ use ropeway_core::event::{Chain, Event as LogEvent};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
-use ropeway_core::log::DataKey;
+use ropeway_core::log::{DataKey, GroupBuilder, StreamDecl};
 use ropeway_core::node::*;
 use ropeway_core::policy::{PeerIdentity, Policy, Role};
 use ropeway_core::recovery::{Recovered, StreamMemory};
+use ropeway_core::streams::FrontierEntry;
 use ropeway_core::time::Now;
 use ropeway_core::varint::Writer;
 
@@ -173,4 +174,73 @@ pub(crate) fn batch(handle: u64, first: u64, mut chain: Chain, payloads: &[&[u8]
     body.extend_from_slice(&chain.tag());
     body.extend_from_slice(&columns);
     (frame(3, &body), chain)
+}
+
+pub(crate) fn event(seq: u64) -> LogEvent<'static> {
+    LogEvent { hlc: Hlc::new(WALL + seq, 0), kind: 1, flags: 0, payload: b"payload" }
+}
+
+/// The chain hash of the stream at `seq`.
+pub(crate) fn chain_at(key: &StreamKey, seq: u64) -> Chain {
+    (1..=seq).fold(Chain::start(key), |chain, seq| chain.then(&event(seq)))
+}
+
+/// Puts `1..=upto` into a log.
+pub(crate) fn fill(r: &mut Recovered<'static>, key: &StreamKey, own: bool, upto: u64) {
+    let (mut body, mut group) = (vec![0; 1 << 16], GroupBuilder::new());
+    let own_machine = own.then_some(1);
+    group.stream(&mut body, &StreamDecl { index: 0, key: *key, own_machine, parent: None }).unwrap();
+    for seq in 1..=upto {
+        group.push_event(&mut body, 0, seq, &chain_at(key, seq - 1), &event(seq)).unwrap();
+    }
+    r.group(&body[..group.len()], |_| ()).unwrap();
+}
+
+/// A node that holds `1..=upto` of the stream, of which the first `floor` are gone.
+pub(crate) fn holder(node: &str, role: Role, key: &StreamKey, upto: u64, floor: u64) -> Solo {
+    let own = key.node == name(node);
+    let mut solo = Solo::with(node, role, Limits::hub(4), |r| fill(r, key, own, upto));
+    if floor > 0 {
+        solo.node.expired(key, floor, chain_at(key, floor));
+    }
+    solo
+}
+
+pub(crate) fn entry(solo: &Solo) -> FrontierEntry {
+    solo.node.frontier().next().unwrap()
+}
+
+/// A session with a peer that has said HELLO and that it holds the stream up to `seq` with `chain`.
+pub(crate) fn meet(
+    solo: &mut Solo,
+    peer: (&str, Role),
+    key: &StreamKey,
+    seq: u64,
+    chain: &Chain,
+    features: u64,
+) -> SessionId {
+    let peer = PeerIdentity { name: name(peer.0), role: peer.1 };
+    let id = solo.node.open(solo.now(), peer).unwrap();
+    solo.feed(id, &frame(1, &hello(features)));
+    let mut body = vec![(key.lane as u8) << 2, key.node.as_bytes().len() as u8];
+    body.extend_from_slice(key.node.as_bytes());
+    body.extend_from_slice(&key.incarnation.as_u64().to_le_bytes());
+    varint(&mut body, seq);
+    if seq > 0 {
+        body.extend_from_slice(&chain.tag());
+    }
+    solo.feed(id, &frame(2 | 0x40, &body));
+    id
+}
+
+/// Everything that the node says until it wants to read, and what it wants.
+pub(crate) fn says(solo: &mut Solo, id: SessionId) -> (Vec<u8>, Option<ReadRequest>) {
+    let (mut said, mut out) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match solo.node.poll_transmit(solo.now(), id, &mut out).unwrap() {
+            Transmit::Bytes(n) => said.extend_from_slice(&out[..n]),
+            Transmit::Read(request) => return (said, Some(request)),
+            _ => return (said, None),
+        }
+    }
 }

@@ -84,6 +84,41 @@ fn a_damaged_frame_leaves_a_gap_that_a_sync_repairs() {
 }
 
 #[test]
+fn a_gap_of_many_events_is_filled_in_one_sync_although_new_ones_come_from_behind_it() {
+    let mut w = pair(12);
+    // What does not compress, and more of it than may be under way at once.
+    let mut noise = 1u32;
+    for _ in 0..20 {
+        for _ in 0..3 {
+            let payload: Vec<u8> = (0..600)
+                .map(|_| {
+                    noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (noise >> 24) as u8
+                })
+                .collect();
+            w.write(CLINIC, Lane::Normal, &payload);
+        }
+        w.run_for(1000);
+        sync(&mut w);
+    }
+    w.stop(CLINIC);
+    // Damage near both ends of what it has: all between them counts as lost.
+    for segment in [1, 3] {
+        w.hosts[CLINIC].disk.rot(segment, 3 * 4096 + 100);
+    }
+    w.hosts[CLINIC].damaged = true;
+    w.start(CLINIC, true);
+    let gap = w.hosts[CLINIC].node().unwrap().frontier().find_map(|e| e.gap).unwrap();
+    assert!(gap.1 - gap.0 > 30, "{gap:?}");
+    write(&mut w, CLINIC, 5, 200);
+    sync(&mut w);
+    assert_eq!((ending(&w, CLINIC).code, w.verify(HUB), w.verify(CLINIC)), (CLEAN, 65, 65));
+    assert!(w.hosts[CLINIC].node().unwrap().frontier().all(|e| e.gap.is_none()));
+    assert!(w.said.iter().any(|s| matches!(&s.2, Said::Batch { first, .. } if s.0 == CLINIC && *first > gap.1)));
+    assert_holds(&w);
+}
+
+#[test]
 fn pages_that_could_not_be_read_for_a_while_leave_two_copies_that_read_as_one() {
     let mut w = pair(19);
     for _ in 0..3 {

@@ -83,7 +83,7 @@ impl Node<'_> {
         for i in 0..self.sessions.len() as u32 {
             let waits = |l: u32| {
                 let link = &self.links[l as usize].0;
-                link.write.is_some() && link.peer_have > link.acked
+                link.write.is_some() && link.peer_top() > link.acked
             };
             if self.links_of(i).any(waits) {
                 self.end(i, code, EndedBy::Us);
