@@ -416,9 +416,15 @@ impl World {
         // Who was pushed out by another machine of its name leaves that one some time.
         let pushed = self.hosts[h].endings.last().is_some_and(|e| e.code == Some(Code::Superseded));
         // The others wait longer from time to time, as the daemon does.
-        let most_ms = if pushed { 600_000 } else { 5_000 << (self.hosts[h].failures / 4).min(6) };
-        // Two machines of one name must not meet again and again, even when chance is over.
-        let least_ms = if pushed { 30_000 * (h as u64 + 1) } else { 1 };
+        let failures = self.hosts[h].failures;
+        let most_ms = if pushed { 600_000 } else { 5_000 << (failures / 4).min(6) };
+        // Two machines of one name must not meet again and again, nor one knock at a hub that cannot take
+        // anything, even when chance is over.
+        let least_ms = match (pushed, failures) {
+            (true, _) => 30_000 * (h as u64 + 1),
+            (false, 0..4) => 1,
+            (false, _) => most_ms / 2,
+        };
         let again = self.rng.between(least_ms, least_ms + most_ms) * 1000;
         self.at(again, Due::Dial(h));
         self.wake(h, 0);
