@@ -5,10 +5,11 @@
 
 use std::io::{self, Write};
 
-use ropeway_core::node::{Ending, Event, Flow, SessionId, SessionStats, Transmit};
+use ropeway_core::node::{Ending, Event, Flow, SessionId, Transmit};
 use ropeway_std::DataDir;
 use ropeway_std::tls::{Client, Conn, Server, TlsOptions};
 
+use super::NAME;
 use super::air::{Air, Way};
 use super::host::{CLOCK, Host, now};
 use crate::Result;
@@ -42,6 +43,11 @@ impl Pair {
         Self::new(Host::open(clinic, 0)?, Host::open(hub, 0)?, 0)
     }
 
+    /// Events of the clinic that are durable at the hub.
+    pub(super) fn at_hub(&self) -> u64 {
+        self.hosts[HUB].held(NAME).values().sum()
+    }
+
     /// The clinic's process starts again: it has no tickets.
     pub(super) fn forget_tickets(&mut self) -> Result<()> {
         self.client = Client::new(&self.hosts[CLINIC].identity, &TlsOptions { clock: CLOCK, ..TlsOptions::default() })?;
@@ -53,12 +59,22 @@ impl Pair {
         let begun_us = self.now_us;
         let end = |mut conn: Conn| {
             conn.set_buffer_limit(None);
-            End { conn, session: None, plain: Vec::new(), paused: false, over: false, ended: None, stats: None }
+            End { conn, session: None, plain: Vec::new(), paused: false, over: false, ended: None }
         };
         let ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
         // Nothing leaves the clinic before SYN and SYN-ACK.
         let ways = [Way::new(air, begun_us + air.round_trip_us()), Way::new(air, begun_us)];
-        Ok(Call { pair: self, air, ends, ways, begun_us, stays: false, caught_up: 0, batches: Vec::new() })
+        Ok(Call {
+            pair: self,
+            air,
+            ends,
+            ways,
+            begun_us,
+            stays: false,
+            caught_up: 0,
+            batches: Vec::new(),
+            frame_bytes: 0,
+        })
     }
 }
 
@@ -84,7 +100,6 @@ struct End {
     /// The node wants the connection closed.
     over: bool,
     ended: Option<Ending>,
-    stats: Option<SessionStats>,
 }
 
 /// A connection.
@@ -100,6 +115,8 @@ pub(super) struct Call<'p> {
     /// How often the clinic's session had nothing left to do.
     pub(super) caught_up: u32,
     pub(super) batches: Vec<Batch>,
+    /// Bytes of frames that both nodes have given to TLS.
+    pub(super) frame_bytes: u64,
 }
 
 impl Call<'_> {
@@ -108,9 +125,10 @@ impl Call<'_> {
         [self.ways[0].bytes, self.ways[1].bytes]
     }
 
-    /// Events that the hub has acknowledged in this session.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.ends[CLINIC].stats.map_or(0, |s| s.acknowledged)
+    /// Goes on until the clinic knows, once more, that the hub has all that it sent.
+    pub(super) fn until_caught_up(&mut self) -> Result<()> {
+        let before = self.caught_up;
+        self.until(|call| call.caught_up > before)
     }
 
     /// Whether the handshake used a ticket.
@@ -292,6 +310,7 @@ impl Call<'_> {
             };
             match next {
                 Transmit::Bytes(n) => {
+                    self.frame_bytes += n as u64;
                     let mut rest = &host.out[..n];
                     while !rest.is_empty() {
                         rest = &rest[end.conn.write_plain(rest)?..];
@@ -322,15 +341,11 @@ impl Call<'_> {
     /// What the node has to tell.
     fn hear(&mut self, e: usize) -> Result<bool> {
         let (us, host, end) = (self.pair.now_us, &mut self.pair.hosts[e], &mut self.ends[e]);
-        if let Some(stats) = end.session.and_then(|id| host.node.stats(id)) {
-            end.stats = Some(stats);
-        }
         let mut moved = false;
         while let Some(event) = host.node.poll_event() {
             moved = true;
             match event {
-                Event::CaughtUp { session, stats } => {
-                    end.stats = Some(stats);
+                Event::CaughtUp { session, .. } => {
                     if e == CLINIC {
                         self.caught_up += 1;
                         if !self.stays {
@@ -338,10 +353,7 @@ impl Call<'_> {
                         }
                     }
                 }
-                Event::Closed { ending, stats, .. } => {
-                    end.stats = Some(stats);
-                    end.ended = end.ended.or(Some(ending));
-                }
+                Event::Closed { ending, .. } => end.ended = end.ended.or(Some(ending)),
                 Event::StorageFailed { code } => return Err(format!("the log: {code}").into()),
                 Event::Fork { stream } | Event::TailLost { stream } => {
                     return Err(format!("{stream} is not what it was").into());

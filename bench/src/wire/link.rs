@@ -3,7 +3,7 @@
 use ropeway_core::id::Lane;
 
 use super::air::Air;
-use super::call::{CLINIC, Call, HUB, Pair};
+use super::call::{Call, HUB, Pair};
 use super::host::Host;
 use super::{NAME, append, dirs, home, pair};
 use crate::Result;
@@ -30,20 +30,20 @@ pub(super) fn measure(corpora: &[Corpus], gap_s: u32) -> Result<Table> {
     );
     let bar = bar("a thin link", corpora.len() as u64 * 3);
     for corpus in corpora {
-        let mut row = |what: &str, figure: f64, digits: usize, unit: &str, target: Cell| {
-            let words = [what, corpus.name.as_str(), unit].map(|t| Cell::Text(t.into()));
-            let [what, name, unit] = words;
-            table.row(vec![what, name, Cell::Figure(figure, digits), unit, target]);
+        let mut row = |what: &str, figure: Option<f64>, digits: usize, unit: &str, target: Cell| {
+            let [what, name, unit] = [what, corpus.name.as_str(), unit].map(|t| Cell::Text(t.into()));
+            table.row(vec![what, name, Cell::maybe(figure, digits), unit, target]);
         };
         let (used, seconds) = drain(corpus, gap_s)?;
-        row("used while a backlog drains", used * 100.0, 1, "% of its rate", Cell::Figure(97.0, 0));
+        row("used while a backlog drains", Some(used * 100.0), 1, "% of its rate", Cell::Figure(97.0, 0));
         bar.inc(1);
         let meta = metadata(corpus, gap_s)?;
-        row("metadata in batches, stored", meta, 2, "B/event", Cell::Figure(3.0, 0));
+        row("metadata in batches, stored", Some(meta), 2, "B/event", Cell::Figure(3.0, 0));
         bar.inc(1);
         let resent = cuts(corpus, gap_s, seconds)?;
-        let worst = |of: fn(&Resent) -> u64| resent.iter().map(of).max().unwrap_or(0) as f64;
-        let mean = resent.iter().map(|r| r.carried).sum::<u64>() as f64 / resent.len().max(1) as f64;
+        let worst = |of: fn(&Resent) -> u64| resent.iter().map(of).max().map(|bytes| bytes as f64);
+        let mean =
+            (!resent.is_empty()).then(|| resent.iter().map(|r| r.carried).sum::<u64>() as f64 / resent.len() as f64);
         row("carried again after a cut, mean", mean, 0, "B", Cell::Nothing);
         row("carried again after a cut, worst", worst(|r| r.carried), 0, "B", Cell::Figure(8_192.0, 0));
         row("given to TCP again after a cut, worst", worst(|r| r.given), 0, "B", Cell::Nothing);
@@ -75,7 +75,7 @@ fn drain(corpus: &Corpus, gap_s: u32) -> Result<(f64, f64)> {
     let mut pair = pair(&home)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
     let mut call = pair.dial(Air::thin())?;
-    call.until(|c| c.acknowledged() == corpus.len() as u64)?;
+    call.until_caught_up()?;
     let (first, way) = (call.batches.first().ok_or("nothing was sent")?, &call.ways[0]);
     let seconds = (way.idle_at_us() - first.us) as f64 / 1e6;
     Ok(((way.bytes - first.at) as f64 / seconds / call.air.rate_bytes_per_s as f64, seconds))
@@ -107,23 +107,23 @@ fn cuts(corpus: &Corpus, gap_s: u32, seconds: f64) -> Result<Vec<Resent>> {
     let home = home()?;
     let mut pair = pair(&home)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
-    let held = |pair: &Pair| pair.hosts[HUB].held(NAME).values().sum::<u64>();
     let life_us = (seconds * LIFE_SHARE * 1e6) as u64;
     let mut resent = Vec::new();
     for n in 0..CUTS {
-        let before = held(&pair);
+        let before = pair.at_hub();
         let mut call = pair.dial(Air::thin())?;
         // Spread evenly and without a pattern, from where batches can have been sent.
         let share = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
         let at_us = call.begun_us + YOUTH_US + ((life_us * share) >> 20);
         call.until_us(at_us)?;
-        if call.acknowledged() + before == corpus.len() as u64 {
+        if call.caught_up > 0 {
+            call.finish()?;
             break;
         }
         let left = call.ways[0].left(call.pair.now_us);
         let batches = std::mem::take(&mut call.batches);
         call.cut()?;
-        let durable = held(&pair) - before;
+        let durable = pair.at_hub() - before;
         let mut resent_now = Resent { carried: 0, given: 0 };
         for batch in batches.iter().filter(|b| b.sent > durable) {
             resent_now.carried += left.saturating_sub(batch.at).min(batch.bytes as u64);
@@ -134,8 +134,8 @@ fn cuts(corpus: &Corpus, gap_s: u32, seconds: f64) -> Result<Vec<Resent>> {
         pair.now_us += 30_000_000;
     }
     pair.dial(Air::thin())?.finish()?;
-    if resent.is_empty() || held(&pair) != corpus.len() as u64 {
-        return Err("a backlog with cuts: nothing was cut, or events were lost".into());
+    if pair.at_hub() != corpus.len() as u64 {
+        return Err("events were lost where the link was cut".into());
     }
     Ok(resent)
 }
@@ -164,7 +164,7 @@ fn urgent() -> Result<Urgent> {
         call.until(|c| urgent_at_hub(c) == n as u64 + 1)?;
         seconds.push((call.pair.now_us - from_us) as f64 / 1e6);
     }
-    if call.pair.hosts[CLINIC].held(NAME).values().sum::<u64>() == call.acknowledged() {
+    if call.caught_up > 0 {
         return Err("the bulk was through before the urgent events".into());
     }
     let longest = call.batches.iter().map(|b| b.bytes).max().unwrap_or(0);

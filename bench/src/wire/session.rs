@@ -24,6 +24,8 @@ const CHOICE: usize = 50;
 pub(super) struct Cost {
     /// Bytes of TCP payload up and down.
     pub(super) bytes: [u64; 2],
+    /// Bytes of frames both ways: the rest is TLS.
+    pub(super) frame_bytes: u64,
     /// From the beginning to the acknowledgement, or to where it is known that there is nothing to do.
     pub(super) round_trips: f64,
     /// To the last GOODBYE.
@@ -39,31 +41,31 @@ impl Cost {
 
 /// One session in which so many events are sent, from SYN to the last GOODBYE.
 pub(super) fn session(pair: &mut Pair, corpus: &Corpus, range: std::ops::Range<usize>) -> Result<Cost> {
-    let new = range.len() as u64;
     append(pair, corpus, range, Lane::Normal, 0)?;
     let mut call = pair.dial(Air::far())?;
-    call.until(|c| c.acknowledged() == new && c.caught_up > 0)?;
+    call.until_caught_up()?;
     let round_trips = call.round_trips(call.begun_us);
     call.finish()?;
     let end_round_trips = Some(call.round_trips(call.begun_us));
-    Ok(Cost { bytes: call.bytes(), round_trips, end_round_trips, resumed: call.is_resumed() })
+    let (bytes, frame_bytes) = (call.bytes(), call.frame_bytes);
+    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips, resumed: call.is_resumed() })
 }
 
 /// One event within a session that is open and idle, with its acknowledgement.
 pub(super) fn within(pair: &mut Pair, corpus: &Corpus, n: usize) -> Result<Cost> {
     let mut call = pair.dial(Air::far())?;
     call.stays = true;
-    call.until(|c| c.caught_up > 0)?;
+    call.until_caught_up()?;
     // What was on its way has arrived, and both are silent.
     call.until_us(call.pair.now_us + 5_000_000)?;
-    let (before, from_us) = (call.bytes(), call.pair.now_us);
+    let (before, frames_before, from_us) = (call.bytes(), call.frame_bytes, call.pair.now_us);
     append(call.pair, corpus, n..n + 1, Lane::Normal, 0)?;
-    call.until(|c| c.acknowledged() == 1 && c.caught_up > 1)?;
+    call.until_caught_up()?;
     let (after, round_trips) = (call.bytes(), call.round_trips(from_us));
-    let resumed = call.is_resumed();
+    let (resumed, frame_bytes) = (call.is_resumed(), call.frame_bytes - frames_before);
     call.finish()?;
     let bytes = [after[0] - before[0], after[1] - before[1]];
-    Ok(Cost { bytes, round_trips, end_round_trips: None, resumed })
+    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips: None, resumed })
 }
 
 /// The event of a corpus that the small sessions send, of a usual size: the clinic has synced those before it.
@@ -140,7 +142,12 @@ pub(super) fn cost(kind: Kind, corpus: &Corpus, clinics: u32) -> Result<Cost> {
         Kind::OneOpen => within(&mut pair, corpus, n)?,
         Kind::Idle | Kind::IdleResumed => session(&mut pair, corpus, 0..0)?,
     };
+    let expected = match kind {
+        Kind::Idle | Kind::IdleResumed => n,
+        Kind::One | Kind::OneResumed | Kind::OneOpen => n + 1,
+    };
     match kind {
+        _ if pair.at_hub() != expected as u64 => Err("the hub does not hold what was sent".into()),
         Kind::OneResumed | Kind::IdleResumed if !cost.resumed => Err("the connection was not resumed".into()),
         _ => Ok(cost),
     }
@@ -158,6 +165,7 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             ("down_bytes", "down (B)"),
             ("bytes", "all (B)"),
             ("target_bytes", "target (B)"),
+            ("frame_bytes", "of it frames"),
             ("round_trips", "round trips"),
             ("target_round_trips", "target"),
             ("end_round_trips", "to the end"),
@@ -173,6 +181,7 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             Cell::Count(down),
             Cell::Count(cost.all()),
             Cell::maybe(bytes, 0),
+            Cell::Count(cost.frame_bytes),
             Cell::Figure(cost.round_trips, 2),
             Cell::maybe(trips, 0),
             Cell::maybe(cost.end_round_trips, 2),
@@ -195,9 +204,9 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
         row(&what, None, cost(Kind::IdleResumed, corpus, clinics)?, Some(760.0), None);
     }
     table.note(format!(
-        "From ClientHello to the last GOODBYE; within an open session, from the event to its acknowledgement. The hub \
-         holds about {HISTORY} events of the clinic before. \"Resumed\" keeps the client's tickets from one connection \
-         to the next, as a process does that stays."
+        "From ClientHello to the last GOODBYE; what is not frames is TLS. Within an open session, from the event to its \
+         acknowledgement. The hub holds about {HISTORY} events of the clinic before. \"Resumed\" keeps the client's \
+         tickets from one connection to the next, as a process does that stays."
     ));
     Ok(table)
 }

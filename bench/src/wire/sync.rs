@@ -30,9 +30,12 @@ pub(super) fn cold(corpus: &Corpus, gap_s: u32, air: Air) -> Result<Cold> {
     let mut pair = pair(&home)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
     let mut call = pair.dial(air)?;
-    call.until(|c| c.acknowledged() == corpus.len() as u64)?;
+    call.until_caught_up()?;
     let seconds = (call.pair.now_us - call.begun_us) as f64 / 1e6;
     call.finish()?;
+    if call.pair.at_hub() != corpus.len() as u64 {
+        return Err("the hub does not hold the whole backlog".into());
+    }
     Ok(Cold {
         bytes: call.bytes().iter().sum(),
         batch_bytes: call.batches.iter().map(|b| b.bytes as u64).sum(),
