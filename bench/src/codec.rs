@@ -1,15 +1,14 @@
 //! What the codec makes of corpora of events: bytes, seconds, memory.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use ropeway_codec::{Model, Preset, Record, VERSION};
+use ropeway_codec::{Model, Preset, VERSION};
 use serde_json::{Map, Value};
 
 use crate::Result;
+use crate::corpus::{Corpus, xz};
 use crate::progress;
 use crate::table::{Cell, Table};
 
@@ -48,46 +47,6 @@ enum Part {
     Warm,
     /// The whole file, without one predictor each
     Ablation,
-}
-
-/// A file's events.
-struct Corpus {
-    name: String,
-    data: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Corpus {
-    fn read(path: &Path, events: usize) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let (mut data, mut ends) = (Vec::new(), Vec::new());
-        for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()).take(events) {
-            data.extend_from_slice(line);
-            ends.push(data.len());
-        }
-        if ends.is_empty() {
-            return Err(format!("{}: no events in it", path.display()).into());
-        }
-        Ok(Self { name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), data, ends })
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Where an event begins in `data`.
-    fn begin(&self, event: usize) -> usize {
-        if event == 0 { 0 } else { self.ends[event - 1] }
-    }
-
-    fn records(&self, from: usize, to: usize) -> Vec<Record<'_>> {
-        (from..to).map(|i| Record::from(&self.data[self.begin(i)..self.ends[i]])).collect()
-    }
-
-    /// The events as lines, as others get them.
-    fn lines(&self, from: usize, to: usize) -> Vec<u8> {
-        (from..to).flat_map(|i| [&self.data[self.begin(i)..self.ends[i]], b"\n"].concat()).collect()
-    }
 }
 
 /// Measures, and prints.
@@ -186,17 +145,6 @@ fn cold(corpus: &Corpus) -> Result<Table> {
     Ok(table)
 }
 
-/// What the `xz` program makes of it, if there is one.
-fn xz(data: &[u8]) -> Option<usize> {
-    let mut child = Command::new("xz").args(["-9e", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
-    let mut stdin = child.stdin.take()?;
-    let owned = data.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&owned));
-    let out = child.wait_with_output().ok()?;
-    writer.join().ok()?.ok()?;
-    out.status.success().then_some(out.stdout.len())
-}
-
 fn warm(corpus: &Corpus, args: &CodecArgs) -> Result<Table> {
     let mut table = Table::new(
         "warm",
@@ -290,20 +238,4 @@ fn ablation(corpus: &Corpus) -> Result<Table> {
     }
     bar.finish_and_clear();
     Ok(table)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_corpus_is_cut_at_its_lines() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("small.ndjson");
-        std::fs::write(&file, "{\"a\":1}\n\n{\"a\":22}\n{\"a\":3}\n").unwrap();
-        let corpus = Corpus::read(&file, 2).unwrap();
-        assert_eq!((corpus.len(), corpus.name.as_str()), (2, "small"));
-        assert_eq!(corpus.records(1, 2)[0].bytes, b"{\"a\":22}");
-        assert_eq!(corpus.lines(0, 2), b"{\"a\":1}\n{\"a\":22}\n");
-    }
 }

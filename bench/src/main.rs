@@ -10,10 +10,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod codec;
+mod corpus;
 mod log;
 mod progress;
 mod stats;
 mod table;
+mod wire;
 
 /// Why a measurement could not be made.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -29,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   ropeway-bench log                          all tables, in a temporary folder
   ropeway-bench log --dir /media/card        on the card that is to be measured
   ropeway-bench log --only rate --json       one table, for a program
-  ropeway-bench codec --corpus events.ndjson what events cost on the wire";
+  ropeway-bench codec --corpus events.ndjson what the codec makes of events
+  ropeway-bench wire --corpus events.ndjson  what a sync costs on the wire";
 
 #[derive(Subcommand)]
 enum Command {
@@ -37,6 +40,8 @@ enum Command {
     Log(LogArgs),
     /// The codec: bytes per event with different histories, beside others; speed; memory
     Codec(codec::CodecArgs),
+    /// The wire: bytes per event, small sessions, round trips, a 2G link
+    Wire(wire::WireArgs),
     /// Opens a log and prints what that took: a process of its own, for its memory
     #[command(hide = true)]
     OpenOnce {
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Log(args) => log::run(&args),
         Command::Codec(args) => codec::run(&args),
+        Command::Wire(args) => wire::run(&args),
         Command::OpenOnce { dir, cold } => log::open_once(&dir, cold),
     };
     match done {

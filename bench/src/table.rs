@@ -26,6 +26,8 @@ pub(crate) enum Cell {
     Count(u64),
     /// A figure, and how many digits after the point people see.
     Figure(f64, usize),
+    /// There is none.
+    Nothing,
 }
 
 impl Table {
@@ -61,6 +63,11 @@ impl Table {
 }
 
 impl Cell {
+    /// A figure if there is one.
+    pub(crate) fn maybe(figure: Option<f64>, digits: usize) -> Self {
+        figure.map_or(Cell::Nothing, |x| Cell::Figure(x, digits))
+    }
+
     fn to_json(&self) -> Value {
         match self {
             Cell::Text(t) => json!(t),
@@ -69,6 +76,7 @@ impl Cell {
                 let scale = 10f64.powi(*digits as i32 + 2);
                 json!((x * scale).round() / scale)
             }
+            Cell::Nothing => Value::Null,
         }
     }
 }
@@ -80,6 +88,7 @@ impl fmt::Display for Cell {
             Cell::Count(n) => HumanCount(*n).fmt(f),
             Cell::Figure(x, 0) if *x >= 0.0 => HumanCount(x.round() as u64).fmt(f),
             Cell::Figure(x, digits) => write!(f, "{x:.digits$}"),
+            Cell::Nothing => f.write_str("-"),
         }
     }
 }

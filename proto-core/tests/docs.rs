@@ -96,7 +96,8 @@ fn every_document_and_rule_that_the_documents_name_exists() {
 #[test]
 fn every_test_that_testing_md_names_exists() {
     let mut files = Vec::new();
-    for folder in ["proto-core", "runtime-std/src", "runtime-mio/src", "runtime-mio/tests", "sim", "tests"] {
+    for folder in ["proto-core", "runtime-std/src", "runtime-mio/src", "runtime-mio/tests", "sim", "bench/src", "tests"]
+    {
         files_below(&root().join(folder), "rs", &mut files);
     }
     let code: String = files.iter().map(|f| fs::read_to_string(f).unwrap()).collect();

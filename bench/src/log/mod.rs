@@ -15,6 +15,7 @@ use crate::table::Table;
 use crate::{LogArgs, Result};
 
 pub(crate) use open::open_once;
+pub(crate) use workload::Payloads;
 
 /// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

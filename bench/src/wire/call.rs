@@ -1,0 +1,383 @@
+//! One connection between a clinic and a hub in virtual time: real nodes with real logs, real mutual TLS, and a
+//! [`Way`] in each direction. It does what the client (`ropeway_std::client`) and the daemon (`ropeway_mio::daemon`)
+//! do with a socket, frame by frame and record by record; where those change, this must follow. The table
+//! `runtimes` shows whether it does.
+
+use std::io::{self, Write};
+
+use ropeway_core::node::{Ending, Event, Flow, SessionId, Transmit};
+use ropeway_std::DataDir;
+use ropeway_std::tls::{Client, Conn, Server, TlsOptions};
+
+use super::NAME;
+use super::air::{Air, Way};
+use super::host::{CLOCK, Host, now};
+use crate::Result;
+
+/// The end that dials.
+pub(super) const CLINIC: usize = 0;
+/// The other.
+pub(super) const HUB: usize = 1;
+/// Longer than any sync takes, in microseconds of virtual time.
+const PATIENCE_US: u64 = 48 * 3_600 * 1_000_000;
+
+/// A clinic and its hub, with what their processes keep between connections.
+pub(super) struct Pair {
+    pub(super) hosts: [Host; 2],
+    client: Client,
+    server: Server,
+    /// Virtual time, in microseconds.
+    pub(super) now_us: u64,
+}
+
+impl Pair {
+    /// Two nodes that run from now on.
+    pub(super) fn new(clinic: Host, hub: Host, now_us: u64) -> Result<Self> {
+        let options = TlsOptions { clock: CLOCK, ..TlsOptions::default() };
+        let (client, server) = (Client::new(&clinic.identity, &options)?, Server::new(&hub.identity, &options)?);
+        Ok(Self { hosts: [clinic, hub], client, server, now_us })
+    }
+
+    /// Opens both nodes.
+    pub(super) fn open(clinic: &DataDir, hub: &DataDir) -> Result<Self> {
+        Self::new(Host::open(clinic, 0)?, Host::open(hub, 0)?, 0)
+    }
+
+    /// Events of the clinic that are durable at the hub.
+    pub(super) fn at_hub(&self) -> u64 {
+        self.hosts[HUB].held(NAME).values().sum()
+    }
+
+    /// The clinic's process starts again: it has no tickets.
+    pub(super) fn forget_tickets(&mut self) -> Result<()> {
+        self.client = Client::new(&self.hosts[CLINIC].identity, &TlsOptions { clock: CLOCK, ..TlsOptions::default() })?;
+        Ok(())
+    }
+
+    /// The clinic dials.
+    pub(super) fn dial(&mut self, air: Air) -> Result<Call<'_>> {
+        let begun_us = self.now_us;
+        let end = |mut conn: Conn| {
+            conn.set_buffer_limit(None);
+            End { conn, session: None, plain: Vec::new(), paused: false, over: false, ended: None }
+        };
+        let ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
+        // Nothing leaves the clinic before SYN and SYN-ACK.
+        let ways = [Way::new(air, begun_us + air.round_trip_us()), Way::new(air, begun_us)];
+        Ok(Call {
+            pair: self,
+            air,
+            ends,
+            ways,
+            begun_us,
+            stays: false,
+            caught_up: 0,
+            batches: Vec::new(),
+            frame_bytes: 0,
+        })
+    }
+}
+
+/// A BATCH that the clinic has given to its socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// When it was made.
+    pub(super) us: u64,
+    /// Where it begins in what the clinic has written to TCP.
+    pub(super) at: u64,
+    /// The whole frame.
+    pub(super) bytes: usize,
+    /// How many events the session has sent with it.
+    pub(super) sent: u64,
+}
+
+struct End {
+    conn: Conn,
+    session: Option<SessionId>,
+    /// Bytes that the node has not taken yet.
+    plain: Vec<u8>,
+    paused: bool,
+    /// The node wants the connection closed.
+    over: bool,
+    ended: Option<Ending>,
+}
+
+/// A connection.
+pub(super) struct Call<'p> {
+    pub(super) pair: &'p mut Pair,
+    pub(super) air: Air,
+    ends: [End; 2],
+    /// Up, and down.
+    pub(super) ways: [Way; 2],
+    pub(super) begun_us: u64,
+    /// The clinic does not end the session when all is done.
+    pub(super) stays: bool,
+    /// How often the clinic's session had nothing left to do.
+    pub(super) caught_up: u32,
+    pub(super) batches: Vec<Batch>,
+    /// Bytes of frames that both nodes have given to TLS.
+    pub(super) frame_bytes: u64,
+}
+
+impl Call<'_> {
+    /// Bytes that the clinic and the hub have given to TCP.
+    pub(super) fn bytes(&self) -> [u64; 2] {
+        [self.ways[0].bytes, self.ways[1].bytes]
+    }
+
+    /// Goes on until the clinic knows, once more, that the hub has all that it sent.
+    pub(super) fn until_caught_up(&mut self) -> Result<()> {
+        let before = self.caught_up;
+        self.until(|call| call.caught_up > before)
+    }
+
+    /// Whether the handshake used a ticket.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.ends[CLINIC].conn.is_resumed()
+    }
+
+    /// Round trips since `from_us`.
+    pub(super) fn round_trips(&self, from_us: u64) -> f64 {
+        (self.pair.now_us - from_us) as f64 / self.air.round_trip_us() as f64
+    }
+
+    /// Goes on until both sides have left.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.stays = false;
+        let (us, end) = (self.pair.now_us, &self.ends[CLINIC]);
+        if let (Some(id), true) = (end.session, self.caught_up > 0) {
+            self.pair.hosts[CLINIC].node.finish(now(us), id);
+        }
+        self.until(|call| call.ends.iter().all(|end| end.over))?;
+        match self.ends.iter().find_map(|end| end.ended.and_then(|e| e.code)) {
+            Some(code) => Err(format!("the sync ended: {code}").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on until `done`, looked at after everything that happens.
+    pub(super) fn until(&mut self, mut done: impl FnMut(&Self) -> bool) -> Result<()> {
+        loop {
+            while self.turn(CLINIC)? | self.turn(HUB)? {}
+            if done(self) {
+                return Ok(());
+            }
+            let next_us = self.next_us().filter(|at_us| *at_us < self.begun_us + PATIENCE_US);
+            self.pair.now_us = next_us.ok_or("the two nodes wait for each other")?;
+        }
+    }
+
+    /// Goes on to this moment of virtual time.
+    pub(super) fn until_us(&mut self, at_us: u64) -> Result<()> {
+        loop {
+            while self.turn(CLINIC)? | self.turn(HUB)? {}
+            match self.next_us() {
+                Some(next_us) if next_us <= at_us => self.pair.now_us = next_us,
+                _ => break,
+            }
+        }
+        self.pair.now_us = self.pair.now_us.max(at_us);
+        Ok(())
+    }
+
+    /// The link breaks, and both sides learn of it.
+    pub(super) fn cut(mut self) -> Result<()> {
+        for e in [CLINIC, HUB] {
+            self.close(e)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, e: usize) -> Result<()> {
+        let us = self.pair.now_us;
+        self.hear(e)?;
+        if let Some(id) = self.ends[e].session {
+            self.pair.hosts[e].node.close(now(us), id);
+        }
+        self.hear(e)?;
+        self.pair.hosts[e].drive(us)?;
+        Ok(())
+    }
+
+    /// When something happens next by itself.
+    fn next_us(&self) -> Option<u64> {
+        let us = self.pair.now_us;
+        let lands = self.ways.iter().filter_map(Way::next_us);
+        let rooms = (0..2).filter(|&e| self.ends[e].conn.wants_write()).filter_map(|e| self.ways[e].room_at_us(us));
+        let open = (0..2).filter(|&e| !self.ends[e].over);
+        let timers = open.filter_map(|e| self.pair.hosts[e].node.poll_timeout()).map(|(at, _)| at.0 * 1_000);
+        lands.chain(rooms).chain(timers).filter(|at_us| *at_us > us).min()
+    }
+
+    /// Lets one end do what it can; whether that was anything.
+    fn turn(&mut self, e: usize) -> Result<bool> {
+        let us = self.pair.now_us;
+        if self.pair.hosts[e].node.poll_timeout().is_some_and(|(at, _)| at <= now(us).at) {
+            self.pair.hosts[e].node.timeout(now(us));
+        }
+        let mut moved = self.take_in(e)?;
+        moved |= self.greet(e)?;
+        moved |= self.pair.hosts[e].drive(us)?;
+        moved |= self.deliver(e);
+        moved |= self.pair.hosts[e].drive(us)?;
+        moved |= self.send(e)?;
+        moved |= self.hear(e)?;
+        Ok(moved)
+    }
+
+    /// Gives TLS what has landed.
+    fn take_in(&mut self, e: usize) -> Result<bool> {
+        let (us, end) = (self.pair.now_us, &mut self.ends[e]);
+        let mut moved = false;
+        while !end.paused
+            && let Some(piece) = self.ways[1 - e].land(us)
+        {
+            moved = true;
+            let mut rest = piece.as_slice();
+            while !rest.is_empty() {
+                end.conn.read_tls(&mut rest)?;
+                end.conn.process()?;
+                let mut plain = [0; 4096];
+                while let Ok(n @ 1..) = end.conn.read_plain(&mut plain) {
+                    end.plain.extend_from_slice(&plain[..n]);
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The session begins when the handshake has ended.
+    fn greet(&mut self, e: usize) -> Result<bool> {
+        let (us, end) = (self.pair.now_us, &mut self.ends[e]);
+        if end.session.is_some() || end.over || end.conn.is_handshaking() {
+            return Ok(false);
+        }
+        let peer = end.conn.peer()?;
+        let session = self.pair.hosts[e].node.open(now(us), peer).map_err(|e| e.code().to_string())?;
+        end.session = Some(session);
+        Ok(true)
+    }
+
+    /// Hands decrypted bytes to the session.
+    fn deliver(&mut self, e: usize) -> bool {
+        let (us, host, end) = (self.pair.now_us, &mut self.pair.hosts[e], &mut self.ends[e]);
+        let mut moved = false;
+        while host.node.poll_resumed().is_some() {
+            (end.paused, moved) = (false, true);
+        }
+        let Some(id) = end.session.filter(|_| !end.paused && !end.plain.is_empty()) else { return moved };
+        match host.node.receive(now(us), id, &end.plain) {
+            Ok(got) => {
+                end.plain.drain(..got.consumed);
+                end.paused = got.flow == Flow::Paused;
+                if got.flow == Flow::Closed {
+                    end.plain.clear();
+                }
+            }
+            Err(_) => end.plain.clear(),
+        }
+        true
+    }
+
+    /// Sends what there is to send while the socket takes it.
+    fn send(&mut self, e: usize) -> Result<bool> {
+        let us = self.pair.now_us;
+        let mut moved = false;
+        while self.pair.hosts[e].node.poll_ready().is_some() {}
+        loop {
+            let before = self.ways[e].bytes;
+            self.flush(e)?;
+            moved |= self.ways[e].bytes > before;
+            let (host, end) = (&mut self.pair.hosts[e], &mut self.ends[e]);
+            let Some(id) = end.session.filter(|_| !end.over && !end.conn.wants_write()) else { return Ok(moved) };
+            let next = match host.node.poll_transmit(now(us), id, &mut host.out) {
+                Ok(Transmit::Read(request)) => {
+                    let packed = host.answer(us, &request);
+                    if let Transmit::Bytes(bytes) = packed
+                        && e == CLINIC
+                    {
+                        let sent = host.node.stats(id).map_or(0, |s| s.sent);
+                        self.batches.push(Batch { us, at: self.ways[e].bytes, bytes, sent });
+                    }
+                    // Idle here means that it was turned into something else to send.
+                    if packed == Transmit::Idle {
+                        continue;
+                    }
+                    packed
+                }
+                Ok(next) => next,
+                Err(_) => Transmit::Close,
+            };
+            match next {
+                Transmit::Bytes(n) => {
+                    self.frame_bytes += n as u64;
+                    let mut rest = &host.out[..n];
+                    while !rest.is_empty() {
+                        rest = &rest[end.conn.write_plain(rest)?..];
+                    }
+                }
+                Transmit::Idle | Transmit::Read(_) => return Ok(moved),
+                Transmit::Close => {
+                    end.over = true;
+                    self.close(e)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, e: usize) -> Result<()> {
+        let mut socket = Socket { way: &mut self.ways[e], us: self.pair.now_us };
+        while self.ends[e].conn.wants_write() {
+            match self.ends[e].conn.write_tls(&mut socket) {
+                Ok(_) => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the node has to tell.
+    fn hear(&mut self, e: usize) -> Result<bool> {
+        let (us, host, end) = (self.pair.now_us, &mut self.pair.hosts[e], &mut self.ends[e]);
+        let mut moved = false;
+        while let Some(event) = host.node.poll_event() {
+            moved = true;
+            match event {
+                Event::CaughtUp { session, .. } => {
+                    if e == CLINIC {
+                        self.caught_up += 1;
+                        if !self.stays {
+                            host.node.finish(now(us), session);
+                        }
+                    }
+                }
+                Event::Closed { ending, .. } => end.ended = end.ended.or(Some(ending)),
+                Event::StorageFailed { code } => return Err(format!("the log: {code}").into()),
+                Event::Fork { stream } | Event::TailLost { stream } => {
+                    return Err(format!("{stream} is not what it was").into());
+                }
+            }
+        }
+        Ok(moved)
+    }
+}
+
+struct Socket<'a> {
+    way: &'a mut Way,
+    us: u64,
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.way.write(self.us, bytes) {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            n => Ok(n),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! What a sync costs on the wire: bytes, round trips, and how well a thin link is used.
+//!
+//! Nodes, logs and TLS are the real ones. All but the part `runtimes` work in virtual time: exact, the same each
+//! time, and quick.
+
+mod air;
+#[cfg(test)]
+mod budget;
+mod call;
+mod host;
+mod link;
+mod runtimes;
+mod session;
+mod sync;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use ropeway_core::id::Lane;
+use ropeway_std::DataDir;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use call::{CLINIC, Pair};
+use host::{CLOCK, make_clinic, make_hub};
+
+use crate::Result;
+use crate::corpus::Corpus;
+use crate::table::Table;
+
+/// What to measure of the wire.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct WireArgs {
+    /// Files of events of one clinic, one JSON object a line (default: invented events)
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    corpus: Vec<PathBuf>,
+    /// So many events of each file, from its begin
+    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    events: u32,
+    /// Mean seconds between two events of a backlog, which their stamps tell
+    #[arg(long, default_value_t = 120, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    gap_s: u32,
+    /// Clinics that the large hub knows
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    clinics: u32,
+    /// Tables to make
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Part>,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// A part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// A backlog, cold, in bytes per event
+    Sync,
+    /// Small sessions, in bytes and round trips
+    Session,
+    /// A 2G link: how well it is used, what a cut costs, how fast urgent events are
+    Link,
+    /// The real client and the real daemon over a modelled link, beside the same in virtual time (half a minute)
+    Runtimes,
+}
+
+/// Makes the tables that are asked for, and prints them.
+pub(crate) fn run(args: &WireArgs) -> Result<()> {
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut corpora = Vec::new();
+    for path in &args.corpus {
+        corpora.push(Corpus::read(path, args.events as usize)?);
+    }
+    if corpora.is_empty() {
+        corpora.push(Corpus::generated(args.events as usize));
+    }
+    let mut tables = Vec::new();
+    if wanted(Part::Sync) {
+        tables.push(sync::measure(&corpora, args.gap_s)?);
+    }
+    if wanted(Part::Session) {
+        tables.push(session::measure(&corpora, args.clinics)?);
+    }
+    if wanted(Part::Link) {
+        tables.push(link::measure(&corpora, args.gap_s)?);
+    }
+    if wanted(Part::Runtimes) {
+        tables.push(runtimes::measure()?);
+    }
+    print(&tables, args.json);
+    Ok(())
+}
+
+fn print(tables: &[Table], json: bool) {
+    if json {
+        println!("{}", Value::Object(tables.iter().map(Table::to_json).collect::<Map<_, _>>()));
+        return;
+    }
+    tables.iter().for_each(|t| println!("{t}"));
+}
+
+/// A folder for the nodes' directories: in memory where there is one, since the disk is not measured here.
+fn home() -> Result<TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).map_err(Into::into)
+}
+
+/// The clinic whose sessions are measured.
+const NAME: &str = "clinic_a";
+
+/// A hub and a clinic, both new, with fresh certificates.
+fn pair(home: &TempDir) -> Result<Pair> {
+    let (clinic, hub) = dirs(home)?;
+    Pair::open(&clinic, &hub)
+}
+
+/// Their directories.
+fn dirs(home: &TempDir) -> Result<(DataDir, DataDir)> {
+    let hub = make_hub(home.path(), CLOCK)?;
+    Ok((make_clinic(home.path(), &hub, NAME, CLOCK)?, hub))
+}
+
+/// Events that are appended together before they are made durable.
+const GROUP: usize = 64;
+
+/// The clinic takes events `range` of a corpus, one after the other in virtual time.
+fn append(pair: &mut Pair, corpus: &Corpus, range: std::ops::Range<usize>, lane: Lane, gap_s: u32) -> Result<()> {
+    for n in range {
+        // Between half and one and a half of the mean, spread evenly and without a pattern (a step of the golden
+        // ratio).
+        let share = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+        pair.now_us += u64::from(gap_s) * (500_000 + ((share * 1_000_000) >> 20));
+        let (us, (kind, payload)) = (pair.now_us, corpus.event(n));
+        pair.hosts[CLINIC].append(us, lane, kind, payload)?;
+        if n % GROUP == GROUP - 1 {
+            pair.hosts[CLINIC].drive(us)?;
+        }
+    }
+    let us = pair.now_us;
+    pair.hosts[CLINIC].drive(us)?;
+    Ok(())
+}
