@@ -72,6 +72,7 @@ bugs! {
     RepairRecordedEarly "repair_recorded_early" "Damage counts as repaired before its events are durable again."
     RecoveryForgetsRepair "recovery_forgets_repair" "Recovery does not put a repaired range into its gap."
     GapTakenForFilled "gap_taken_for_filled" "What a peer sends from behind a gap of its own counts as if the gap were filled."
+    GapFillUnacked "gap_fill_unacked" "What fills a gap is not acknowledged once the peer has acknowledged what lies behind."
     GapClosedShort "gap_closed_short" "Filling a gap does not join what lies behind it."
 
     ClockNotRestored "clock_not_restored" "The clock does not continue after the newest stamp of the log."

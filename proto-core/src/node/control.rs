@@ -119,10 +119,13 @@ impl Node<'_> {
             }
             let link = &mut self.links[l as usize].0;
             let new = seq.saturating_sub(link.peer_have);
+            // It has the new ones from here, so it knows that they are here; and what lies before them, if it
+            // was told so. Not what it is filling a gap with.
+            if link.acked >= link.peer_have || has(Bug::GapFillUnacked) {
+                link.acked = link.acked.max(seq);
+            }
             // All of it up to there.
             link.peer_holds(0, seq);
-            // It has them from here, so it knows that they are here.
-            link.acked = link.acked.max(seq);
             if new > 0 {
                 // The first batch was checked against the chain; from here on it is ours.
                 link.peer_tag = None;

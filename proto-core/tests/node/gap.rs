@@ -1,7 +1,10 @@
 //! Peers whose logs have lost events in the middle of a stream.
 
 use super::support::*;
+use ropeway_core::event::{Records, put_record};
+use ropeway_core::limits::Limits;
 use ropeway_core::policy::Role;
+use ropeway_core::varint::Writer;
 
 /// A hub that holds ten events of a clinic, and a session with it after its log has lost those from the
 /// fifth on, some of which it may hold behind the gap.
@@ -56,4 +59,43 @@ fn what_a_hub_holds_behind_a_gap_is_no_receipt_for_the_gap() {
     clinic.feed(id, &batch(0, 11, chain_at(&key, 10), &[b"payload"]).0);
     clinic.disk();
     assert_eq!((entry(&clinic).have, entry(&clinic).acked), (11, 4));
+}
+
+#[test]
+fn what_fills_a_gap_is_acknowledged_although_the_peer_has_acknowledged_more() {
+    let key = stream("clinic_a");
+    let mut clinic = Solo::with("clinic_a", Role::Clinic, Limits::hub(4), |r| {
+        put(r, &key, true, 1..=4);
+        put(r, &key, true, 11..=13);
+    });
+    assert_eq!(entry(&clinic).gap, Some((5, 10)));
+    let id = meet(&mut clinic, ("hub", Role::Hub), &key, 10, &chain_at(&key, 10), 0);
+    let (_, request) = says(&mut clinic, id);
+    let request = request.unwrap();
+    assert_eq!(request.from_seq, 11, "what lies behind the gap does not wait");
+    let (mut bytes, mut w) = (vec![0; 256], 0);
+    for seq in 11..=13 {
+        let mut at = Writer::new(&mut bytes[w..]);
+        put_record(&mut at, &event(seq)).unwrap();
+        w += at.len();
+    }
+    let records = Records { first_seq: 11, prev_chain: chain_at(&key, 10), bytes: &bytes[..w] };
+    let now = clinic.now();
+    clinic.node.complete_read(now, &request, Ok(records), &mut vec![0; 1 << 16]);
+    // The hub has taken that before the first of the filling arrives.
+    clinic.feed(id, &ack(13));
+    let (first, chain) = batch(0, 5, chain_at(&key, 4), &[b"payload", b"payload"]);
+    clinic.feed(id, &first);
+    clinic.disk();
+    let acked = |clinic: &mut Solo| {
+        clinic.ms += 1000;
+        let now = clinic.now();
+        clinic.node.timeout(now);
+        says(clinic, id).0
+    };
+    assert_eq!(acked(&mut clinic), [4, 2, 0, 6]);
+    clinic.feed(id, &batch(0, 7, chain, &[&b"payload"[..]; 4]).0);
+    clinic.disk();
+    assert_eq!((entry(&clinic).have, entry(&clinic).gap), (13, None));
+    assert_eq!(acked(&mut clinic), [4, 2, 0, 13]);
 }

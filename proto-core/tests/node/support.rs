@@ -187,10 +187,15 @@ pub(crate) fn chain_at(key: &StreamKey, seq: u64) -> Chain {
 
 /// Puts `1..=upto` into a log.
 pub(crate) fn fill(r: &mut Recovered<'static>, key: &StreamKey, own: bool, upto: u64) {
+    put(r, key, own, 1..=upto);
+}
+
+/// Puts a group of these events into a log.
+pub(crate) fn put(r: &mut Recovered<'static>, key: &StreamKey, own: bool, events: std::ops::RangeInclusive<u64>) {
     let (mut body, mut group) = (vec![0; 1 << 16], GroupBuilder::new());
     let own_machine = own.then_some(1);
     group.stream(&mut body, &StreamDecl { index: 0, key: *key, own_machine, parent: None }).unwrap();
-    for seq in 1..=upto {
+    for seq in events {
         group.push_event(&mut body, 0, seq, &chain_at(key, seq - 1), &event(seq)).unwrap();
     }
     r.group(&body[..group.len()], |_| ()).unwrap();
