@@ -26,9 +26,10 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.at);
+        // More than a second fills it anyway.
+        let passed = now.saturating_sub(self.at).min(Duration::from_secs(1));
         self.at = self.at.max(now);
-        let more = (passed.as_nanos() * u128::from(self.rate) << ONE) / 1_000_000_000;
+        let more = ((passed.as_nanos() * u128::from(self.rate)) << ONE) / 1_000_000_000;
         self.level = (self.level + more).min(u128::from(self.rate) << ONE);
     }
 

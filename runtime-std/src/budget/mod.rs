@@ -72,14 +72,14 @@ pub struct Budget {
 }
 
 /// A peer may have so much under way to us at least, in bytes: about two round trips of a 2G link.
-const CREDIT_MIN_BYTES: usize = 8 << 10;
+const CREDIT_MIN_BYTES: usize = 4 << 10;
 
 impl Budget {
     /// Options for opening a node that syncs within this budget: the hub may have less under way to it at
-    /// once, an eighth of the bytes, or eight seconds' worth. So less comes that there is no room for.
+    /// once, a sixteenth of the bytes, or eight seconds' worth. So less comes that there is no room for.
     #[must_use]
     pub fn options(&self, mut options: Options) -> Options {
-        let bytes = [self.session_bytes, self.day_bytes].into_iter().flatten().map(|bytes| bytes / 8);
+        let bytes = [self.session_bytes, self.day_bytes].into_iter().flatten().map(|bytes| bytes / 16);
         let least = bytes.chain(self.bytes_per_s.map(|rate| rate * 8)).min().unwrap_or(u64::MAX);
         let credit = usize::try_from(least).unwrap_or(usize::MAX).max(CREDIT_MIN_BYTES);
         options.limits.credit_bytes = options.limits.credit_bytes.min(credit);

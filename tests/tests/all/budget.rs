@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use ropeway_core::id::Lane;
 use ropeway_core::policy::Policy;
 use ropeway_std::budget::{Account, Budget};
 use ropeway_std::{SyncOptions, SyncReport};
@@ -156,9 +157,12 @@ fn a_dry_run_connects_nowhere_and_tells_what_a_sync_then_costs() {
     for i in 0..400 {
         let note =
             format!("{{\"patient_id\":\"BT-{i:04}\",\"note\":\"seen by the nurse, number {}\"}}", i * 7919 % 1000);
-        clinic.append(ropeway_core::id::Lane::Normal, 1, note.as_bytes()).unwrap();
+        clinic.append(Lane::Normal, 1, note.as_bytes()).unwrap();
     }
-    clinic.append(ropeway_core::id::Lane::Urgent, 2, b"cholera").unwrap();
+    clinic.append(Lane::Urgent, 2, b"cholera").unwrap();
+    for picture in noise(8, 6, 900) {
+        clinic.append(Lane::Bulk, 0, &picture).unwrap();
+    }
     clinic.commit().unwrap();
     // It needs no lock.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -170,7 +174,7 @@ fn a_dry_run_connects_nowhere_and_tells_what_a_sync_then_costs() {
     assert_eq!(files(&dir), before);
     assert_eq!((exit, &told["fits"], &told["seconds"]), (Some(0), &Value::Bool(true), &Value::Null), "{told}");
     let lanes: Vec<_> = told["lanes"].as_array().unwrap().iter().map(|l| l["events"].as_u64().unwrap()).collect();
-    assert_eq!((lanes, &told["events"]), (vec![1, 400, 0], &401.into()), "{told}");
+    assert_eq!((lanes, &told["events"]), (vec![1, 400, 6], &407.into()), "{told}");
     assert_eq!(told["lanes"][0]["payload_bytes"], 7);
     let (exit, small) = json(&dir, "sync", &["--hub", &nowhere, "--dry-run", "--max-bytes", "4K", "--budget", "1M"]);
     assert_eq!((exit, &small["fits"], &small["left_bytes"]), (Some(4), &Value::Bool(false), &4096.into()), "{small}");
