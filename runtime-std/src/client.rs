@@ -107,7 +107,7 @@ impl Replica {
         let start = Instant::now();
         let end = options.deadline_ms.and_then(|ms| start.checked_add(Duration::from_millis(ms)));
         let report = SyncReport::default();
-        let meter = match Meter::begin(&self.dir, &options.budget) {
+        let meter = match Meter::begin(&self.dir, &options.budget, self.is_urgent()) {
             Ok(meter) => meter,
             Err(error) => return Err(SyncError { error, report: Box::new(report) }),
         };
@@ -129,7 +129,7 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
-        work.meter.ready()?;
+        work.meter.ready(self.is_urgent())?;
         let dialled = Instant::now();
         let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
         work.meter.connected(dialled.elapsed());

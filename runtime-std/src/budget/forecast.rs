@@ -3,10 +3,10 @@
 use ropeway_core::codec::Codec;
 use ropeway_core::id::{Lane, StreamKey};
 
+use super::Budget;
 use super::account::Measured;
 use super::days::{Look, boot_id};
 use super::meter::Meter;
-use super::{Budget, SESSION_MIN_BYTES};
 use crate::dir::DataDir;
 use crate::error::{Error, Result};
 use crate::store::Stop;
@@ -95,8 +95,7 @@ pub fn forecast(dir: &DataDir, budget: &Budget) -> Result<Forecast> {
         let rate = budget.bytes_per_s.map_or(rate, |most| most.min(rate)).max(1);
         wire_bytes as f64 / rate as f64 + (link.rtt_ms.unwrap_or(0) * ROUND_TRIPS) as f64 / 1000.0
     });
-    let refusal = meter.ready().err();
-    debug_assert!(refusal.is_some() || left.is_none_or(|left| left >= SESSION_MIN_BYTES));
+    let refusal = meter.ready(lanes.iter().any(|l| l.lane == Lane::Urgent && l.events > 0)).err();
     Ok(Forecast { lanes, wire_bytes, seconds, link, left, refusal })
 }
 

@@ -82,10 +82,10 @@ impl Meter {
     /// # Errors
     /// [`Code::Budget`] or [`Code::Window`] if it may not begin now; [`Code::BadArgument`] for a budget with
     /// which none ever could. Where there is a budget of the day, those of reading the account.
-    pub(crate) fn begin(dir: &DataDir, budget: &Budget) -> Result<Self> {
+    pub(crate) fn begin(dir: &DataDir, budget: &Budget, urgent: bool) -> Result<Self> {
         let meter = Self::new(dir, budget, Box::new(Look::now), boot_id())?;
         // What time has passed, and what a doubt has cost, is not to be forgotten.
-        meter.ready().inspect_err(|_| meter.with(|m| m.save()))?;
+        meter.ready(urgent).inspect_err(|_| meter.with(|m| m.save()))?;
         Ok(meter)
     }
 
@@ -132,16 +132,16 @@ impl Meter {
         }))))
     }
 
-    /// Whether a connection may be made now.
+    /// Whether a connection may be made now. `urgent`: there are urgent events to send.
     ///
     /// # Errors
     /// [`Code::Budget`] or [`Code::Window`] if not, saying when.
-    pub(crate) fn ready(&self) -> Result<()> {
+    pub(crate) fn ready(&self, urgent: bool) -> Result<()> {
         self.with(|m| {
             let now = (m.clock)();
             let stop = match m.is_shut(&now) {
                 true => Stop::Window,
-                false if m.left() < SESSION_MIN_BYTES => m.tightest(),
+                false if m.left_for(urgent) < SESSION_MIN_BYTES => m.tightest(),
                 false => return Ok(()),
             };
             Err(Error::new(stop.code(), m.sentence(stop)))
@@ -150,7 +150,7 @@ impl Meter {
 
     /// What the last sync has shown of the link, and how many bytes may pass; `None` if there is no limit.
     pub(super) fn known(&self) -> (Measured, Option<u64>) {
-        self.with(|m| (m.account.link, Some(m.left()).filter(|left| *left < u64::MAX)))
+        self.with(|m| (m.account.link, Some(m.left_for(false)).filter(|left| *left < u64::MAX)))
     }
 
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
@@ -269,9 +269,15 @@ impl Inner {
         self.budget.day_bytes.map_or(u64::MAX, |all| self.account.left_of(all))
     }
 
-    /// Bytes that may still pass.
+    /// Bytes that may still pass, for whatever it is.
     pub(super) fn left(&self) -> u64 {
-        self.session_left().min(self.day_left())
+        self.left_for(true)
+    }
+
+    fn left_for(&self, urgent: bool) -> u64 {
+        let more = if urgent { self.budget.urgent_bytes } else { 0 };
+        let day = self.budget.day_bytes.map_or(u64::MAX, |all| self.account.left_of(all.saturating_add(more)));
+        self.session_left().min(day)
     }
 
     fn tightest(&self) -> Stop {
@@ -331,12 +337,12 @@ impl Inner {
 
     /// Room for the events of one batch, in bytes before compression; `None` if there may be no more batches.
     /// `coming`: what the peer may send meanwhile.
-    pub(super) fn room(&mut self, coming: u64) -> Option<u64> {
+    pub(super) fn room(&mut self, urgent: bool, coming: u64) -> Option<u64> {
         let now = (self.clock)();
         if self.is_shut(&now) {
             self.stop.get_or_insert(Stop::Window);
         }
-        let room = self.left().saturating_sub(RESERVE_BYTES + coming);
+        let room = self.left_for(urgent).saturating_sub(RESERVE_BYTES + coming);
         if room < BATCH_MIN_BYTES + FRAME_SLACK_BYTES {
             self.stop.get_or_insert(self.tightest());
         }
@@ -372,7 +378,7 @@ impl Inner {
             let now = (self.clock)();
             if self.is_shut(&now) {
                 self.stop = Some(Stop::Window);
-            } else if coming > 0 && self.left() <= RESERVE_BYTES + coming {
+            } else if coming > 0 && self.left_for(false) <= RESERVE_BYTES + coming {
                 self.stop = Some(self.tightest());
             }
         }

@@ -64,6 +64,9 @@ pub struct Budget {
     pub session_bytes: Option<u64>,
     /// Wire bytes of a day (UTC), of all syncs of this directory together; at least [`SESSION_MIN_BYTES`].
     pub day_bytes: Option<u64>,
+    /// So many bytes more than `day_bytes` on one day, for urgent events: a sync that has some to send begins
+    /// although the day's bytes are used, and sends nothing else then.
+    pub urgent_bytes: u64,
     /// Bytes a second that are sent at most, on average, and as many that are received; at least
     /// [`RATE_MIN_BYTES_PER_S`].
     pub bytes_per_s: Option<u64>,

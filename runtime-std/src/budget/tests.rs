@@ -44,7 +44,7 @@ impl Scene {
     fn meter(&self, budget: &Budget) -> crate::Result<Meter> {
         let look = Rc::clone(&self.look);
         let meter = Meter::new(&self.dir, budget, Box::new(move || look.get()), self.boot.clone())?;
-        meter.ready().inspect_err(|_| meter.with(|m| m.save()))?;
+        meter.ready(false).inspect_err(|_| meter.with(|m| m.save()))?;
         Ok(meter)
     }
 
@@ -194,9 +194,9 @@ fn the_windows_and_budgets_of_no_use_are_refused_before_anything_is_done() {
     assert_eq!(shut.code, Code::Window);
     assert!(shut.context.contains("22:00-05:00; the next opens in 10 h 0 min"), "{shut}");
     let meter = scene.meter(&window("11:00-12:01")).unwrap();
-    assert!(meter.with(|m| m.room(0)).is_some());
+    assert!(meter.with(|m| m.room(false, 0)).is_some());
     scene.run(60);
-    assert!(meter.with(|m| m.room(0)).is_none());
+    assert!(meter.with(|m| m.room(false, 0)).is_none());
     scene.look.set(Look { wall_s: 77, up: Duration::from_secs(60) });
     assert!(scene.meter(&window("22:00-05:00")).is_ok(), "a clock that was never set says nothing");
     let slow = Budget { bytes_per_s: Some(255), ..Budget::default() };
@@ -209,10 +209,10 @@ fn the_windows_and_budgets_of_no_use_are_refused_before_anything_is_done() {
 fn the_last_bytes_are_kept_for_acknowledgements() {
     let scene = Scene::new();
     let meter = scene.meter(&Budget { session_bytes: Some(10_000), ..Budget::default() }).unwrap();
-    let room = meter.with(|m| m.room(0)).unwrap();
+    let room = meter.with(|m| m.room(false, 0)).unwrap();
     assert!((8_500..9_000).contains(&room), "{room}");
     pass(&meter, 8_400);
-    assert_eq!((meter.with(|m| m.room(0)), meter.with(|m| m.left())), (None, 1600));
+    assert_eq!((meter.with(|m| m.room(false, 0)), meter.with(|m| m.left())), (None, 1600));
     let end = meter.end(Err(crate::Error::new(Code::Budget, "hub"))).unwrap_err();
     assert_eq!(
         end.context,
@@ -229,4 +229,20 @@ fn a_rate_lets_a_second_of_bytes_through_at_once_in_each_direction() {
     assert!(meter.at_most(None).is_some_and(|t| t < Duration::from_secs(1)));
     scene.run(1);
     assert_eq!((pass(&meter, 1 << 20), meter.allow(Way::Down, 9999)), (2_800, 2_800));
+}
+
+#[test]
+fn urgent_events_may_use_more_than_the_day_has_if_they_are_allowed_to() {
+    let scene = Scene::new();
+    let budget = Budget { urgent_bytes: 10_000, ..day(20_000) };
+    let meter = scene.meter(&budget).unwrap();
+    pass(&meter, 19_500);
+    assert_eq!(meter.with(|m| m.room(true, 0)).map(|room| room / 1000), Some(9));
+    assert_eq!(meter.with(|m| m.room(false, 0)), None);
+    meter.end(Ok(())).unwrap();
+    assert_eq!(scene.meter(&budget).unwrap_err().code, Code::Budget, "nothing urgent waits");
+    let meter = Meter::new(&scene.dir, &budget, Box::new(Look::now), scene.boot.clone()).unwrap();
+    assert!(meter.ready(true).is_ok());
+    assert_eq!(pass(&meter, 1 << 20), 10_500);
+    assert!(meter.ready(true).is_err());
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use ropeway_core::id::Lane;
 use ropeway_core::node::{ReadRequest, Reason, SessionId, Transmit};
 use ropeway_core::time::Now;
 
@@ -30,7 +31,8 @@ impl Replica {
         out: &mut [u8],
     ) -> Option<Transmit> {
         let coming = self.coming(request.session);
-        let room = meter.with(|m| m.room(coming))?;
+        let urgent = request.grant.stream().lane == Lane::Urgent;
+        let room = meter.with(|m| m.room(urgent, coming))?;
         request.bytes = request.bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
         let payload = usize::try_from(room.saturating_sub(EVENT_SLACK_BYTES)).unwrap_or(usize::MAX);
         let answer = self.answer_read(now, &request, payload, out);
@@ -54,6 +56,11 @@ impl Replica {
         if let Some(code) = code {
             self.node.abort(self.clock.now(), session, code);
         }
+    }
+
+    /// Whether urgent events of this node wait for a hub.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.frontier().any(|e| e.own && e.key.lane == Lane::Urgent && e.top > e.acked)
     }
 
     /// What the hub may have sent on credit before it hears anything of us, in bytes: nothing as long as it

@@ -208,6 +208,28 @@ fn a_rate_is_kept_over_the_session() {
     assert!(report.seconds > 1.0, "{report:?}");
 }
 
+#[test]
+fn an_urgent_event_may_overdraw_the_days_budget_if_it_is_allowed_to() {
+    let d = Deployment::new(&["clinic_a"]);
+    d.push("clinic_a", noise(9, 60, 900));
+    let hub = d.serve(Policy::Own);
+    let (dir, address) = (d.path("clinic_a"), hub.address.to_string());
+    let plain = ["--hub", &address, "--budget", "20K"];
+    let overdraft = [&plain[..], &["--urgent-overdraft", "8K"]].concat();
+    let (exit, before) = json(&dir, "sync", &plain);
+    assert_eq!(exit, Some(4), "{before}");
+    let (exit, report) = json(&dir, "sync", &overdraft);
+    assert_eq!((exit, wire(&report)), (Some(4), 0), "nothing urgent waits: {report}");
+    let pushed = verb("push", &dir, &["--payload", "cholera", "--lane", "urgent"]).output().unwrap();
+    assert!(pushed.status.success(), "{}", said(&pushed));
+    let (exit, report) = json(&dir, "sync", &plain);
+    assert_eq!((exit, wire(&report)), (Some(4), 0), "{report}");
+    let (exit, report) = json(&dir, "sync", &overdraft);
+    assert_eq!((exit, &report["acknowledged"], &report["sent"]), (Some(4), &1.into(), &1.into()), "{report}");
+    assert!(wire(&report) < 3000, "{report}");
+    assert!(d.payloads("hub", "clinic_a").contains(&b"cholera".to_vec()));
+}
+
 /// Passes one connection on to `hub` and counts its bytes; ends with it.
 fn relay(hub: SocketAddr) -> (SocketAddr, Arc<AtomicU64>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

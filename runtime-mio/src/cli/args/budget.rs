@@ -17,6 +17,9 @@ pub struct BudgetArgs {
     /// So many bytes a day (UTC) at most, in all syncs of this directory together
     #[arg(long, value_name = "SIZE", value_parser = value::BUDGET)]
     pub budget: Option<u64>,
+    /// So many bytes a day more than --budget for urgent events, which else wait for the next day too
+    #[arg(long, value_name = "SIZE", requires = "budget", value_parser = value::SIZE)]
+    pub urgent_overdraft: Option<u64>,
     /// Send at most so many bytes a second on average, and receive at most as many
     #[arg(long, value_name = "SIZE", value_parser = value::RATE)]
     pub rate: Option<u64>,
@@ -32,6 +35,12 @@ impl BudgetArgs {
     /// [`Code::BadArgument`] if there are too many windows.
     pub fn budget(&self) -> Result<Budget> {
         let windows = Windows::new(&self.window).map_err(|e| CliError::new(Code::BadArgument, e.context))?;
-        Ok(Budget { session_bytes: self.max_bytes, day_bytes: self.budget, bytes_per_s: self.rate, windows })
+        Ok(Budget {
+            session_bytes: self.max_bytes,
+            day_bytes: self.budget,
+            urgent_bytes: self.urgent_overdraft.unwrap_or(0),
+            bytes_per_s: self.rate,
+            windows,
+        })
     }
 }
