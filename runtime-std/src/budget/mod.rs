@@ -4,7 +4,7 @@
 //! [`SyncReport`](crate::SyncReport) counts them; TCP/IP headers are not in them. Handshakes count, also
 //! those of connections that failed.
 //!
-//! The core knows nothing of this. The runtime stands between it and the socket: a [`Meter`] lets no more
+//! The core knows nothing of this. The runtime stands between it and the socket: a meter lets no more
 //! bytes through than there may be, answers no read for a batch that would not fit any more, waits until
 //! what is under way is acknowledged, and ends the session with an ERROR that says why. So nothing that was
 //! paid for is sent twice.

@@ -241,7 +241,8 @@ fn urgent_events_may_use_more_than_the_day_has_if_they_are_allowed_to() {
     assert_eq!(meter.with(|m| m.room(false, 0)), None);
     meter.end(Ok(())).unwrap();
     assert_eq!(scene.meter(&budget).unwrap_err().code, Code::Budget, "nothing urgent waits");
-    let meter = Meter::new(&scene.dir, &budget, Box::new(Look::now), scene.boot.clone()).unwrap();
+    let look = scene.look.get();
+    let meter = Meter::new(&scene.dir, &budget, Box::new(move || look), scene.boot.clone()).unwrap();
     assert!(meter.ready(true).is_ok());
     assert_eq!(pass(&meter, 1 << 20), 10_500);
     assert!(meter.ready(true).is_err());
