@@ -6,8 +6,9 @@
 //!
 //! The core knows nothing of this. The runtime stands between it and the socket: a meter lets no more
 //! bytes through than there may be, answers no read for a batch that would not fit any more, waits until
-//! what is under way is acknowledged, and ends the session with an ERROR that says why. So nothing that was
-//! paid for is sent twice.
+//! what is under way is acknowledged, and ends the session with an ERROR that says why. So no event that
+//! was sent is sent again. What the hub had on its way by then comes again: at most a credit's worth, see
+//! [`Budget::options`].
 //!
 //! | file | story |
 //! |---|---|

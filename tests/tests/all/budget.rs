@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use ropeway_core::code::Code;
 use ropeway_core::id::Lane;
 use ropeway_core::policy::Policy;
-use ropeway_std::budget::{Account, Budget};
+use ropeway_mio::demo::link::{Link, LinkOptions};
+use ropeway_mio::demo::profile::Profile;
+use ropeway_std::budget::{Account, Budget, forecast};
 use ropeway_std::{SyncOptions, SyncReport};
 use ropeway_tests::process::{assert_clean, program, said, verb};
 use ropeway_tests::{Deployment, noise};
@@ -52,6 +55,33 @@ fn a_backlog_that_is_larger_than_a_syncs_bytes_arrives_in_several_syncs_each_wit
         assert_eq!(d.payloads("hub", "clinic_a"), payloads);
         assert_clean(&d.path("hub"), "after it");
     }
+}
+
+#[test]
+fn on_a_2g_link_all_that_went_is_acknowledged_when_the_budget_ends() {
+    let d = Deployment::new(&["clinic_a"]);
+    let payloads = noise(10, 60, 900);
+    d.push("clinic_a", &payloads);
+    let hub = d.serve(Policy::Own);
+    let profile: Profile = "bhutan-2g".parse().unwrap();
+    let link = Link::start(hub.address, &profile, LinkOptions { speed: 10.0, seed: 1, cut: None }).unwrap();
+    let budget = Budget { session_bytes: Some(24_000), ..Budget::default() };
+    let options = SyncOptions { budget, ..SyncOptions::default() };
+    let mut acknowledged = 0;
+    for _ in 0..2 {
+        let e = d.open("clinic_a").sync(&link.address().to_string(), &options, |_| ()).unwrap_err();
+        let r = &e.report;
+        println!("{e}: {r:?}");
+        assert_eq!((e.error.code, r.sent, r.resumed_at), (Code::Budget, r.acknowledged, acknowledged));
+        assert!((20_000..=24_000).contains(&(r.wire_bytes_up + r.wire_bytes_down)), "{r:?}");
+        acknowledged += r.acknowledged;
+    }
+    let told = forecast(&d.dir("clinic_a"), &budget).unwrap();
+    println!("{told:?}");
+    assert_eq!(told.lanes[1].events, 60 - acknowledged);
+    assert!(told.fits() && told.link.bytes_per_s.is_some_and(|rate| rate < 40_000), "{told:?}");
+    d.open("clinic_a").sync(&link.address().to_string(), &options, |_| ()).unwrap();
+    assert_eq!(d.payloads("hub", "clinic_a"), payloads);
 }
 
 #[test]
