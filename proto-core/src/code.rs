@@ -155,6 +155,10 @@ codes! {
         "Try again later.";
     507 Address "bad address" "The address cannot be used."
         "Write HOST:PORT, for example 192.168.1.10:7700; for serve, a free port on this machine.";
+    508 Budget "budget used" "The sync may use no more bytes now; what was acknowledged stays so."
+        "Nothing is lost: sync again when the message says; it goes on where it was. Or allow more bytes.";
+    509 Window "outside of the window" "Syncs may not run at this hour."
+        "Nothing is lost: sync again when the message says; it goes on where it was.";
     601 Policy "not allowed" "The policy does not let the peer do this."
         "See `serve --policy`, and which kind of certificate the peer has.";
     602 Origin "foreign origin" "The peer sent events in the name of another node."

@@ -10,10 +10,11 @@ use ropeway_core::policy::Role;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+use crate::budget::{Budget, Meter, Metered, Way};
 use crate::error::{Error, Result};
 use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
-use crate::tls::{Client, Conn, Counted, TlsOptions};
+use crate::tls::{Client, Conn, TlsOptions};
 
 /// How to sync.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +25,15 @@ pub struct SyncOptions {
     pub handshake_timeout_ms: u64,
     /// How long everything together may take; `None` for as long as the hub is not silent.
     pub deadline_ms: Option<u64>,
+    /// What it may use.
+    pub budget: Budget,
 }
 
 impl Default for SyncOptions {
     /// Made for 2G, where one round trip may take seconds.
     fn default() -> Self {
-        Self { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000, deadline_ms: None }
+        let budget = Budget::default();
+        Self { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000, deadline_ms: None, budget }
     }
 }
 
@@ -102,8 +106,14 @@ impl Replica {
     ) -> std::result::Result<SyncReport, SyncError> {
         let start = Instant::now();
         let end = options.deadline_ms.and_then(|ms| start.checked_add(Duration::from_millis(ms)));
-        let mut work = Work { report: SyncReport::default(), start, end, progress };
+        let report = SyncReport::default();
+        let meter = match Meter::begin(&self.dir, &options.budget, self.is_urgent()) {
+            Ok(meter) => meter,
+            Err(error) => return Err(SyncError { error, report: Box::new(report) }),
+        };
+        let mut work = Work { report, start, end, progress, meter };
         let outcome = self.sync_inner(hub, options, &mut work);
+        let outcome = work.meter.end(outcome);
         work.report.seconds = work.start.elapsed().as_secs_f64();
         match outcome {
             Ok(()) => Ok(work.report),
@@ -119,11 +129,14 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
+        work.meter.ready(self.is_urgent())?;
+        let dialled = Instant::now();
         let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
+        work.meter.connected(dialled.elapsed());
         let mut conn = client.connect(hub)?;
         // What is written is bounded by one frame at a time; a smaller limit would split it.
         conn.set_buffer_limit(None);
-        let mut link = Link { conn, socket, up: 0, down: 0, eof: false };
+        let mut link = Link { conn, socket, meter: work.meter.clone(), up: 0, down: 0, eof: false };
         let outcome = self.run(&mut link, hub, options, work);
         work.report.wire_bytes_up = link.up;
         work.report.wire_bytes_down = link.down;
@@ -158,7 +171,9 @@ impl Replica {
         }
         work.report.hub = peer.name.to_string();
         let session = self.node.open(self.clock.now(), peer).map_err(|e| Error::from(e.code()))?;
+        link.meter.opened();
         let outcome = self.exchange(link, hub, session, work);
+        link.meter.linger(&mut link.socket, &mut link.down);
         // What went out in the last turn counts too.
         work.tell(self.node.stats(session), link);
         // However it ended: the session must not outlive its connection, and the receipts of what
@@ -185,6 +200,7 @@ impl Replica {
         let mut caught_up: Option<Instant> = None;
         loop {
             work.check_time(hub)?;
+            self.mind_budget(&link.meter, session);
             if let Some(local) = &mut local {
                 local.serve(self);
             }
@@ -211,6 +227,7 @@ impl Replica {
                 match event {
                     Event::CaughtUp { .. } => {
                         self.book.poke();
+                        link.meter.caught_up();
                         let _ = caught_up.get_or_insert(Instant::now());
                     }
                     Event::Closed { ending, stats, .. } => {
@@ -265,7 +282,8 @@ impl Replica {
             let now = self.clock.now();
             let next = match self.node.poll_transmit(now, session, out) {
                 Ok(Transmit::Read(request)) => {
-                    let packed = self.answer_read(now, &request, out);
+                    // Without room for it, it waits for the end of the session.
+                    let Some(packed) = self.answer_within(&link.meter, now, request, out) else { return Ok(false) };
                     // Idle here means that it was turned into something else to send.
                     if packed == Transmit::Idle {
                         continue;
@@ -302,6 +320,7 @@ struct Work<P> {
     /// When it has to be over.
     end: Option<Instant>,
     progress: P,
+    meter: Meter,
 }
 
 impl<P> Work<P> {
@@ -315,6 +334,7 @@ impl<P> Work<P> {
     }
 
     fn check_time(&self, hub: &str) -> Result<()> {
+        self.meter.check(hub)?;
         match self.end {
             Some(end) if Instant::now() >= end => {
                 let s = end.saturating_duration_since(self.start).as_secs_f64();
@@ -377,6 +397,7 @@ fn is_temporary(e: &io::Error) -> bool {
 struct Link {
     conn: Conn,
     socket: TcpStream,
+    meter: Meter,
     up: u64,
     down: u64,
     eof: bool,
@@ -396,7 +417,7 @@ impl Link {
 
     fn flush(&mut self, hub: &str) -> Result<()> {
         while self.conn.wants_write() {
-            match self.conn.write_tls(&mut Counted::new(&mut self.socket, &mut self.up)) {
+            match self.conn.write_tls(&mut Metered::new(&mut self.socket, &mut self.up, &self.meter)) {
                 Ok(_) => {}
                 Err(e) if again(&e) => return Ok(()),
                 Err(e) => return Err(Error::new(Code::Cut, format!("{hub}: {e}"))),
@@ -408,7 +429,7 @@ impl Link {
     /// Takes in what has arrived.
     fn fill(&mut self, hub: &str) -> Result<()> {
         loop {
-            match self.conn.read_tls(&mut Counted::new(&mut self.socket, &mut self.down)) {
+            match self.conn.read_tls(&mut Metered::new(&mut self.socket, &mut self.down, &self.meter)) {
                 Ok(0) => {
                     self.eof = true;
                     return Ok(());
@@ -437,13 +458,13 @@ impl Link {
     /// The same, and until a local pusher has something for us.
     fn wait_with(&mut self, time: Option<Duration>, local: Option<&LocalServer>) -> Result<()> {
         let mut flags = PollFlags::empty();
-        if self.conn.wants_read() {
+        if self.conn.wants_read() && self.meter.is_open(Way::Down) {
             flags |= PollFlags::IN;
         }
-        if self.conn.wants_write() {
+        if self.conn.wants_write() && self.meter.is_open(Way::Up) {
             flags |= PollFlags::OUT;
         }
-        let nap_ms = time.map_or(NAP_MAX_MS, |t| (t.as_millis() as u64 + 1).min(NAP_MAX_MS));
+        let nap_ms = self.meter.at_most(time).map_or(NAP_MAX_MS, |t| (t.as_millis() as u64 + 1).min(NAP_MAX_MS));
         let nap = Timespec { tv_sec: (nap_ms / 1000) as i64, tv_nsec: (nap_ms % 1000 * 1_000_000) as _ };
         let mut fds = vec![PollFd::new(&self.socket, flags)];
         let others = local.into_iter().flat_map(LocalServer::sockets);

@@ -334,8 +334,15 @@ impl Replica {
         Ok(())
     }
 
-    /// Answers a read that a session asked for.
-    pub(crate) fn answer_read(&mut self, now: Now, request: &ReadRequest, out: &mut [u8]) -> Transmit {
+    /// Answers a read that a session asked for; not if already its first event has a payload of more than
+    /// `room` bytes, which it says then.
+    pub(crate) fn answer_read(
+        &mut self,
+        now: Now,
+        request: &ReadRequest,
+        room: usize,
+        out: &mut [u8],
+    ) -> std::result::Result<Transmit, usize> {
         let chain = self.store.read_records(request, &mut self.records);
         let records = chain
             .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &self.records })
@@ -343,7 +350,11 @@ impl Replica {
                 log::error!("{e}");
                 ReadFault(e.code)
             });
-        self.node.complete_read(now, request, records, out)
+        let first = records.ok().and_then(|r| r.iter().next()).map_or(0, |e| e.payload.len());
+        if first > room {
+            return Err(first);
+        }
+        Ok(self.node.complete_read(now, request, records, out))
     }
 }
 

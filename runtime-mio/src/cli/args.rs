@@ -13,12 +13,14 @@ use super::output::Output;
 use super::value::{self, HubAddr};
 use crate::demo::profile::Profile;
 
+mod budget;
 mod examples;
 mod keep;
 mod split;
 mod usage;
 mod views;
 
+pub use budget::BudgetArgs;
 pub use keep::{BackupMarkArgs, ExpireArgs, RetainArgs};
 pub use split::{KeygenArgs, NewNode, PushArgs, Source};
 pub use usage::{UsageError, parse};
@@ -215,6 +217,12 @@ pub struct SyncArgs {
     /// Give up after so many seconds in all; without it, only when the hub is silent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout_s: Option<u64>,
+    /// What it may cost.
+    #[command(flatten)]
+    pub budget: BudgetArgs,
+    /// Connect nowhere; say what waits for the hub, and about how many bytes and seconds it would take
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `ropeway pull`.

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
+use ropeway_std::budget::{Account, Day};
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::repair::Judged;
 use ropeway_std::retain::Rule;
@@ -37,6 +38,39 @@ struct Status {
     damages: Vec<show::DamageRow>,
     /// How far the log is scrubbed; none if it never was.
     scrub: Option<Scrub>,
+    /// Bytes of the wire; none if it never synced.
+    traffic: Option<Traffic>,
+}
+
+/// What syncs have used.
+#[derive(Serialize)]
+struct Traffic {
+    /// Bytes of the present day (UTC), and the budget of a day that was given last.
+    today_bytes: u64,
+    day_bytes: Option<u64>,
+    days: Vec<UsedDay>,
+}
+
+/// One day on which something was used.
+#[derive(Serialize)]
+struct UsedDay {
+    day: String,
+    up_bytes: u64,
+    down_bytes: u64,
+    /// Counted ahead, or never given back by a sync that was killed.
+    ahead_bytes: u64,
+}
+
+impl From<Account> for Traffic {
+    fn from(a: Account) -> Self {
+        let day = |d: &Day| UsedDay {
+            day: time::day(d.day.saturating_mul(86_400)),
+            up_bytes: d.up,
+            down_bytes: d.down,
+            ahead_bytes: d.ahead,
+        };
+        Traffic { today_bytes: a.used_today(), day_bytes: a.day_bytes, days: a.days.iter().map(day).collect() }
+    }
 }
 
 /// How far the log is scrubbed.
@@ -132,6 +166,7 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
         rule,
         damages: show::damage_rows(&judged, pass.as_ref()),
         scrub: Progress::load(&dir).map(Scrub::from),
+        traffic: Account::read(&dir).map(Traffic::from),
     };
     for line in text(&status, &judged, pass.as_ref()) {
         out.line(line)?;
@@ -172,6 +207,9 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     }
     if s.streams.iter().any(|s| s.own) {
         lines.push(format!("sent        {} acknowledged, {} waiting", s.acknowledged, s.waiting));
+    }
+    if let Some((used, all)) = s.traffic.as_ref().and_then(|t| Some((t.today_bytes, t.day_bytes?))) {
+        lines.push(format!("budget      {} of {} used today", show::size(used), show::size(all)));
     }
     if s.rule.is_some() || s.expired > 0 {
         lines.push(format!("rule        {}", cmd_retain::text(s.rule.as_ref())));

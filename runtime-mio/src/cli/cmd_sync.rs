@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::args::SyncArgs;
 use super::error::Exit;
 use super::output::{ErrorFields, message};
-use super::{CliError, Outcome, Output, Result, passphrase, show};
+use super::{CliError, Outcome, Output, Result, cmd_forecast, passphrase, show};
 
 /// The result for programs.
 #[derive(Serialize)]
@@ -24,15 +24,22 @@ struct Synced<'a> {
 /// Those of [`Replica::open`] and [`Replica::sync`]; with `--json` those of the latter are in the
 /// result instead.
 pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
-    let mut replica = show::open(&passphrase::data_dir(&args.data_dir), Options::default())?;
+    let budget = args.budget.budget()?;
+    let dir = passphrase::data_dir(&args.data_dir);
+    if args.dry_run {
+        return cmd_forecast::run(&dir, &budget, out);
+    }
+    let mut replica = show::open(&dir, budget.options(Options::default()))?;
     show::warn_of_damage(&replica, out);
     let waiting = waiting(&replica);
-    let options = SyncOptions { deadline_ms: args.timeout_s.map(|s| s.saturating_mul(1000)), ..SyncOptions::default() };
+    let deadline_ms = args.timeout_s.map(|s| s.saturating_mul(1000));
+    let options = SyncOptions { deadline_ms, budget, ..SyncOptions::default() };
     let bar = show::bar(out, Some(waiting), "syncing [{bar:32}] {pos}/{len} acknowledged  {msg}");
     bar.tick();
     let outcome = replica.sync(args.hub.as_str(), &options, |r| {
         bar.set_position(r.acknowledged.min(waiting));
-        bar.set_message(format!("{} up, {} received", show::size(r.wire_bytes_up), r.received));
+        let left = show::time_left(r.acknowledged, waiting, r.seconds);
+        bar.set_message(format!("{} up, {} received{left}", show::size(r.wire_bytes_up), r.received));
     });
     bar.finish_and_clear();
     replica.maintain(show::MAINTAIN_LIMIT);

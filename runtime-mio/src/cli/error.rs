@@ -34,7 +34,7 @@ Exit codes:
   1  refused or failed; the message has an R code
   2  wrong usage; nothing was done
   3  verify, audit or pull found damage, key list a missing key
-  4  sync incomplete (unreachable, link cut, timeout): run it again, it goes on where it was
+  4  sync incomplete (unreachable, link cut, timeout, budget): run it again, it goes on where it was
   5  locked: another process works on the data directory";
 
 impl From<Exit> for ExitCode {
@@ -101,6 +101,7 @@ impl CliError {
             None => Exit::Done,
             Some(Code::Locked) => Exit::Locked,
             Some(Code::Unreachable | Code::Cut | Code::Timeout | Code::Overloaded | Code::Stopping) => Exit::Incomplete,
+            Some(Code::Budget | Code::Window) => Exit::Incomplete,
             Some(_) => Exit::Failed,
         }
     }
@@ -149,6 +150,8 @@ mod tests {
             (Code::Unreachable, Exit::Incomplete),
             (Code::Timeout, Exit::Incomplete),
             (Code::Overloaded, Exit::Incomplete),
+            (Code::Budget, Exit::Incomplete),
+            (Code::Window, Exit::Incomplete),
             (Code::Address, Exit::Failed),
             (Code::Superseded, Exit::Failed),
         ];

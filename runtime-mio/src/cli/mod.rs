@@ -11,6 +11,7 @@ pub mod cmd_backup_mark;
 pub mod cmd_completions;
 pub mod cmd_demo;
 pub mod cmd_expire;
+mod cmd_forecast;
 pub mod cmd_key;
 pub mod cmd_keygen;
 pub mod cmd_pull;

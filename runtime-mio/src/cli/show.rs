@@ -43,6 +43,23 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// A time for people: `40 s`, `7 min`, `2 h 5 min`.
+pub(super) fn span(seconds: f64) -> String {
+    match seconds.ceil() as u64 {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s.div_ceil(60)),
+        s => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// `, 7 min left` by what was done in the time so far; nothing before anything was.
+pub(super) fn time_left(done: u64, all: u64, seconds: f64) -> String {
+    match all.saturating_sub(done) {
+        left if left > 0 && done > 0 => format!(", {} left", span(seconds / done as f64 * left as f64)),
+        _ => String::new(),
+    }
+}
+
 /// `1 event`, `2 events`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
@@ -233,6 +250,10 @@ mod tests {
     fn sizes_and_damages_are_short() {
         let sizes = [0, 999, 1_000, 270_100, 8_388_608, 1_234_567_890].map(size);
         assert_eq!(sizes, ["0 B", "999 B", "1 kB", "271 kB", "8.4 MB", "1.2 GB"]);
+        let spans = [0.0, 0.2, 119.0, 121.0, 7_200.0, 90_061.0].map(span);
+        assert_eq!(spans, ["0 s", "1 s", "119 s", "3 min", "2 h 0 min", "25 h 1 min"]);
+        let left = [(0, 9), (9, 9), (3, 9)].map(|(done, all)| time_left(done, all, 30.0));
+        assert_eq!(left, ["", "", ", 60 s left"]);
         let damage = |code, to_page| damage_line(&Damage { code, segment: 2, from_page: 5, to_page, sealed: false });
         assert_eq!(damage(Code::Corrupt, 9), "R302 corrupt: segment 2, pages 5 to 8");
         assert_eq!(damage(Code::TornTail, 6), "R312 torn tail: segment 2, page 5");

@@ -12,6 +12,7 @@ use ropeway_core::code::Code;
 use ropeway_core::id::{Lane, NodeName};
 use ropeway_core::policy::{Policy, Role};
 use ropeway_std::Error;
+use ropeway_std::budget::{RATE_MIN_BYTES_PER_S, SESSION_MIN_BYTES, Window};
 use ropeway_std::scrub::ScrubRate;
 
 use super::error::Result;
@@ -95,9 +96,9 @@ pub(super) const POLICY: Value<Policy> = Value {
     names: &[("own", "each clinic reads its own events"), ("all", "every clinic reads the events of all clinics")],
 };
 
-/// Bytes: `4GiB`, `500MB`, `1048576`.
+/// Bytes: `4GiB`, `500MB`, `20K` (KiB), `1048576`.
 pub(super) const SIZE: Value<u64> = Value::of(|text| {
-    const UNITS: [(&str, u64); 9] = [
+    const UNITS: [(&str, u64); 13] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
         ("GiB", 1 << 30),
@@ -107,12 +108,35 @@ pub(super) const SIZE: Value<u64> = Value::of(|text| {
         ("GB", 1_000_000_000),
         ("TB", 1_000_000_000_000),
         ("B", 1),
+        ("K", 1 << 10),
+        ("M", 1 << 20),
+        ("G", 1 << 30),
+        ("T", 1 << 40),
     ];
     let (number, unit) =
         UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
     let digits = number.bytes().all(|b| b.is_ascii_digit());
     let bytes = number.parse::<u64>().ok().filter(|n| digits && *n > 0).and_then(|n| n.checked_mul(unit));
     bytes.ok_or_else(|| BadValue::new(Code::BadArgument, "it is no size; write a number and a unit: 500MB, 4GiB"))
+});
+
+/// Bytes of a budget, with which at least a connection can be made.
+pub(super) const BUDGET: Value<u64> = Value::of(|text| {
+    let bytes = (SIZE.parse)(text)?;
+    let what = || format!("a connection alone costs up to {SESSION_MIN_BYTES} bytes: allow more");
+    (bytes >= SESSION_MIN_BYTES).then_some(bytes).ok_or_else(|| BadValue::new(Code::BadArgument, what()))
+});
+
+/// Bytes a second with which a session stays alive.
+pub(super) const RATE: Value<u64> = Value::of(|text| {
+    let rate = (SIZE.parse)(text)?;
+    let what = || format!("below {RATE_MIN_BYTES_PER_S} bytes a second a hub takes the link for dead");
+    (rate >= RATE_MIN_BYTES_PER_S).then_some(rate).ok_or_else(|| BadValue::new(Code::BadArgument, what()))
+});
+
+pub(super) const WINDOW: Value<Window> = Value::of(|text| {
+    text.parse()
+        .map_err(|_| BadValue::new(Code::BadArgument, "it is no window; write HH:MM-HH:MM (UTC), as 22:00-05:30"))
 });
 
 pub(super) const ROLE: Value<Role> = Value {
@@ -310,12 +334,27 @@ mod tests {
 
     #[test]
     fn a_size_has_a_unit_or_is_in_bytes() {
-        for (text, bytes) in [("7", 7), ("7B", 7), ("2kB", 2000), ("500MB", 500_000_000), ("4GiB", 4 << 30)] {
+        for (text, bytes) in [
+            ("7", 7),
+            ("7B", 7),
+            ("2kB", 2000),
+            ("500MB", 500_000_000),
+            ("4GiB", 4 << 30),
+            ("20K", 20 << 10),
+            ("5M", 5 << 20),
+        ] {
             assert_eq!((SIZE.parse)(text), Ok(bytes), "{text}");
         }
         for bad in ["", "0", "-1", "+1", "1.5GB", "GB", "4 GB", "4gb", "99999999999TB"] {
             assert!((SIZE.parse)(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_budget_has_room_for_a_connection_and_a_window_has_two_ends() {
+        assert_eq!(((BUDGET.parse)("4K"), (RATE.parse)("256")), (Ok(4096), Ok(256)));
+        assert!((BUDGET.parse)("4095").is_err() && (RATE.parse)("255").is_err());
+        assert!((WINDOW.parse)("22:00-05:30").is_ok() && (WINDOW.parse)("22-05").is_err());
     }
 
     #[test]

@@ -271,6 +271,8 @@ impl Daemon {
                 );
                 match (ending.code, ending.by) {
                     (None, _) => log::info!("{who}: done; {did}"),
+                    // The peer's own affair.
+                    (Some(code @ (Code::Budget | Code::Window)), EndedBy::Peer) => log::info!("{code} {who}: {did}"),
                     (Some(code), EndedBy::Us) => log::warn!("{code} {who}: closed; {did}"),
                     (Some(code), EndedBy::Peer) => log::warn!("{code} {who}: the peer closed; {did}"),
                     (Some(code), EndedBy::Transport) => log::info!("{code} {who}: {did}"),

@@ -162,6 +162,7 @@ fn sync_options(speed: f64) -> SyncOptions {
         connect_timeout_ms: patience(link.connect_timeout_ms),
         handshake_timeout_ms: patience(link.handshake_timeout_ms),
         deadline_ms: None,
+        ..link
     }
 }
 

@@ -10,6 +10,7 @@
 //! restored.json        if the log came from a snapshot: which one, and when
 //! log.restoring/       a log on its way from a snapshot  keys.restoring/  its keys
 //! retain.json          what may be removed from the log  backup.json    up to where a backup exists; hubs only
+//! traffic.json         bytes of the wire on the last days (crate::budget)
 //! lock                 held by the process that works here; holds its process id
 //! ```
 

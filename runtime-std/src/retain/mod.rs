@@ -23,7 +23,7 @@ pub use rule::Rule;
 use crate::error::{Error, Result};
 
 /// The content of a JSON file with a version.
-fn versioned<T: DeserializeOwned>(bytes: &[u8], version: u32) -> Result<T> {
+pub(crate) fn versioned<T: DeserializeOwned>(bytes: &[u8], version: u32) -> Result<T> {
     let bad = |what: &str| Error::new(Code::Config, what);
     // The version first: a newer file may have other fields.
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| bad("not JSON").with_source(e))?;

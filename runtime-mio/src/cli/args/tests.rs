@@ -102,7 +102,15 @@ fn serve_and_sync() {
     let Command::Sync(sync) = ok("sync --data-dir d --hub hub.example:7700 --timeout-s 90").command else { panic!() };
     assert_eq!((sync.hub.as_str(), sync.timeout_s), ("hub.example:7700", Some(90)));
     let Command::Sync(sync) = ok("sync --data-dir d --hub 10.0.0.1:7700").command else { panic!() };
-    assert_eq!(sync.timeout_s, None);
+    assert_eq!((sync.timeout_s, sync.dry_run, sync.budget.budget().unwrap()), (None, false, Default::default()));
+    let line = "sync --data-dir d --hub 10.0.0.1:7700 --max-bytes 20K --budget 5M --urgent-overdraft 1K --rate 2K \
+                --window 22:00-24:00 --window 00:00-05:30 --dry-run";
+    let Command::Sync(sync) = ok(line).command else { panic!() };
+    let b = sync.budget.budget().unwrap();
+    assert_eq!((b.session_bytes, b.day_bytes, b.urgent_bytes), (Some(20 << 10), Some(5 << 20), 1024));
+    assert_eq!((b.bytes_per_s, b.windows.to_string()), (Some(2048), "22:00-24:00, 00:00-05:30".to_owned()));
+    assert!(sync.dry_run);
+    assert_eq!(error("sync --data-dir d --hub h:1 --urgent-overdraft 1K").exit(), Exit::Usage);
 }
 
 #[test]
