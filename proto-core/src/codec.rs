@@ -1,6 +1,10 @@
 //! Compression of batches: the trait that runtimes implement with a library, and the set a node has.
 
+#[cfg(any(test, feature = "planted", feature = "fuzzing"))]
+pub mod toy;
+
 use crate::code::Code;
+use crate::history::Past;
 
 /// Number of a codec on the wire (docs/PROTOCOL.md#codec-1), 0 to 31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +16,16 @@ impl CodecId {
     pub const STORED: CodecId = CodecId(0);
     /// One zstd frame per batch, without history.
     pub const ZSTD: CodecId = CodecId(1);
+
+    /// One zstd frame per batch, which may refer to the events before it.
+    pub const ZSTD_HISTORY: CodecId = CodecId(2);
+
+    /// Whether batches of this codec say how many events before them it has used
+    /// (docs/PROTOCOL.md#history-1).
+    #[must_use]
+    pub fn uses_history(self) -> bool {
+        self.0 >= Self::ZSTD_HISTORY.0
+    }
 
     /// Its bit in HELLO's set of codecs.
     #[must_use]
@@ -32,6 +46,19 @@ pub trait Codec {
     /// [`Code::BadBatch`] if `data` does not decode to exactly `out.len()` bytes. Must not allocate
     /// by anything that `data` says.
     fn decompress(&mut self, data: &[u8], out: &mut [u8]) -> Result<(), Code>;
+    /// As [`Codec::compress`], with the events before the batch, which the peer holds as well.
+    fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        let _ = past;
+        self.compress(raw, out)
+    }
+    /// As [`Codec::decompress`], with the events before the batch.
+    ///
+    /// # Errors
+    /// As [`Codec::decompress`].
+    fn decompress_after(&mut self, past: &Past<'_>, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
+        let _ = past;
+        self.decompress(data, out)
+    }
 }
 
 /// One codec, lent or owned.
@@ -81,24 +108,26 @@ impl<'m> Codecs<'m> {
         self.list.iter_mut().fold(CodecId::STORED.bit(), |bits, c| bits | c.as_mut().id().bit())
     }
 
-    /// Compresses with the first codec that the peer speaks too, and stores where that does not
-    /// make it smaller. `None` only if not even the stored bytes fit.
-    pub(crate) fn compress(&mut self, peer: u32, raw: &[u8], out: &mut [u8]) -> Option<(CodecId, usize)> {
-        for c in &mut self.list {
-            let c = c.as_mut();
-            if peer & c.id().bit() != 0 {
-                if let Some(n) = c.compress(raw, out).filter(|n| *n < raw.len()) {
-                    return Some((c.id(), n));
-                }
-                break;
-            }
-        }
-        out.get_mut(..raw.len())?.copy_from_slice(raw);
-        Some((CodecId::STORED, raw.len()))
+    /// Whether one of them takes batches that refer to earlier events.
+    pub(crate) fn use_history(&mut self) -> bool {
+        self.list.iter_mut().any(|c| c.as_mut().id().uses_history())
+    }
+
+    /// The first codec that the peer speaks too; `stored` if there is none.
+    pub(crate) fn choose(&mut self, peer: u32) -> CodecId {
+        let ids = self.list.iter_mut().map(|c| c.as_mut().id());
+        ids.into_iter().find(|id| peer & id.bit() != 0).unwrap_or(CodecId::STORED)
+    }
+
+    /// Compresses with this codec; `None` if that does not make it smaller, or does not fit.
+    pub(crate) fn compress(&mut self, id: CodecId, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        let codec = self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id)?;
+        let n = if id.uses_history() { codec.compress_after(past, raw, out) } else { codec.compress(raw, out) };
+        n.filter(|n| *n < raw.len())
     }
 
     /// Fills `out` from what a peer sent.
-    pub(crate) fn decompress(&mut self, id: CodecId, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
+    pub(crate) fn decompress(&mut self, id: CodecId, past: &Past<'_>, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
         if id == CodecId::STORED {
             if data.len() != out.len() {
                 return Err(Code::BadBatch);
@@ -106,7 +135,7 @@ impl<'m> Codecs<'m> {
             out.copy_from_slice(data);
             return Ok(());
         }
-        let codec = self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id);
-        codec.ok_or(Code::BadBatch)?.decompress(data, out)
+        let codec = self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id).ok_or(Code::BadBatch)?;
+        if id.uses_history() { codec.decompress_after(past, data, out) } else { codec.decompress(data, out) }
     }
 }

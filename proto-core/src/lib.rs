@@ -50,6 +50,7 @@ pub mod event;
 mod fifo;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod history;
 pub mod hlc;
 pub mod id;
 pub mod limits;

@@ -100,12 +100,19 @@ pub struct Limits {
     pub group_bytes: usize,
     /// Bytes of one segment file, a multiple of 4,096.
     pub segment_bytes: usize,
+    /// Streams whose newest events are kept in memory to compress against; 0: batches are compressed
+    /// each for itself.
+    pub histories: usize,
+    /// Bytes of them for one stream.
+    pub history_bytes: usize,
 }
 
 /// Bytes of a batch's frame beside the events: the header's fields at their longest.
 pub(crate) const BATCH_SLACK_BYTES: usize = 64;
 /// What one event costs at most in a batch or a commit group beside its payload.
 pub(crate) const EVENT_SLACK_BYTES: usize = 32;
+/// Bytes of history of a node on an ordinary computer: of what it holds, half to all is compressed against.
+const HISTORY_BYTES: usize = 128 << 10;
 /// Smallest credit that lets a session make progress.
 pub(crate) const CREDIT_MIN_BYTES: usize = 2048;
 
@@ -124,6 +131,8 @@ impl Limits {
             credit_bytes: 64 << 10,
             group_bytes: 288 << 10,
             segment_bytes: 8 << 20,
+            histories: 4,
+            history_bytes: HISTORY_BYTES,
         }
     }
 
@@ -131,7 +140,8 @@ impl Limits {
     #[must_use]
     pub fn hub(sessions: usize) -> Self {
         let streams = (sessions * 4).max(1024);
-        Self { sessions, streams, links: sessions * 4 + 1024, credit_bytes: 32 << 10, ..Self::clinic() }
+        let histories = sessions.clamp(4, 64);
+        Self { sessions, streams, links: sessions * 4 + 1024, credit_bytes: 32 << 10, histories, ..Self::clinic() }
     }
 
     /// A leaf on a microcontroller: one session, small events, a few dozen KiB in all.
@@ -148,6 +158,8 @@ impl Limits {
             credit_bytes: 4096,
             group_bytes: 8192,
             segment_bytes: 64 << 10,
+            histories: 0,
+            history_bytes: 0,
         }
     }
 
@@ -169,7 +181,8 @@ impl Limits {
             && self.group_bytes <= 1 << 20
             && self.segment_bytes.is_multiple_of(4096)
             && self.segment_bytes >= self.group_bytes + 4 * 4096
-            && self.segment_bytes <= 64 << 20;
+            && self.segment_bytes <= 64 << 20
+            && (self.histories == 0 || (1024..=1 << 20).contains(&self.history_bytes));
         if ok { Ok(()) } else { Err(Code::Config) }
     }
 

@@ -84,6 +84,28 @@ pub(crate) struct Flight {
     pub(crate) delivered: u64,
 }
 
+/// A read of the log that was asked for on the way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) token: u64,
+    pub(crate) link: u32,
+    /// It is for the history, not to be sent.
+    pub(crate) history: bool,
+}
+
+/// History that a batch from the peer needs, and that is not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lacking {
+    pub(crate) stream: u32,
+    pub(crate) from_seq: u64,
+    /// The last event of it.
+    pub(crate) upto_seq: u64,
+    /// Of the read under way.
+    pub(crate) token: Option<u64>,
+    /// Reads so far.
+    pub(crate) reads: u32,
+}
+
 /// Batches under way at most.
 pub(crate) const FLIGHTS_MAX: usize = 64;
 
@@ -171,6 +193,8 @@ pub(crate) struct Session {
     pub(crate) credit_owed: usize,
     /// The peer waits for whatever is owed.
     pub(crate) credit_soon: bool,
+    /// Some of its links owe the peer a NOHISTORY.
+    pub(crate) owes_no_history: bool,
     /// Some of its links may owe the peer a FLOOR.
     pub(crate) owes_floors: bool,
     pub(crate) acks: Fifo,
@@ -192,7 +216,9 @@ pub(crate) struct Session {
     pub(crate) needs_credit: usize,
     pub(crate) lanes: [Fifo; Lane::ALL.len()],
     pub(crate) turns: u32,
-    pub(crate) read: Option<(u64, u32)>,
+    pub(crate) read: Option<Reading>,
+    /// The link whose history was read for its next batch.
+    pub(crate) primed: Option<u32>,
     pub(crate) flights: heapless::Deque<Flight, FLIGHTS_MAX>,
     pub(crate) in_flight: usize,
     pub(crate) pace: Pace,
@@ -202,6 +228,8 @@ pub(crate) struct Session {
     pub(crate) rx_head: Option<FrameHead>,
     /// A whole batch waits in `rx` for room in the log.
     pub(crate) stalled: bool,
+    /// The history that it waits for.
+    pub(crate) lacking: Option<Lacking>,
     /// The runtime was told `Paused`.
     pub(crate) paused: bool,
     pub(crate) rx_credit: usize,
@@ -220,6 +248,7 @@ pub(crate) struct Session {
     pub(crate) ready: Hook,
     pub(crate) waiting: Hook,
     pub(crate) resumed: Hook,
+    pub(crate) reader: Hook,
     pub(crate) event: Hook,
 }
 
@@ -269,6 +298,7 @@ impl Session {
             ping_due: false,
             credit_owed: 0,
             credit_soon: false,
+            owes_no_history: false,
             owes_floors: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
@@ -284,12 +314,14 @@ impl Session {
             lanes: [Fifo::EMPTY; Lane::ALL.len()],
             turns: 0,
             read: None,
+            primed: None,
             flights: heapless::Deque::new(),
             in_flight: 0,
             pace: Pace::START,
             rx: arena::Chain::EMPTY,
             rx_head: None,
             stalled: false,
+            lacking: None,
             paused: false,
             rx_credit: 0,
             rx_extra: 0,
@@ -303,6 +335,7 @@ impl Session {
             ready: Hook::IDLE,
             waiting: Hook::IDLE,
             resumed: Hook::IDLE,
+            reader: Hook::IDLE,
             event: Hook::IDLE,
         }
     }
@@ -344,6 +377,12 @@ pub(crate) struct Link {
     pub(crate) floor_told: bool,
     /// It has told what is gone there.
     pub(crate) floor_came: bool,
+    /// The peer lacks the history of it: none is used.
+    pub(crate) no_history: bool,
+    /// The peer was told that the history is lacking here: its batches are dropped until it knows.
+    pub(crate) dropping: bool,
+    /// NOHISTORY is to be sent.
+    pub(crate) owes_no_history: bool,
     /// It cannot be sent on: damaged here.
     pub(crate) blocked: bool,
     /// The peer holds another history of it.
@@ -369,6 +408,9 @@ impl Link {
         acked: 0,
         floor_told: false,
         floor_came: false,
+        no_history: false,
+        dropping: false,
+        owes_no_history: false,
         blocked: false,
         forked: false,
         ack: Hook::IDLE,

@@ -281,11 +281,11 @@ impl<'m> StreamTable<'m> {
         Ok(i)
     }
 
-    /// Forgets a stream that never got an event: a peer named it and wrote nothing.
-    pub(crate) fn forget_if_empty(&mut self, i: u32) {
-        let Some(s) = self.at(i) else { return };
+    /// Forgets a stream that never got an event: a peer named it and wrote nothing. True if it was one.
+    pub(crate) fn forget_if_empty(&mut self, i: u32) -> bool {
+        let Some(s) = self.at(i) else { return false };
         if s.own || s.now.top.seq > 0 || s.links != NONE {
-            return;
+            return false;
         }
         mark!("stream.forgotten");
         let (bucket, next) = (self.bucket(&s.key.node), s.next_in_bucket);
@@ -302,6 +302,7 @@ impl<'m> StreamTable<'m> {
         }
         self.slots[i as usize].stream = None;
         self.free_from = self.free_from.min(i);
+        true
     }
 
     pub(crate) fn frontier(&self) -> impl Iterator<Item = FrontierEntry> {

@@ -298,6 +298,10 @@ impl Replica {
             let done = match self.node.poll_effect(now) {
                 None => return written,
                 Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
+                Some(Effect::Read(request)) => {
+                    self.answer_read(now, &request, &mut []);
+                    None
+                }
                 Some(Effect::Append { at, bytes, .. }) => {
                     written += bytes.len();
                     self.store.append(at, bytes)

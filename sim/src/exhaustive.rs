@@ -95,6 +95,8 @@ pub fn exhaustive(mutant: Mutant, stop_at: u64) -> Exhausted {
 /// As small as the node's own check allows: six pages a segment.
 fn tiny_limits() -> Limits {
     Limits {
+        histories: 0,
+        history_bytes: 0,
         sessions: 2,
         streams: 8,
         streams_per_node: 8,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
-use ropeway_core::codec::Codecs;
+use ropeway_core::codec::toy::Toy;
+use ropeway_core::codec::{CodecRef, Codecs};
 use ropeway_core::event::Event as LogEvent;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
 use ropeway_core::log::{DataKey, Header, LostRange, MAX_BODY_BYTES, PAGE_BYTES};
-use ropeway_core::node::{Ending, Event, Memory, Node, SessionId, Setup};
+use ropeway_core::node::{Ending, Event, Memory, Node, ReadRequest, SessionId, Setup};
 use ropeway_core::planted::spared;
 use ropeway_core::policy::{PeerIdentity, Policy, Principal, Role, authorize};
 use ropeway_core::recovery::RunAt;
@@ -64,6 +65,10 @@ pub struct Host {
     pub(crate) store: Option<Store<Mount>>,
     /// Its damages that are open.
     pub(crate) book: Book,
+    /// Reads that batches wait for.
+    pub(crate) reads: VecDeque<ReadRequest>,
+    /// Whether it compresses batches against earlier events.
+    pub(crate) remembers: bool,
     /// What damages found since the log was opened have cost.
     pub(crate) lost_live: Vec<(Damage, LostRange)>,
     /// The salt under which it writes since this boot.
@@ -154,6 +159,8 @@ impl Host {
             node: None,
             store: None,
             book: Book::default(),
+            reads: VecDeque::new(),
+            remembers: false,
             lost_live: Vec::new(),
             salt: None,
             boot: 0,
@@ -320,11 +327,16 @@ impl Host {
         let mut store = Store::over(segments, self.reader(), log.index);
         store.begin_scrub(self.disk.mount(), Progress::default());
         self.store = Some(store);
+        self.reads.clear();
+        let codecs = match self.remembers {
+            true => Codecs::default().with(CodecRef::Owned(Box::new(Toy))),
+            false => Codecs::default(),
+        };
         let setup = Setup {
             config: self.config,
             limits: self.limits,
             memory: Memory::owned(&self.limits),
-            codecs: Codecs::default(),
+            codecs,
             key: (KEY_ID, DataKey::new(self.key)),
             seed,
         };

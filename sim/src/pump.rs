@@ -84,6 +84,11 @@ impl World {
                 let after = self.rng.between(1, self.sync_ms.max(1)) * 1000;
                 self.at(after, Due::Provisioned(h, boot, segment));
             }
+            Some(Effect::Read(request)) => {
+                host.reads.push_back(request);
+                let after = self.rng.below(3000);
+                self.at(after, Due::Read(h, boot));
+            }
             Some(Effect::Append { group, at, bytes }) => {
                 let bytes = bytes.to_vec();
                 let runs = host.runs();
@@ -129,6 +134,16 @@ impl World {
             }
         }
         true
+    }
+
+    /// The next read that a batch at a host waits for.
+    pub(crate) fn read_for_batch(&mut self, h: usize, boot: u32) {
+        if self.hosts[h].boot == boot
+            && let Some(request) = self.hosts[h].reads.pop_front()
+        {
+            self.answer(h, &request, &mut []);
+            self.pump(h);
+        }
     }
 
     pub(crate) fn provisioned(&mut self, h: usize, boot: u32, segment: u64) {

@@ -49,6 +49,7 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     w.finish = !w.rng.one_in(4);
     let how = w.rng.below(4);
     w.seals = how % 2 == 1;
+    w.remembers = how >= 2;
     w.retains = how == 3 && !options.hostile_disk;
     w.timeline.rate = (options.profile.up_rate, options.profile.down_rate);
     let payload_bytes = populate(&mut w, options);

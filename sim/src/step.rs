@@ -22,6 +22,7 @@ pub(crate) enum Due {
     Eof(usize, usize),
     Provisioned(usize, u32, u64),
     Synced(usize, u32, u64),
+    Read(usize, u32),
     Told(usize, u32, u64),
     Append(usize),
     Dial(usize),
@@ -61,6 +62,7 @@ impl World {
             }
             Due::Provisioned(h, boot, segment) => self.provisioned(h, boot, segment),
             Due::Synced(h, boot, upto) => self.synced(h, boot, upto),
+            Due::Read(h, boot) => self.read_for_batch(h, boot),
             Due::Told(h, boot, upto) => {
                 if self.hosts[h].boot == boot {
                     self.tell(h, Completion::Durable { upto });

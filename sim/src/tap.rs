@@ -1,6 +1,8 @@
 //! An independent decoder of every byte that a node sends.
 
+use ropeway_core::code::Code;
 use ropeway_core::codec::CodecId;
+use ropeway_core::codec::toy::Toy;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
 use ropeway_core::varint::Reader;
@@ -92,19 +94,24 @@ impl Tap {
 
     fn batch(&self, body: &[u8]) -> Said {
         let mut r = Reader::new(body);
+        let mut raw = Vec::new();
         let parsed = BatchHead::parse(&mut r, 1 << 20).and_then(|head| {
-            let columns = Columns::parse(r.rest(), &head, 1 << 20)?;
+            match head.codec {
+                CodecId::STORED => raw.extend_from_slice(r.rest()),
+                CodecId::ZSTD_HISTORY => raw = Toy::unpack(r.rest(), head.raw_bytes).ok_or(Code::BadBatch)?,
+                _ => return Err(Code::BadBatch),
+            }
+            let columns = Columns::parse(&raw, &head, 1 << 20)?;
             Ok((head, columns))
         });
         match parsed {
-            Ok((head, columns)) if head.codec == CodecId::STORED => match self.handles.get(head.handle as usize) {
+            Ok((head, columns)) => match self.handles.get(head.handle as usize) {
                 Some(key) => {
                     let events = columns.iter().map(|e| (fingerprint(e.kind, e.payload), e.hlc)).collect();
                     Said::Batch { key: *key, first: head.first_seq, events }
                 }
                 None => Said::Nonsense("batch of a stream that was not told".into()),
             },
-            Ok(_) => Said::Nonsense("codec".into()),
             Err(code) => Said::Nonsense(code.to_string()),
         }
     }

@@ -75,6 +75,8 @@ pub struct World {
     pub(crate) mutant: Mutant,
     /// Disks do things after which events may be gone for good.
     pub(crate) hostile_disk: bool,
+    /// Every host compresses batches against earlier events.
+    pub remembers: bool,
     /// Every host seals its full segments.
     pub(crate) seals: bool,
     /// Old events are removed where they are kept elsewhere.
@@ -117,6 +119,8 @@ pub fn small_limits() -> Limits {
         credit_bytes: 8 << 10,
         group_bytes: 20 << 10,
         segment_bytes: 64 << 10,
+        histories: 3,
+        history_bytes: 4 << 10,
     }
 }
 
@@ -144,6 +148,7 @@ impl World {
             applied: BTreeMap::new(),
             mutant: Mutant::None,
             hostile_disk: false,
+            remembers: false,
             seals: false,
             retains: false,
             stack: Stack::Stream,
@@ -219,6 +224,8 @@ impl World {
             self.hosts[h].disk = Disk::new(sector);
         }
         self.hosts[h].seals |= self.seals;
+        // One of them has no codec for it.
+        self.hosts[h].remembers |= self.remembers && h != 3;
         self.hosts[h].opens_unsynced = self.mutant == Mutant::OpensUnsynced;
         self.hosts[h].start(self.now_us, seed, &mut self.truth, crashed);
         if self.hosts[h].node.is_none() {

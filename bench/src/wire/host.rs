@@ -114,6 +114,10 @@ impl Host {
             let done = match self.node.poll_effect(now(us)) {
                 None => break,
                 Some(Effect::Provision { segment }) => Some(self.store.provision(segment)),
+                Some(Effect::Read(request)) => {
+                    self.answer(us, &request);
+                    None
+                }
                 Some(Effect::Append { at, bytes, .. }) => self.store.append(at, bytes),
                 Some(Effect::Sync { upto }) => {
                     let runs: Vec<_> = self.node.runs_in_flight().collect();

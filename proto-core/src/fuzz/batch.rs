@@ -7,6 +7,7 @@ use super::Tape;
 use crate::code::Code;
 use crate::codec::{CodecId, Codecs};
 use crate::event::{Chain, Event, RECORD_HEAD_BYTES, Records, flags, put_record};
+use crate::history::Past;
 use crate::hlc::Hlc;
 use crate::varint::{Reader, Writer};
 use crate::wire::batch::{self, BatchHead, Columns};
@@ -30,8 +31,8 @@ pub fn batch(body: &[u8], codecs: &mut Codecs<'_>) {
     let bytes = records_of(&events);
     let records = Records { first_seq: head.first_seq, prev_chain: Chain([0; 32]), bytes: &bytes };
     let (mut scratch, mut out) = (vec![0; raw.len()], vec![0; raw.len() + 64]);
-    let mut stored = Codecs::default();
-    let made = batch::emit(head.handle, &records, raw.len(), &mut stored, u32::MAX, &mut scratch, &mut out);
+    let stored = (&mut Codecs::default(), CodecId::STORED);
+    let made = batch::emit(head.handle, &records, raw.len(), stored, &Past::default(), &mut scratch, &mut out);
     let made = made.expect("room");
     assert_eq!((made.count, made.raw_bytes), (head.count, raw.len()));
     assert!(out[made.body_bytes - raw.len()..made.body_bytes] == raw, "columns have one form");
@@ -56,7 +57,9 @@ pub fn batch_of_events(data: &[u8], codecs: &mut Codecs<'_>) {
     let start = Chain([3; 32]);
     let records = Records { first_seq, prev_chain: start, bytes: &bytes };
     let (mut scratch, mut out) = (vec![0; BATCH_MAX], vec![0; BATCH_MAX + 64]);
-    let made = batch::emit(handle, &records, target, codecs, peer_codecs, &mut scratch, &mut out).expect("room");
+    let past = Past { before_seq: first_seq, from_seq: first_seq, ..Past::default() };
+    let codec = codecs.choose(peer_codecs);
+    let made = batch::emit(handle, &records, target, (codecs, codec), &past, &mut scratch, &mut out).expect("room");
     assert!(made.raw_bytes <= target || made.count == 1);
     out.truncate(made.body_bytes);
 
@@ -94,7 +97,8 @@ fn unpack(body: &[u8], codecs: &mut Codecs<'_>) -> Result<(BatchHead, Vec<u8>), 
 
     let mut decode = |filler: u8| {
         let mut room = vec![filler; GUARD + head.raw_bytes + GUARD];
-        let outcome = codecs.decompress(head.codec, r.rest(), &mut room[GUARD..GUARD + head.raw_bytes]);
+        let outcome =
+            codecs.decompress(head.codec, &Past::default(), r.rest(), &mut room[GUARD..GUARD + head.raw_bytes]);
         let behind = room.split_off(GUARD + head.raw_bytes);
         let raw = room.split_off(GUARD);
         assert!(room.iter().chain(&behind).all(|b| *b == filler), "written beyond the room");

@@ -43,7 +43,7 @@ pub(super) fn check(kind: FrameType, body: &[u8]) {
             }
             Err(code) => assert_eq!(code, Code::Malformed),
         },
-        FrameType::Credit | FrameType::Blocked | FrameType::Ping | FrameType::Pong => {
+        FrameType::Credit | FrameType::Blocked | FrameType::Ping | FrameType::Pong | FrameType::NoHistory => {
             if let Ok(v) = parse_number(body) {
                 let n = emit_number(&mut out, v).expect("room");
                 assert_eq!(&out[..n], body, "a number has one form");
@@ -95,6 +95,7 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
                 batch_bytes: tape.number() as u32,
                 credit_bytes: tape.number() as u32,
                 deployment: tape.number(),
+                history_kib: tape.number() as u32,
                 wall_ms: tape.number(),
             };
             let n = hello.emit(&mut out).expect("room");

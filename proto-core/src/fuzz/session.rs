@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::Tape;
 use crate::code::Code;
-use crate::codec::Codecs;
+use crate::codec::{CodecId, Codecs};
 use crate::event::{Chain, Event as LogEvent, RECORD_HEAD_BYTES, Records, put_record};
+use crate::history::Past;
 use crate::hlc::Hlc;
 use crate::id::{Incarnation, Lane, NodeName, StreamKey};
 use crate::limits::{Config, Limits, Timing};
@@ -33,6 +34,8 @@ const LIMITS: Limits = Limits {
     credit_bytes: 4096,
     group_bytes: 4096,
     segment_bytes: 32 << 10,
+    histories: 2,
+    history_bytes: 1024,
 };
 /// Events that the peer has of its own.
 const PEER_EVENTS: u64 = 60;
@@ -219,6 +222,7 @@ impl World {
             batch_bytes: 2048,
             credit_bytes: [4096, 0][usize::from(arg >> 4) % 2],
             deployment: DEPLOYMENT,
+            history_kib: 1,
             wall_ms: self.now.wall_ms,
         };
         let mut body = [0; 256];
@@ -260,7 +264,8 @@ impl World {
         let records = Records { first_seq, prev_chain, bytes: &records[..n] };
         let (mut scratch, mut body) = (vec![0; 4096], vec![0; 4200]);
         let handle = u32::from(wrong >> 6);
-        let made = batch::emit(handle, &records, 1900, &mut Codecs::default(), 1, &mut scratch, &mut body);
+        let stored = (&mut Codecs::default(), CodecId::STORED);
+        let made = batch::emit(handle, &records, 1900, stored, &Past::default(), &mut scratch, &mut body);
         let made = made.expect("room");
         if wrong == 3 {
             let at = usize::from(wrong) % made.body_bytes;

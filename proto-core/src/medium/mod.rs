@@ -14,6 +14,7 @@ mod flash;
 mod ram;
 mod serial;
 
+use crate::code::Code;
 use crate::event::Chain;
 use crate::node::{Completion, Effect, LogPosition, Node, ReadFault, ReadRequest, WriteFault};
 use crate::recovery::RunAt;
@@ -62,6 +63,11 @@ pub fn drive(node: &mut Node<'_>, medium: &mut impl Medium, mut clock: impl FnMu
             None => return,
             Some(Effect::Provision { segment }) => {
                 (medium.provision(segment).map(|()| Some(Completion::Provisioned { segment })), true)
+            }
+            Some(Effect::Read(request)) => {
+                // There is no room here to read a history into: the batch comes again without.
+                let _ = node.complete_read(clock(), &request, Err(ReadFault(Code::Limit)), &mut []);
+                continue;
             }
             Some(Effect::Append { at, bytes, .. }) => (medium.append(at, bytes).map(|()| None), false),
             Some(Effect::Sync { upto }) => {

@@ -2,8 +2,10 @@
 
 use super::{Node, ReadFault, ReadRequest, Transmit};
 use crate::code::Code;
+use crate::codec::CodecId;
 use crate::event::Records;
 use crate::fifo::NONE;
+use crate::history::Past;
 use crate::limits::{BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
@@ -75,8 +77,44 @@ impl Node<'_> {
         {
             return None;
         }
+        let l = self.next_link(i)?;
+        if let Some(request) = self.history_read(i, l) {
+            return Some(request);
+        }
+        let codec = self.codec_for(i);
+        let s = &mut self.sessions[i as usize].0;
+        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let raw = compressed as u64 * s.pace.ratio_256 / 256;
+        // What is not compressed must fit as it is; the rest most likely will.
+        let stored = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
+        let most = self.limits.batch_bytes.min(hello.batch_bytes as usize);
+        let most = if codec == CodecId::STORED { most.min(stored.saturating_sub(BATCH_SLACK_BYTES)) } else { most };
+        let bytes = (raw as usize).min(most);
+        let (token, session) = self.begin_read(i, l, false);
+        let link = &self.links[l as usize].0;
+        let (grant, stream, from_seq) = (link.read?, link.stream, link.sent + 1);
+        let upto_seq = self.streams.at(stream)?.readable_upto(from_seq);
+        Some(ReadRequest { token, session, grant, stream, from_seq, upto_seq, bytes })
+    }
+
+    /// The link whose turn it is, taken out of its lane.
+    fn next_link(&mut self, i: u32) -> Option<u32> {
+        let s = &mut self.sessions[i as usize].0;
+        let sendable = |link: &Link, streams: &crate::streams::StreamTable<'_>| {
+            let upto = streams.at(link.stream).map_or(0, |s| s.readable_upto(link.sent + 1));
+            upto > link.sent && !link.blocked
+        };
+        // What was read to compress against may not stay in memory for long: that link goes first.
+        if let Some(l) = s.primed.filter(|&l| self.links[l as usize].0.turn.is_queued()) {
+            let link = &self.links[l as usize].0;
+            let lane = self.streams.at(link.stream).map_or(0, |stream| stream.key.lane as usize);
+            if sendable(link, &self.streams) {
+                s.lanes[lane].remove(&mut self.links, l, |l| &mut l.0.turn);
+                return Some(l);
+            }
+        }
         s.turns = s.turns.wrapping_add(1);
-        let l = loop {
+        loop {
             let order: [usize; 3] = match s.turns.is_multiple_of(TURNS) {
                 _ if has(Bug::UrgentWaits) => [2, 1, 0],
                 true => [1, 2, 0],
@@ -90,29 +128,14 @@ impl Node<'_> {
                 mark!("batch.urgent_gave_way");
             }
             let l = s.lanes[lane].pop(&mut self.links, |l| &mut l.0.turn)?;
-            let link = &self.links[l as usize].0;
-            let upto = self.streams.at(link.stream).map_or(0, |s| s.readable_upto(link.sent + 1));
-            if upto > link.sent && !link.blocked {
-                break l;
+            if sendable(&self.links[l as usize].0, &self.streams) {
+                return Some(l);
             }
-        };
-        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
-        let raw = compressed as u64 * s.pace.ratio_256 / 256;
-        let max = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
-        let bytes = (raw as usize)
-            .min(max.saturating_sub(BATCH_SLACK_BYTES))
-            .min(hello.batch_bytes as usize)
-            .min(self.limits.batch_bytes);
-        self.tokens += 1;
-        s.read = Some((self.tokens, l));
-        let (token, session) = (self.tokens, self.id(i));
-        let link = &self.links[l as usize].0;
-        let (grant, stream, from_seq) = (link.read?, link.stream, link.sent + 1);
-        let upto_seq = self.streams.at(stream)?.readable_upto(from_seq);
-        Some(ReadRequest { token, session, grant, stream, from_seq, upto_seq, bytes })
+        }
     }
 
-    /// Answers a [`ReadRequest`]: packs the events into `out`. An answer to a session that has
+    /// Answers a [`ReadRequest`], of [`Transmit::Read`] or of
+    /// [`Effect::Read`](super::Effect::Read): packs the events into `out`. An answer to a session that has
     /// ended meanwhile is ignored. `records` may hold fewer events than were asked for.
     pub fn complete_read(
         &mut self,
@@ -126,11 +149,19 @@ impl Node<'_> {
             mark!("batch.read_too_late");
             return Transmit::Idle;
         };
-        let Some((token, l)) = self.s(i).read else { return Transmit::Idle };
-        if token != request.token {
+        if self.s(i).lacking.is_some_and(|x| x.token == Some(request.token)) {
+            self.take_lacking(i, request, records);
             return Transmit::Idle;
         }
+        let Some(reading) = self.s(i).read.filter(|reading| reading.token == request.token) else {
+            return Transmit::Idle;
+        };
+        let l = reading.link;
         self.s(i).read = None;
+        if reading.history {
+            self.take_history(i, l, request, records);
+            return Transmit::Idle;
+        }
         let records = match records {
             Ok(r) if r.first_seq == request.from_seq => r,
             _ => {
@@ -181,19 +212,34 @@ impl Node<'_> {
             self.queue_link(l);
             return Transmit::Idle;
         }
-        let handle = self.links[l as usize].0.handle;
+        let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
+        let (codec, share) = (self.codec_for(i), self.history_share(i));
+        let (n, first_seq) = (request.stream, request.from_seq);
+        let held = self.histories.range(n).filter(|_| share > 0 && !without);
         let room = out.len().min(self.s(i).credit);
+        let rate = self.s(i).pace.rate;
+        let none = Past { stream: n, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
+        let past = held.and_then(|(from, _)| self.histories.past(n, from, first_seq));
+        let past = past.filter(|past| past.bytes.len() <= share).unwrap_or(none);
+        let past = Past { link_rate: rate, ..past };
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let mut made = None;
-        let n = emit(&mut out[..room], FrameType::Batch, false, |body| {
-            made = batch::emit(handle, records, request.bytes.max(1), codecs, hello.codecs, scratch, body);
-            made.as_ref().map(|m| m.body_bytes)
-        });
-        let Some((n, made)) = n.zip(made).filter(|_| handle != NONE) else {
+        let mut put = |target: usize| {
+            emit(&mut out[..room], FrameType::Batch, false, |body| {
+                made = batch::emit(handle, records, target, (codecs, codec), &past, scratch, body);
+                made.as_ref().map(|m| m.body_bytes)
+            })
+        };
+        // As much as compression has made fit so far; if it does not this time, what fits in any case.
+        let stored = room.saturating_sub(BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES).max(1);
+        let bytes = put(request.bytes.max(1)).or_else(|| put(request.bytes.clamp(1, stored)));
+        let Some((bytes, made)) = bytes.zip(made).filter(|_| handle != NONE) else {
             self.end(i, Code::Limit, EndedBy::Us);
             return Transmit::Idle;
         };
         self.links[l as usize].0.sent = made.last_seq;
+        self.remember(n, first_seq, records.iter().take(made.count as usize), share);
+        let n = bytes;
         if request.grant.stream().node != self.config.name {
             mark!("batch.passed_on");
         }

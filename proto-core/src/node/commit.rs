@@ -3,7 +3,7 @@
 
 mod durable;
 
-use super::{Node, Rng};
+use super::{Node, ReadRequest, Rng};
 use crate::code::Code;
 use crate::event::{Chain, Event};
 use crate::fifo::Fifo;
@@ -52,6 +52,9 @@ pub enum Effect<'a> {
         /// Number of the last group that the sync covers.
         upto: u64,
     },
+    /// Read events and hand them to [`Node::complete_read`], with an empty buffer: a batch waits for what
+    /// it refers to.
+    Read(ReadRequest),
 }
 
 /// Why the disk could not do it.
@@ -420,6 +423,9 @@ impl Node<'_> {
     /// effect is awaited.
     pub fn poll_effect(&mut self, now: Now) -> Option<Effect<'_>> {
         self.at(now);
+        if let Some(request) = self.next_history_read() {
+            return Some(Effect::Read(request));
+        }
         if self.commit.failed.is_some() {
             return None;
         }

@@ -29,9 +29,17 @@ impl Node<'_> {
         let l = self.link_of(i, batch.handle)?;
         let n = self.links[l as usize].0.stream;
         let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
+        if self.drops(l, &batch) {
+            self.return_credit(i, head);
+            return Ok(());
+        }
         if batch.first_seq > next && !has(Bug::GapAccepted) {
             mark!("hostile.gap");
             return Err(Code::Gap.into());
+        }
+        if !self.has_history(i, l, &batch)? {
+            self.return_credit(i, head);
+            return Ok(());
         }
         let mut scratch = core::mem::replace(&mut self.scratch, crate::mem::Lent::Borrowed(&mut []));
         let outcome = match scratch.get_mut(..batch.raw_bytes) {
@@ -40,8 +48,14 @@ impl Node<'_> {
         };
         self.scratch = scratch;
         outcome?;
+        self.s(i).ack_soon |= head.flag;
+        self.return_credit(i, head);
+        Ok(())
+    }
+
+    /// A batch was dealt with: its bytes may come again.
+    fn return_credit(&mut self, i: u32, head: &FrameHead) {
         let s = self.s(i);
-        s.ack_soon |= head.flag;
         // What was lent beyond the session's share is paid back first.
         let len = head.head_bytes + head.body_bytes;
         let back = len.min(s.rx_extra);
@@ -51,7 +65,6 @@ impl Node<'_> {
             self.return_extra(i);
         }
         self.mark_ready(i);
-        Ok(())
     }
 
     /// The link that the peer's handle names, if the peer may write there. The answer for a stream
@@ -73,7 +86,10 @@ impl Node<'_> {
     }
 
     fn unpack(&mut self, i: u32, l: u32, batch: &BatchHead, data: &[u8], raw: &mut [u8]) -> Result<(), Refused> {
-        self.codecs.decompress(batch.codec, data, raw)?;
+        let stream = self.links[l as usize].0.stream;
+        let from = batch.first_seq - batch.history;
+        let past = self.histories.past(stream, from, batch.first_seq).unwrap_or_default();
+        self.codecs.decompress(batch.codec, &past, data, raw)?;
         // `event_bytes` bounds what this node writes itself. A peer's event may be as large as the
         // batch that HELLO allows: the sender cannot know a smaller limit.
         let columns = Columns::parse(raw, batch, self.limits.batch_bytes)?;
@@ -140,6 +156,9 @@ impl Node<'_> {
                 stored += 1;
             }
             chain = chain.then(&e);
+        }
+        if self.codecs.use_history() {
+            self.remember(n, batch.first_seq, columns.iter(), self.histories.share());
         }
         let s = self.s(i);
         s.stats.duplicates += batch.count - stored;

@@ -2,6 +2,7 @@
 
 use crate::arena::BLOCK_BYTES;
 use crate::code::Code;
+use crate::history::HistorySlot;
 use crate::limits::Limits;
 use crate::log::{PAGE_BYTES, padded_len};
 use crate::mem::Lent;
@@ -26,6 +27,10 @@ pub struct Memory<'m> {
     pub scratch: Lent<'m, u8>,
     /// `sessions`.
     pub timers: Lent<'m, TimerSlot>,
+    /// `histories`.
+    pub histories: Lent<'m, HistorySlot>,
+    /// `histories` times `history_bytes`.
+    pub history: Lent<'m, u8>,
     /// Each [`Memory::group_buffer_bytes`]: one group fills while the other is written.
     pub groups: [Lent<'m, u8>; 2],
 }
@@ -46,6 +51,8 @@ impl Memory<'_> {
             && self.frame.len() >= limits.frame_bytes + 8
             && self.scratch.len() >= limits.batch_bytes
             && self.timers.len() >= limits.sessions
+            && self.histories.len() >= limits.histories
+            && self.history.len() >= limits.histories * limits.history_bytes
             && self.groups.iter().all(|g| g.len() >= group);
         if ok { Ok(()) } else { Err(Code::Config) }
     }
@@ -67,6 +74,8 @@ impl Memory<'static> {
             frame: Lent::owned(0, limits.frame_bytes + 8),
             scratch: Lent::owned(0, limits.batch_bytes),
             timers: Lent::owned(TimerSlot::EMPTY, limits.sessions),
+            histories: Lent::owned(HistorySlot::EMPTY, limits.histories),
+            history: Lent::owned(0, limits.histories * limits.history_bytes),
             groups: [Lent::owned(0, group), Lent::owned(0, group)],
         }
     }

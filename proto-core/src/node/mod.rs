@@ -15,6 +15,7 @@
 //! | `commit` | commit groups, segments, durability |
 //! | `transmit` | frames for a peer |
 //! | `batch` | which events go next, and packing them |
+//! | `history` | earlier events to compress against, at both ends |
 //! | `repair` | events that damage has taken, and records of it |
 //! | `timers` | deadlines |
 
@@ -23,6 +24,7 @@ mod batch;
 mod commit;
 mod control;
 mod expire;
+mod history;
 mod ingest;
 mod memory;
 mod open;
@@ -35,6 +37,7 @@ use crate::arena::Arena;
 use crate::code::Code;
 use crate::codec::Codecs;
 use crate::fifo::Fifo;
+use crate::history::Histories;
 use crate::hlc::Clock;
 use crate::id::{Incarnation, Lane, StreamKey};
 use crate::limits::{Config, Limits};
@@ -138,6 +141,7 @@ pub struct Node<'m> {
     /// One batch before compression.
     scratch: Lent<'m, u8>,
     codecs: Codecs<'m>,
+    histories: Histories<'m>,
     timers: Timers<'m>,
     commit: commit::Commit<'m>,
     receipts: Fifo,
@@ -145,6 +149,8 @@ pub struct Node<'m> {
     /// Sessions with a whole batch that waits for room in the log.
     waiting: Fifo,
     resumed: Fifo,
+    /// Sessions with a batch whose history is to be read from the log.
+    readers: Fifo,
     events: Fifo,
     fork: Option<StreamKey>,
     tail_lost: Option<StreamKey>,
@@ -178,7 +184,8 @@ impl<'m> Node<'m> {
         }
         let kept = recovered.own.filter(|(_, machine)| same_machine(*machine) && !at_risk);
         let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
-        let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, groups } = memory;
+        let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, histories, history, groups } =
+            memory;
         let count = links.len();
         for (i, l) in links.iter_mut().enumerate() {
             l.0.next = if i + 1 < count { i as u32 + 1 } else { crate::fifo::NONE };
@@ -203,11 +210,13 @@ impl<'m> Node<'m> {
             frame,
             scratch,
             codecs,
+            histories: Histories::new(histories, history, limits.history_bytes),
             timers: Timers::new(timers),
             receipts: Fifo::EMPTY,
             ready: Fifo::EMPTY,
             waiting: Fifo::EMPTY,
             resumed: Fifo::EMPTY,
+            readers: Fifo::EMPTY,
             events: Fifo::EMPTY,
             fork: None,
             tail_lost: None,

@@ -116,7 +116,7 @@ impl Node<'_> {
             _ => State::Closing,
         };
         let mut rx = core::mem::replace(&mut s.rx, crate::arena::Chain::EMPTY);
-        s.read = None;
+        (s.read, s.lacking) = (None, None);
         s.paused = false;
         if rx.len() > 0 {
             mark!("session.ended_within_frame");
@@ -126,6 +126,7 @@ impl Node<'_> {
         }
         self.waiting.remove(&mut self.sessions, i, |s| &mut s.0.waiting);
         self.resumed.remove(&mut self.sessions, i, |s| &mut s.0.resumed);
+        self.readers.remove(&mut self.sessions, i, |s| &mut s.0.reader);
         self.wake_starved();
         self.drop_links(i);
         self.return_extra(i);
@@ -218,7 +219,9 @@ impl Node<'_> {
         while l != NONE {
             let link = core::mem::replace(&mut self.links[l as usize].0, Link::FREE);
             self.unlink_stream(link.stream, l, link.next_of_stream);
-            self.streams.forget_if_empty(link.stream);
+            if self.streams.forget_if_empty(link.stream) {
+                self.histories.forget(link.stream);
+            }
             if !has(Bug::LinksLeak) {
                 self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);
             }

@@ -73,7 +73,7 @@ impl Node<'_> {
                         match outcome {
                             Ok(()) => {}
                             Err(Refused::NoRoom) if has(Bug::StalledBatchForgotten) => {}
-                            Err(Refused::NoRoom) => {
+                            Err(wait @ (Refused::NoRoom | Refused::Reading)) => {
                                 let mut rx = self.s(i).rx;
                                 let kept = self.arena.push(&mut rx, frame);
                                 self.s(i).rx = rx;
@@ -84,7 +84,9 @@ impl Node<'_> {
                                 }
                                 let s = self.s(i);
                                 (s.rx_head, s.stalled) = (Some(head), true);
-                                self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
+                                if matches!(wait, Refused::NoRoom) {
+                                    self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
+                                }
                             }
                             Err(Refused::Bad(code)) => self.end(i, code, EndedBy::Us),
                         }
@@ -171,6 +173,10 @@ impl Node<'_> {
                 self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
                 return Ok(());
             }
+            Err(Refused::Reading) => {
+                self.s(i).stalled = true;
+                return Ok(());
+            }
             Err(Refused::Bad(code)) => return Err(code),
             Err(Refused::NoRoom) | Ok(()) => {}
         }
@@ -212,6 +218,9 @@ impl Node<'_> {
                     self.end(i, code, EndedBy::Us);
                     continue;
                 }
+                if self.s(i).lacking.is_some() {
+                    continue;
+                }
                 if self.s(i).stalled {
                     // Still no room; it stands at the end of the queue, and so would the rest.
                     mark!("receive.still_no_room");
@@ -219,6 +228,16 @@ impl Node<'_> {
                 }
             }
             self.resume(i);
+        }
+    }
+
+    /// What the batch of session `i` waited for has been read: it is taken, or waits for something else.
+    pub(super) fn retry(&mut self, i: u32) {
+        let Some(head) = self.s(i).rx_head.filter(|_| self.sessions[i as usize].0.stalled) else { return };
+        match self.take_collected(i, head) {
+            Err(code) => self.end(i, code, EndedBy::Us),
+            Ok(()) if self.s(i).stalled => {}
+            Ok(()) => self.resume(i),
         }
     }
 
@@ -260,6 +279,7 @@ impl Node<'_> {
             FrameType::Vector => Ok(self.take_vector(i, head.flag, body)?),
             FrameType::Batch => self.take_batch(i, head, body),
             FrameType::Floor => self.take_floor(i, body),
+            FrameType::NoHistory => Ok(self.take_no_history(i, body)?),
             FrameType::Ack => Ok(self.take_acks(i, body)?),
             FrameType::Credit => Ok(self.take_credit(i, body)?),
             FrameType::Blocked => Ok(self.take_blocked(i, body)?),
@@ -278,6 +298,8 @@ impl Node<'_> {
 pub(super) enum Refused {
     /// No room in the log now; the frame is fine.
     NoRoom,
+    /// Its history is to be read first; the frame is fine.
+    Reading,
     /// The peer misbehaved, or the node cannot go on with it.
     Bad(Code),
 }

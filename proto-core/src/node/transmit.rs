@@ -155,6 +155,7 @@ impl Node<'_> {
             let _ = n;
             self.s(i).pong_due = None;
         }
+        while self.s(i).owes_no_history && put(&mut |o| self.put_no_history(i, o)) {}
         while self.s(i).owes_floors && put(&mut |o| self.put_floor(i, o)) {}
         if self.acks_are_due(i) {
             put(&mut |o| self.put_acks(i, o));
@@ -186,6 +187,7 @@ impl Node<'_> {
             batch_bytes: self.limits.batch_bytes as u32,
             credit_bytes: self.limits.credit_bytes as u32,
             deployment: self.config.deployment,
+            history_kib: (self.histories.share() >> 10) as u32,
             wall_ms: self.now.wall_ms,
         }
     }

@@ -1,12 +1,13 @@
 //! BATCH: consecutive events of one stream (docs/PROTOCOL.md#batch-1).
 //!
-//! Head: handle, first seq, count, codec, raw length as varints, first stamp (8 bytes), chain tag
+//! Head: handle, first seq, count, codec (and, for some, how many events it refers to), raw length as varints, first stamp (8 bytes), chain tag
 //! after the last event (8 bytes). Then the events in columns (stamps, kinds, lengths, payloads),
 //! as one piece through the codec.
 
 use crate::code::Code;
 use crate::codec::{CodecId, Codecs};
 use crate::event::{ChainTag, Event, Records, flags};
+use crate::history::Past;
 use crate::hlc::Hlc;
 use crate::varint::{Full, Reader, Writer, varint_len};
 
@@ -24,6 +25,8 @@ pub struct BatchHead {
     pub count: u64,
     /// How the columns are compressed.
     pub codec: CodecId,
+    /// How many events before the first one it refers to; 0 with codecs that use none.
+    pub history: u64,
     /// Bytes of the columns before compression.
     pub raw_bytes: usize,
     /// Stamp of the first event.
@@ -48,14 +51,15 @@ impl BatchHead {
         let first_seq = r.varint()?;
         let count = r.varint_max(BATCH_MAX_EVENTS)?;
         let codec = CodecId(r.u8()?);
+        let history = if codec.uses_history() { r.varint()? } else { 0 };
         let raw_bytes = r.varint_max(raw_max_bytes as u64)? as usize;
         let first_hlc = r.u64()?;
         let tag = r.array()?;
-        if first_seq == 0 || count == 0 || first_seq.checked_add(count).is_none() {
+        if first_seq == 0 || count == 0 || history >= first_seq || first_seq.checked_add(count).is_none() {
             return Err(Code::Malformed);
         }
         let first_hlc = Hlc::from_u64(first_hlc).ok_or(Code::HlcRange)?;
-        Ok(BatchHead { handle, first_seq, count, codec, raw_bytes, first_hlc, tag })
+        Ok(BatchHead { handle, first_seq, count, codec, history, raw_bytes, first_hlc, tag })
     }
 
     pub(crate) fn emit(&self, w: &mut Writer<'_>) -> Result<(), Full> {
@@ -63,6 +67,9 @@ impl BatchHead {
         w.varint(self.first_seq)?;
         w.varint(self.count)?;
         w.u8(self.codec.0)?;
+        if self.codec.uses_history() {
+            w.varint(self.history)?;
+        }
         w.varint(self.raw_bytes as u64)?;
         w.put(&self.first_hlc.as_u64().to_le_bytes())?;
         w.put(&self.tag)
@@ -79,13 +86,14 @@ pub(crate) struct Emitted {
 }
 
 /// Packs as many of `records` as keep the columns within `raw_target_bytes` (at least one), into
-/// `out`. `scratch` holds the columns. `None` if not even one event fits.
+/// `out`, with `codec` if that makes them smaller. `past`: the events before them, for a codec that uses
+/// them. `scratch` holds the columns. `None` if not even one event fits.
 pub(crate) fn emit(
     handle: u32,
     records: &Records<'_>,
     raw_target_bytes: usize,
-    codecs: &mut Codecs<'_>,
-    peer_codecs: u32,
+    (codecs, codec): (&mut Codecs<'_>, CodecId),
+    past: &Past<'_>,
     scratch: &mut [u8],
     out: &mut [u8],
 ) -> Option<Emitted> {
@@ -118,17 +126,27 @@ pub(crate) fn emit(
         handle,
         first_seq: records.first_seq,
         count,
-        codec: CodecId::STORED,
+        codec,
+        history: if codec.uses_history() { past.count() } else { 0 },
         raw_bytes: raw,
         first_hlc: first.hlc,
         tag: chain.tag(),
     };
-    let mut w = Writer::new(out);
-    head.emit(&mut w).ok()?;
-    let at = w.len();
-    let (codec, n) = codecs.compress(peer_codecs, columns, &mut out[at..])?;
-    head.codec = codec;
-    head.emit(&mut Writer::new(out)).ok()?;
+    let put = |head: &BatchHead, out: &mut [u8]| {
+        let mut w = Writer::new(out);
+        head.emit(&mut w).ok()?;
+        Some(w.len())
+    };
+    let mut at = put(&head, out)?;
+    let n = match codecs.compress(codec, past, columns, &mut out[at..]) {
+        Some(n) => n,
+        None => {
+            (head.codec, head.history) = (CodecId::STORED, 0);
+            at = put(&head, out)?;
+            out[at..].get_mut(..raw)?.copy_from_slice(columns);
+            raw
+        }
+    };
     Some(Emitted { body_bytes: at + n, raw_bytes: raw, count, last_seq: head.last_seq() })
 }
 
@@ -267,7 +285,16 @@ mod tests {
         let (bytes, _) = sample();
         let records = Records { first_seq: 41, prev_chain: Chain([3; 32]), bytes: &bytes };
         let (mut scratch, mut out) = ([0; 512], vec![0; 512]);
-        let e = emit(2, &records, target, &mut Codecs::default(), u32::MAX, &mut scratch, &mut out).unwrap();
+        let e = emit(
+            2,
+            &records,
+            target,
+            (&mut Codecs::default(), CodecId::STORED),
+            &Past::default(),
+            &mut scratch,
+            &mut out,
+        )
+        .unwrap();
         out.truncate(e.body_bytes);
         (e, out)
     }
@@ -349,6 +376,7 @@ mod tests {
             first_seq: 1,
             count: 1,
             codec: CodecId::STORED,
+            history: 0,
             raw_bytes: 3,
             first_hlc: Hlc::new(1, 0),
             tag: [0; 8],

@@ -25,13 +25,15 @@ pub struct Hello {
     pub deployment: u64,
     /// The sender's wall clock, for the peer's sanity, never for order.
     pub wall_ms: u64,
+    /// Bytes of history that the sender can hold of a stream, in units of 1,024; 0: none.
+    pub history_kib: u32,
 }
 
 /// Of the features: the sender understands FLOOR (docs/PROTOCOL.md#floor-1).
 pub const FLOORS: u32 = 1;
 
-/// Most bytes of the fields of HELLO: five numbers of 32 bits and two of 64.
-const FIELDS_MAX_BYTES: usize = 5 * 5 + 2 * 10;
+/// Most bytes of the fields of HELLO: six numbers of 32 bits and two of 64.
+const FIELDS_MAX_BYTES: usize = 6 * 5 + 2 * 10;
 
 impl Hello {
     pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
@@ -121,6 +123,7 @@ mod tests {
         batch_bytes: 263_168,
         credit_bytes: 65_536,
         deployment: 0x1122_3344_5566_7788,
+        history_kib: 128,
         wall_ms: 1_770_000_000_000,
     };
 
@@ -129,7 +132,7 @@ mod tests {
         let mut out = [0; 64];
         let n = HELLO.emit(&mut out).unwrap();
         let hex: alloc::string::String = out[..n].iter().map(|b| alloc::format!("{b:02x}")).collect();
-        assert_eq!(hex, "0101000380881080881080800488ef99abc5e88c911180c8e2e1c133");
+        assert_eq!(hex, "0101000380881080881080800488ef99abc5e88c911180c8e2e1c1338001");
         assert_eq!(Hello::parse(&out[..n]), Ok(HELLO));
     }
 
@@ -162,7 +165,7 @@ mod tests {
         let longer = |body: &[u8], end: usize| [&body[..end], &[body[end] | 0x80, 0], &body[end + 1..]].concat();
         let n = HELLO.emit(&mut out).unwrap();
         let ends: alloc::vec::Vec<_> = (2..n).filter(|i| out[*i] & 0x80 == 0).collect();
-        assert_eq!(ends.len(), 7);
+        assert_eq!(ends.len(), 8);
         for end in ends {
             assert_eq!(Hello::parse(&longer(&out[..n], end)), Err(Code::Malformed), "at {end}");
         }
@@ -183,6 +186,7 @@ mod tests {
             batch_bytes: u32::MAX,
             credit_bytes: u32::MAX,
             deployment: u64::MAX,
+            history_kib: u32::MAX,
             wall_ms: u64::MAX,
         };
         let mut out = [0; 2 + FIELDS_MAX_BYTES];

@@ -47,6 +47,8 @@ pub enum FrameType {
     Goodbye = 12,
     /// The first events of a stream are gone on purpose. Sent with [`OPTIONAL`].
     Floor = 13,
+    /// The history of a batch is not here; the stream is to come again without.
+    NoHistory = 14,
 }
 
 /// A frame's first bytes, understood.
@@ -90,6 +92,7 @@ impl FrameHead {
             11 => Some(FrameType::Error),
             12 => Some(FrameType::Goodbye),
             13 => Some(FrameType::Floor),
+            14 => Some(FrameType::NoHistory),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };

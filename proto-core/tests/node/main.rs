@@ -3,6 +3,7 @@
 
 mod expire;
 mod gap;
+mod history;
 mod hostile;
 mod support;
 mod timing;

@@ -2,8 +2,9 @@
 //! emitters are not trusted.
 
 use ropeway_core::code::Code;
-use ropeway_core::codec::Codecs;
+use ropeway_core::codec::{Codec, CodecId, CodecRef, Codecs};
 use ropeway_core::event::{Chain, Event as LogEvent};
+use ropeway_core::history::Past;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::limits::{Config, Limits, Timing};
@@ -21,6 +22,8 @@ pub(crate) struct Solo {
     pub(crate) node: Node<'static>,
     pub(crate) ms: u64,
     pub(crate) closed: Vec<Ending>,
+    /// What it wants to read for batches that wait.
+    pub(crate) wanted: Vec<ReadRequest>,
 }
 
 pub(crate) fn name(s: &str) -> NodeName {
@@ -55,12 +58,12 @@ impl Solo {
             config,
             limits,
             memory: Memory::owned(&limits),
-            codecs: Codecs::default(),
+            codecs: Codecs::default().with(CodecRef::Owned(Box::new(Tagged))),
             key: (1, DataKey::new([1; 32])),
             seed: [9; 32],
         };
         let node = Node::new(setup, recovered, Now::new(0, WALL)).unwrap();
-        Self { node, ms: 0, closed: Vec::new() }
+        Self { node, ms: 0, closed: Vec::new(), wanted: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -97,6 +100,10 @@ impl Solo {
             let done = match effect {
                 Effect::Provision { segment } => Completion::Provisioned { segment },
                 Effect::Append { .. } => continue,
+                Effect::Read(request) => {
+                    self.wanted.push(request);
+                    continue;
+                }
                 Effect::Sync { upto } => Completion::Durable { upto },
             };
             self.node.complete(self.now(), done);
@@ -146,14 +153,52 @@ pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 
 pub(crate) fn hello(features: u64) -> Vec<u8> {
     let mut b = vec![1, 1];
-    for v in [features, 1, 65_536, 65_536, 65_536, 7, WALL] {
+    for v in [features, 1, 65_536, 65_536, 65_536, 7, WALL, 64] {
         varint(&mut b, v);
     }
     b
 }
 
+/// A codec that only shows which history was used: the first byte of it, and its length, before the raw bytes.
+struct Tagged;
+
+fn tag(past: &[u8]) -> [u8; 2] {
+    [past.first().copied().unwrap_or(0xff), past.len() as u8]
+}
+
+impl Codec for Tagged {
+    fn id(&self) -> CodecId {
+        CodecId::ZSTD_HISTORY
+    }
+
+    fn compress(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
+        None
+    }
+
+    fn decompress(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), Code> {
+        Err(Code::BadBatch)
+    }
+
+    fn decompress_after(&mut self, past: &Past<'_>, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
+        let raw = data.strip_prefix(&tag(past.bytes)).filter(|raw| raw.len() == out.len());
+        out.copy_from_slice(raw.ok_or(Code::BadBatch)?);
+        Ok(())
+    }
+}
+
 /// A stored batch of events with the given payloads, and the chain after it.
-pub(crate) fn batch(handle: u64, first: u64, mut chain: Chain, payloads: &[&[u8]]) -> (Vec<u8>, Chain) {
+pub(crate) fn batch(handle: u64, first: u64, chain: Chain, payloads: &[&[u8]]) -> (Vec<u8>, Chain) {
+    batch_after(handle, first, chain, payloads, None)
+}
+
+/// As [`batch`]; with `past` in the codec [`Tagged`], which refers to so many events with these payloads.
+pub(crate) fn batch_after(
+    handle: u64,
+    first: u64,
+    mut chain: Chain,
+    payloads: &[&[u8]],
+    past: Option<&[&[u8]]>,
+) -> (Vec<u8>, Chain) {
     let (mut stamps, mut kinds, mut lengths, mut bytes) = (vec![], vec![], vec![], vec![]);
     for (i, p) in payloads.iter().enumerate() {
         let hlc = Hlc::new(WALL + first + i as u64, 0);
@@ -168,10 +213,17 @@ pub(crate) fn batch(handle: u64, first: u64, mut chain: Chain, payloads: &[&[u8]
     varint(&mut body, handle);
     varint(&mut body, first);
     varint(&mut body, payloads.len() as u64);
-    body.push(0);
+    body.push(if past.is_some() { 2 } else { 0 });
+    if let Some(past) = past {
+        varint(&mut body, past.len() as u64);
+    }
     varint(&mut body, columns.len() as u64);
     body.extend_from_slice(&Hlc::new(WALL + first, 0).as_u64().to_le_bytes());
     body.extend_from_slice(&chain.tag());
+    if let Some(past) = past {
+        let bytes: Vec<u8> = past.iter().flat_map(|p| [&[1, p.len() as u8], *p].concat()).collect();
+        body.extend(tag(&bytes));
+    }
     body.extend_from_slice(&columns);
     (frame(3, &body), chain)
 }

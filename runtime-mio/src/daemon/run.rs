@@ -113,6 +113,7 @@ impl Daemon {
     fn next_job(&mut self) -> Option<Job> {
         let upto = match self.node.poll_effect(self.clock.now())? {
             Effect::Provision { segment } => return Some(Job::Provision { segment }),
+            Effect::Read(request) => return Some(Job::Read { request }),
             Effect::Append { at, bytes, .. } => return Some(Job::Append { at, bytes: bytes.to_vec() }),
             Effect::Sync { upto } => upto,
         };
