@@ -49,6 +49,8 @@ pub struct SessionStats {
     pub bytes_in: u64,
     /// Bytes of frames for the peer.
     pub bytes_out: u64,
+    /// For how many seconds the peer wants to be left alone, as its ERROR said; 0 if it did not.
+    pub retry_after_s: u16,
 }
 
 /// Who ended a session.
@@ -257,6 +259,7 @@ impl Session {
                 blocked: 0,
                 bytes_in: 0,
                 bytes_out: 0,
+                retry_after_s: 0,
             },
             ended: None,
             told: false,

@@ -11,6 +11,7 @@ pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod identity;
+pub mod keep;
 pub mod keygen;
 pub mod keyring;
 pub mod local;
@@ -35,6 +36,7 @@ pub use client::{SyncError, SyncOptions, SyncReport};
 pub use dir::{DataDir, DirLock};
 pub use error::{Error, IoContext, Result};
 pub use identity::{CertIdentity, DeploymentId, NodeIdentity};
+pub use keep::{KeepOptions, KeepReport, KeepState, Stop};
 pub use memory_ca::MemoryCa;
 pub use replica::{Options, Replica};
 pub use view::LogView;

@@ -76,7 +76,7 @@ pub enum Command {
     /// Append events to this node's log
     #[command(after_help = examples::PUSH)]
     Push(PushArgs),
-    /// Exchange events with a hub, then end
+    /// Exchange events with a hub, then end; or stay connected (--keep)
     #[command(after_help = examples::SYNC)]
     Sync(SyncArgs),
     /// Print events of the log, one JSON object a line
@@ -215,6 +215,10 @@ pub struct SyncArgs {
     /// Give up after so many seconds in all; without it, only when the hub is silent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub timeout_s: Option<u64>,
+    /// Keep the session: stay connected, send what is pushed at once, call again after a loss, until SIGTERM.
+    /// (`pull --follow` goes one way only; this keeps both sides level)
+    #[arg(long, conflicts_with = "timeout_s")]
+    pub keep: bool,
 }
 
 /// `ropeway pull`.

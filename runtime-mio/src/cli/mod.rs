@@ -11,6 +11,7 @@ pub mod cmd_backup_mark;
 pub mod cmd_completions;
 pub mod cmd_demo;
 pub mod cmd_expire;
+pub mod cmd_keep;
 pub mod cmd_key;
 pub mod cmd_keygen;
 pub mod cmd_pull;
@@ -52,6 +53,10 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
             cmd_serve::run(args, out)
         }
         Command::Push(args) => cmd_push::run(args, out),
+        Command::Sync(args) if args.keep => {
+            logging::start(&cli.global);
+            cmd_keep::run(args, out)
+        }
         Command::Sync(args) => cmd_sync::run(args, out),
         Command::Pull(args) => cmd_pull::run(args, out),
         Command::Status(args) => cmd_status::run(args, out),

@@ -5,6 +5,7 @@ mod corpus;
 mod cuts;
 mod durable;
 mod hostile;
+mod keep;
 mod keys;
 mod kill;
 mod many;

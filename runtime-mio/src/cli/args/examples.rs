@@ -24,7 +24,8 @@ examples! {
   ropeway push --data-dir clinic_a --ndjson events.ndjson
   ropeway push --data-dir clinic_a --stdin --lane bulk < xray.jpg";
     SYNC "  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700
-  ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600";
+  ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600
+  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --keep          # a clinic's daemon";
     PULL "  ropeway pull --data-dir hub --node clinic_a --from 100
   ropeway pull --data-dir hub --lane urgent --follow
   ropeway pull --data-dir hub --since 2d --kind 7,9
