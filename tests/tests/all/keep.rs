@@ -2,6 +2,7 @@
 //! it ends when it is asked to, or when calling again would mend nothing.
 
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -14,7 +15,8 @@ use ropeway_core::policy::Policy;
 use ropeway_mio::demo::link::{CutMode, CutPlan, Link, LinkOptions};
 use ropeway_mio::demo::profile::Profile;
 use ropeway_std::local::LocalPush;
-use ropeway_std::{KeepOptions, KeepReport, KeepState, Options, Replica, Result, Stop, SyncOptions};
+use ropeway_std::tls::{Client, TlsOptions};
+use ropeway_std::{KeepOptions, KeepReport, KeepState, NodeIdentity, Options, Replica, Result, Stop, SyncOptions};
 use ropeway_tests::process::{Hub, ropeway, verb};
 use ropeway_tests::{Deployment, noise};
 
@@ -193,6 +195,35 @@ fn a_hub_that_stops_says_when_it_wants_to_be_called_again() {
     assert!(*pause >= Duration::from_secs(30) && *pause < Duration::from_secs(31), "{pause:?}");
     k.stop.stop();
     assert!(k.join().1.is_ok());
+}
+
+/// Shakes hands with the hub and waits for its first words, behind which its ticket has come; whether an
+/// earlier ticket was used.
+fn shake(client: &Client, hub: SocketAddr) -> bool {
+    let (mut socket, mut conn) = (TcpStream::connect(hub).unwrap(), client.connect("hub").unwrap());
+    loop {
+        while conn.wants_write() {
+            conn.write_tls(&mut socket).unwrap();
+        }
+        assert_ne!(conn.read_tls(&mut socket).unwrap(), 0);
+        if conn.process().unwrap() > 0 {
+            return conn.is_resumed();
+        }
+    }
+}
+
+#[test]
+fn tickets_outlive_a_restart_of_the_hub_and_a_damaged_file_of_them_costs_a_full_handshake() {
+    let d = Deployment::new(&["clinic_a"]);
+    let client = Client::new(&NodeIdentity::load(&d.dir("clinic_a")).unwrap(), &TlsOptions::default()).unwrap();
+    assert!(!shake(&client, d.serve(Policy::Own).address));
+    assert!(shake(&client, d.serve(Policy::Own).address));
+    let path = d.hub().tickets();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(!shake(&client, d.serve(Policy::Own).address));
+    assert!(shake(&client, d.serve(Policy::Own).address));
 }
 
 #[test]
