@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::keep::{Stay, TIDY_LIMIT, Turn};
 use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
+use crate::socket::tune;
 use crate::tls::{Client, Conn, Counted, TlsOptions};
 
 /// How to sync.
@@ -22,7 +23,7 @@ use crate::tls::{Client, Conn, Counted, TlsOptions};
 pub struct SyncOptions {
     /// How long the TCP connection may take to be made.
     pub connect_timeout_ms: u64,
-    /// How long the TLS handshake may take.
+    /// How long the TLS handshake may take; less if the connection was made quickly.
     pub handshake_timeout_ms: u64,
     /// How long everything together may take; `None` for as long as the hub is not silent.
     pub deadline_ms: Option<u64>,
@@ -85,6 +86,10 @@ impl From<SyncError> for Error {
 
 /// The largest time to sleep in one piece.
 const NAP_MAX_MS: u64 = 1000;
+/// Silence that is normal on 2G: nobody is given up for less.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What the 1,250 bytes of a handshake take at 100 bytes a second.
+const HANDSHAKE_BYTES_TIME: Duration = Duration::from_millis(12_500);
 /// How long a sync that is done waits for somebody who is still pushing.
 const PUSH_GRACE: Duration = Duration::from_secs(5);
 
@@ -126,8 +131,9 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
+        let called = Instant::now();
         let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
-        let mut link = Link::new(client.connect(hub)?, socket);
+        let mut link = Link::new(client.connect(hub)?, socket, called.elapsed());
         let outcome = self.run(&mut link, hub, options, work);
         work.report.wire_bytes_up = link.up;
         work.report.wire_bytes_down = link.down;
@@ -141,7 +147,7 @@ impl Replica {
         options: &SyncOptions,
         work: &mut Work<'_, impl FnMut(&SyncReport)>,
     ) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_millis(options.handshake_timeout_ms);
+        let deadline = Instant::now() + link.patience(Duration::from_millis(options.handshake_timeout_ms));
         while link.conn.is_handshaking() {
             link.flush(hub)?;
             if link.conn.is_handshaking() {
@@ -391,11 +397,8 @@ pub(crate) fn connect<P>(hub: &str, timeout: Duration, work: &Work<'_, P>) -> Re
         let timeout = work.at_most(Some(timeout)).unwrap_or(timeout).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => {
-                let set = socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true));
+                let set = tune(&socket).and_then(|()| socket.set_nonblocking(true));
                 set.map_err(|e| Error::new(Code::Io, format!("{hub}: {e}")))?;
-                // A short queue in the kernel: what waits there cannot be overtaken by what is
-                // urgent, nor taken back after a cut.
-                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 32 << 10);
                 return Ok(socket);
             }
             Err(e) => last = Error::new(Code::Unreachable, format!("{hub}: {e}")),
@@ -419,13 +422,21 @@ pub(crate) struct Link {
     pub(crate) up: u64,
     pub(crate) down: u64,
     eof: bool,
+    /// How long it took to connect: one round trip, or more if a packet was lost.
+    connecting: Duration,
 }
 
 impl Link {
-    pub(crate) fn new(mut conn: Conn, socket: TcpStream) -> Self {
+    pub(crate) fn new(mut conn: Conn, socket: TcpStream, connecting: Duration) -> Self {
         // What is written is bounded by one frame at a time; a smaller limit would split it.
         conn.set_buffer_limit(None);
-        Self { conn, socket, up: 0, down: 0, eof: false }
+        Self { conn, socket, up: 0, down: 0, eof: false, connecting }
+    }
+
+    /// How long the handshake may take: its round trips, as long as they took to connect and with as
+    /// much again for jitter, its bytes on a poor link, and a silence; not more than `most`.
+    fn patience(&self, most: Duration) -> Duration {
+        most.min(SILENCE + HANDSHAKE_BYTES_TIME + 8 * self.connecting)
     }
 
     fn send(&mut self, mut bytes: &[u8]) -> Result<()> {

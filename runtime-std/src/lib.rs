@@ -25,6 +25,7 @@ pub mod retain;
 pub mod scrub;
 pub mod sign;
 pub mod snapshot;
+pub mod socket;
 pub mod store;
 pub mod tls;
 pub mod view;

@@ -74,7 +74,7 @@ fn tell(state: &KeepState<'_>, address: &str, out: &mut Output) -> Result<()> {
                 format!("{} acknowledged, {} received", show::counted(report.acknowledged, "event"), report.received);
             match error {
                 Some(e) => out.say(format_args!("{e}; {did}"))?,
-                None => out.say(format_args!("{peer} has ended the session; {did}"))?,
+                None => out.say(format_args!("the session with {peer} is over; {did}"))?,
             }
             let text = error.map(message);
             let fields = error.zip(text.as_deref()).map(|(e, text)| ErrorFields::new(e.code, text));

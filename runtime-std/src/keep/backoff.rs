@@ -33,12 +33,13 @@ impl Backoff {
     }
 
     /// The next pause: a base that doubles each time, and up to as much again by chance. The hub's
-    /// wish comes on top of it.
+    /// wish comes on top of it, and up to half of that by chance: it told all its clinics the same.
     pub(crate) fn pause(&mut self, chance: u32, wish_s: u32) -> Duration {
         let base = self.next_ms.min(self.max_ms / 2);
         self.next_ms = (base * 2).min(self.max_ms / 2);
-        let part = base * u64::from(chance) >> 32;
-        Duration::from_millis(base + part + (u64::from(wish_s) * 1000).min(WISH_MAX_MS))
+        let wish = (u64::from(wish_s) * 1000).min(WISH_MAX_MS);
+        let part = (base + wish / 2) * u64::from(chance) >> 32;
+        Duration::from_millis(base + part + wish)
     }
 }
 
@@ -63,11 +64,13 @@ mod tests {
     }
 
     #[test]
-    fn chance_spreads_a_pause_over_twice_its_length_and_the_hubs_wish_comes_on_top() {
+    fn chance_spreads_a_pause_and_the_hubs_wish_comes_on_top() {
         let mut b = Backoff::new(1000, 300_000);
         assert_eq!(ms(&mut b, 1 << 31), 1500);
         assert_eq!(b.pause(0, 30), Duration::from_secs(32));
         assert_eq!(b.pause(0, u32::MAX), Duration::from_secs(3604));
+        b.reset();
+        assert_eq!(b.pause(1 << 31, 30), Duration::from_secs(39));
         let mut odd = Backoff::new(0, 0);
         assert_eq!((ms(&mut odd, u32::MAX), ms(&mut odd, 0)), (1, 1));
     }

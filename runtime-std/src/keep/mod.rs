@@ -223,6 +223,7 @@ impl Replica {
         let (id, file) = identity(&self.dir)?;
         self.node.set_deployment(file.deployment.map_or(0, |d| u64::from_be_bytes(d.0)));
         let client = keep.client(&id)?;
+        let called = Instant::now();
         let dial = Dial::start(keep.hub, Duration::from_millis(keep.options.sync.connect_timeout_ms))?;
         let socket: TcpStream = loop {
             if let Some(outcome) = dial.poll() {
@@ -233,7 +234,7 @@ impl Replica {
             }
             self.attend(keep, Some(dial.fd()), NAP_MAX)?;
         };
-        Ok(Some(Link::new(client.connect(keep.hub)?, socket)))
+        Ok(Some(Link::new(client.connect(keep.hub)?, socket, called.elapsed())))
     }
 
     /// Waits, for pushers only, until this time or the end is asked for.

@@ -1,5 +1,6 @@
 //! Whole handshakes in memory: who is let in, who is not and why, and what it costs.
 
+mod records;
 mod tickets;
 
 use std::io::Read;
