@@ -1,6 +1,7 @@
 //! Real processes, real sockets, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod carriers;
 mod corpus;
 mod cuts;
 mod durable;
