@@ -144,10 +144,10 @@ impl Shared {
                     let _ = from.shutdown(Shutdown::Write);
                 }
             }
-            Habit::PausesOnce(after, time) if bytes_up > after => {
-                if self.seen.struck.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
-                    *self.silent_until.lock().unwrap() = Some(Instant::now() + time);
-                }
+            Habit::PausesOnce(after, time)
+                if bytes_up > after && self.seen.struck.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() =>
+            {
+                *self.silent_until.lock().unwrap() = Some(Instant::now() + time);
             }
             Habit::Wakes { after, delay } if idle > after => {
                 self.seen.struck.fetch_add(1, SeqCst);

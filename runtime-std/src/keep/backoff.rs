@@ -38,7 +38,7 @@ impl Backoff {
         let base = self.next_ms.min(self.max_ms / 2);
         self.next_ms = (base * 2).min(self.max_ms / 2);
         let wish = (u64::from(wish_s) * 1000).min(WISH_MAX_MS);
-        let part = (base + wish / 2) * u64::from(chance) >> 32;
+        let part = ((base + wish / 2) * u64::from(chance)) >> 32;
         Duration::from_millis(base + part + wish)
     }
 }
