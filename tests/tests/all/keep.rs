@@ -121,10 +121,11 @@ fn what_others_push_leaves_at_once_in_one_session_and_the_end_is_a_goodbye() {
 fn after_each_loss_it_calls_again_and_resumes_by_ticket_and_vector() {
     let d = Deployment::new(&["clinic_a"]);
     let hub = d.serve(Policy::Own);
-    let all = noise(7, 2000, 100);
+    let all = noise(7, 3000, 200);
     d.push("clinic_a", &all);
     let lan: Profile = "lan".parse().unwrap();
-    let cut = CutPlan { mode: CutMode::Reset, after_bytes_up: 30_000, down_ms: 50, times: 4 };
+    // More than may be under way: before each cut the hub was heard, and its ticket with it.
+    let cut = CutPlan { mode: CutMode::Reset, after_bytes_up: 120_000, down_ms: 50, times: 4 };
     let link = Link::start(hub.address, &lan, LinkOptions { speed: 1.0, seed: 1, cut: Some(cut) }).unwrap();
     let k = Keeping::start(&d, "clinic_a", &link.address().to_string(), impatient(), hasty());
     let told = k.until(is_level);
