@@ -49,6 +49,8 @@ pub struct SessionStats {
     pub bytes_in: u64,
     /// Bytes of frames for the peer.
     pub bytes_out: u64,
+    /// For how many seconds the peer wants to be left alone, as its ERROR said; 0 if it did not.
+    pub retry_after_s: u16,
 }
 
 /// Who ended a session.
@@ -139,6 +141,12 @@ pub(crate) struct Pace {
     pub(crate) ratio_256: u64,
 }
 
+/// Bytes that a link is believed to carry at least, when a deadline is set, in the time after which
+/// silence is the end.
+const PATIENCE_LEAST_BYTES: u64 = 256 * 60;
+/// And at most.
+const PATIENCE_MOST_BYTES: u64 = 2048 * 60;
+
 impl Pace {
     pub(crate) const START: Pace = Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, ratio_256: 512 };
 
@@ -149,6 +157,15 @@ impl Pace {
         let sample = (self.delivered - f.delivered) * 1000 / took_ms;
         // Quick to believe in more, slow to believe in less: one late acknowledgement is jitter.
         self.rate = if sample > self.rate { sample } else { (self.rate * 7 + sample) / 8 };
+    }
+
+    /// How long `bytes` may take on a link that has become four times as slow as it was measured. A
+    /// fast link may become a slow one at any time; slower than 256 bytes a second is none, where a
+    /// minute of silence is the end.
+    pub(crate) fn patience_ms(&self, bytes: usize, silence_ms: u64) -> u64 {
+        let per_s = |bytes_per_minute: u64| (bytes_per_minute * 1000 / silence_ms.max(1)).max(1);
+        let rate = (self.rate / 4).clamp(per_s(PATIENCE_LEAST_BYTES), per_s(PATIENCE_MOST_BYTES));
+        bytes as u64 * 1000 / rate
     }
 
     /// Bytes that may be unacknowledged: about two bandwidth-delay products.
@@ -286,6 +303,7 @@ impl Session {
                 blocked: 0,
                 bytes_in: 0,
                 bytes_out: 0,
+                retry_after_s: 0,
             },
             ended: None,
             told: false,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use ropeway_core::code::Code;
@@ -12,8 +13,10 @@ use serde::Serialize;
 
 use crate::budget::{Budget, Meter, Metered, Way};
 use crate::error::{Error, Result};
+use crate::keep::{Stay, TIDY_LIMIT, Turn};
 use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
+use crate::socket::tune;
 use crate::tls::{Client, Conn, TlsOptions};
 
 /// How to sync.
@@ -21,7 +24,7 @@ use crate::tls::{Client, Conn, TlsOptions};
 pub struct SyncOptions {
     /// How long the TCP connection may take to be made.
     pub connect_timeout_ms: u64,
-    /// How long the TLS handshake may take.
+    /// How long the TLS handshake may take; less if the connection was made quickly.
     pub handshake_timeout_ms: u64,
     /// How long everything together may take; `None` for as long as the hub is not silent.
     pub deadline_ms: Option<u64>,
@@ -87,6 +90,10 @@ impl From<SyncError> for Error {
 
 /// The largest time to sleep in one piece.
 const NAP_MAX_MS: u64 = 1000;
+/// Silence that is normal on 2G: nobody is given up for less.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What the 1,250 bytes of a handshake take at 100 bytes a second.
+const HANDSHAKE_BYTES_TIME: Duration = Duration::from_millis(12_500);
 /// How long a sync that is done waits for somebody who is still pushing.
 const PUSH_GRACE: Duration = Duration::from_secs(5);
 
@@ -106,14 +113,13 @@ impl Replica {
     ) -> std::result::Result<SyncReport, SyncError> {
         let start = Instant::now();
         let end = options.deadline_ms.and_then(|ms| start.checked_add(Duration::from_millis(ms)));
-        let report = SyncReport::default();
         let meter = match Meter::begin(&self.dir, &options.budget, self.is_urgent()) {
             Ok(meter) => meter,
-            Err(error) => return Err(SyncError { error, report: Box::new(report) }),
+            Err(error) => return Err(SyncError { error, report: Box::default() }),
         };
-        let mut work = Work { report, start, end, progress, meter };
-        let outcome = self.sync_inner(hub, options, &mut work);
-        let outcome = work.meter.end(outcome);
+        let mut work = Work { start, end, meter: Some(meter.clone()), ..Work::new(progress) };
+        let outcome = self.sync_inner(hub, options, &mut work, &meter);
+        let outcome = meter.end(outcome);
         work.report.seconds = work.start.elapsed().as_secs_f64();
         match outcome {
             Ok(()) => Ok(work.report),
@@ -121,7 +127,13 @@ impl Replica {
         }
     }
 
-    fn sync_inner(&mut self, hub: &str, options: &SyncOptions, work: &mut Work<impl FnMut(&SyncReport)>) -> Result<()> {
+    fn sync_inner(
+        &mut self,
+        hub: &str,
+        options: &SyncOptions,
+        work: &mut Work<'_, impl FnMut(&SyncReport)>,
+        meter: &Meter,
+    ) -> Result<()> {
         self.commit()?;
         let (id, file) = identity(&self.dir)?;
         if file.deployment != self.node().deployment {
@@ -129,33 +141,34 @@ impl Replica {
             self.node.set_deployment(deployment);
         }
         let client = Client::new(&id, &TlsOptions::default())?;
-        work.meter.ready(self.is_urgent())?;
-        let dialled = Instant::now();
+        meter.ready(self.is_urgent())?;
+        let called = Instant::now();
         let socket = connect(hub, Duration::from_millis(options.connect_timeout_ms), work)?;
-        work.meter.connected(dialled.elapsed());
-        let mut conn = client.connect(hub)?;
-        // What is written is bounded by one frame at a time; a smaller limit would split it.
-        conn.set_buffer_limit(None);
-        let mut link = Link { conn, socket, meter: work.meter.clone(), up: 0, down: 0, eof: false };
+        meter.connected(called.elapsed());
+        let mut link = Link::new(client.connect(hub)?, socket, meter.clone(), called.elapsed());
         let outcome = self.run(&mut link, hub, options, work);
         work.report.wire_bytes_up = link.up;
         work.report.wire_bytes_down = link.down;
         outcome
     }
 
-    fn run(
+    pub(crate) fn run(
         &mut self,
         link: &mut Link,
         hub: &str,
         options: &SyncOptions,
-        work: &mut Work<impl FnMut(&SyncReport)>,
+        work: &mut Work<'_, impl FnMut(&SyncReport)>,
     ) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_millis(options.handshake_timeout_ms);
+        let deadline = Instant::now() + link.patience(Duration::from_millis(options.handshake_timeout_ms));
         while link.conn.is_handshaking() {
             link.flush(hub)?;
             if link.conn.is_handshaking() {
-                link.wait(work.at_most(Some(deadline.saturating_duration_since(Instant::now()))))?;
+                self.serve_local(&mut work.local);
+                link.wait(work.at_most(Some(deadline.saturating_duration_since(Instant::now()))), work.others())?;
                 work.check_time(hub)?;
+                if work.stay.as_ref().is_some_and(|stay| stay.is_asked()) {
+                    return Err(Error::new(Code::Stopping, hub));
+                }
                 if Instant::now() >= deadline {
                     return Err(Error::new(Code::Timeout, format!("{hub}: no answer to the TLS handshake")));
                 }
@@ -170,6 +183,9 @@ impl Replica {
             return Err(Error::new(Code::NotAHub, format!("{hub} is {}", peer.name)));
         }
         work.report.hub = peer.name.to_string();
+        if let Some(stay) = &work.stay {
+            stay.notes().resumed.set(link.conn.is_resumed());
+        }
         let session = self.node.open(self.clock.now(), peer).map_err(|e| Error::from(e.code()))?;
         link.meter.opened();
         let outcome = self.exchange(link, hub, session, work);
@@ -190,21 +206,20 @@ impl Replica {
         link: &mut Link,
         hub: &str,
         session: SessionId,
-        work: &mut Work<impl FnMut(&SyncReport)>,
+        work: &mut Work<'_, impl FnMut(&SyncReport)>,
     ) -> Result<()> {
         let mut out = vec![0; self.node.limits().frame_bytes + 64];
         let mut plain = vec![0; 16 << 10];
         let mut held = 0..0;
         // The lock is ours for as long as the link takes; others push through us meanwhile.
-        let mut local = LocalServer::listen(&self.dir);
+        if work.stay.is_none() {
+            work.local = LocalServer::listen(&self.dir);
+        }
         let mut caught_up: Option<Instant> = None;
         loop {
             work.check_time(hub)?;
             self.mind_budget(&link.meter, session);
-            if let Some(local) = &mut local {
-                local.serve(self);
-            }
-            self.drive();
+            self.serve_local(&mut work.local);
             // Bytes from the hub. What the node does not take now stays in `plain`.
             loop {
                 if held.is_empty() {
@@ -229,9 +244,12 @@ impl Replica {
                         self.book.poke();
                         link.meter.caught_up();
                         let _ = caught_up.get_or_insert(Instant::now());
+                        work.stay.iter_mut().for_each(|stay| stay.tell_caught_up());
+                        work.tell(self.node.stats(session), link);
                     }
                     Event::Closed { ending, stats, .. } => {
                         work.tell(Some(stats), link);
+                        work.stay.iter_mut().for_each(|stay| stay.ended(ending, &stats));
                         let _ = self.transmit(link, hub, session, &mut out);
                         return ended(hub, ending, &stats);
                     }
@@ -242,13 +260,23 @@ impl Replica {
             }
             // While somebody pushes there will be more to send; but nobody keeps a sync open for ever.
             // What came after our last word would not be sent, so it has to wait for the lock.
-            let pushing = local.as_ref().is_some_and(LocalServer::is_busy);
-            if caught_up.is_some_and(|since| !pushing || since.elapsed() > PUSH_GRACE) {
-                if let Some(local) = local.take() {
-                    local.end(self);
+            let pushing = work.local.as_ref().is_some_and(LocalServer::is_busy);
+            let done = caught_up.is_some_and(|since| !pushing || since.elapsed() > PUSH_GRACE);
+            let turn = if done { Turn::Finish } else { Turn::GoOn };
+            match work.stay.as_mut().map_or(turn, |stay| stay.turn()) {
+                Turn::GoOn => {}
+                Turn::Tidy => _ = self.maintain(TIDY_LIMIT),
+                Turn::Finish => {
+                    if let Some(local) = work.local.take() {
+                        local.end(self);
+                    }
+                    self.node.finish(self.clock.now(), session);
+                    caught_up = None;
                 }
-                self.node.finish(self.clock.now(), session);
-                caught_up = None;
+                Turn::Abort => {
+                    self.node.abort(self.clock.now(), session, Code::Stopping);
+                    continue;
+                }
             }
             if closing || link.eof {
                 return Err(Error::new(Code::Cut, hub));
@@ -265,7 +293,7 @@ impl Replica {
                 continue;
             }
             let nap = self.node.poll_timeout().map(|(at, _)| Duration::from_millis(at.ms_since(self.clock.now().at)));
-            link.wait_with(work.at_most(nap), local.as_ref())?;
+            link.wait(work.at_most(nap), work.others())?;
             link.fill(hub)?;
             self.node.timeout(self.clock.now());
         }
@@ -314,19 +342,35 @@ fn ended(hub: &str, ending: Ending, stats: &SessionStats) -> Result<()> {
     }
 }
 
-struct Work<P> {
-    report: SyncReport,
-    start: Instant,
+pub(crate) struct Work<'a, P> {
+    pub(crate) report: SyncReport,
+    pub(crate) start: Instant,
     /// When it has to be over.
     end: Option<Instant>,
     progress: P,
-    meter: Meter,
+    pub(crate) meter: Option<Meter>,
+    /// Takes the events of others.
+    pub(crate) local: Option<LocalServer>,
+    /// The session does not end by itself.
+    pub(crate) stay: Option<&'a mut Stay>,
 }
 
-impl<P> Work<P> {
+impl<P> Work<'_, P> {
+    pub(crate) fn new(progress: P) -> Self {
+        let (report, start) = (SyncReport::default(), Instant::now());
+        Work { report, start, end: None, progress, meter: None, local: None, stay: None }
+    }
+
+    /// Who else may have news, beside the hub.
+    fn others(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let local = self.local.iter().flat_map(LocalServer::sockets);
+        self.stay.iter().filter_map(|stay| stay.bell()).chain(local)
+    }
+
     /// Not longer than the time that is left.
     fn at_most(&self, time: Option<Duration>) -> Option<Duration> {
         let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = self.stay.as_ref().and_then(|stay| stay.left()).or(left);
         match (time, left) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -334,7 +378,9 @@ impl<P> Work<P> {
     }
 
     fn check_time(&self, hub: &str) -> Result<()> {
-        self.meter.check(hub)?;
+        if let Some(meter) = &self.meter {
+            meter.check(hub)?;
+        }
         match self.end {
             Some(end) if Instant::now() >= end => {
                 let s = end.saturating_duration_since(self.start).as_secs_f64();
@@ -345,7 +391,7 @@ impl<P> Work<P> {
     }
 }
 
-impl<P: FnMut(&SyncReport)> Work<P> {
+impl<P: FnMut(&SyncReport)> Work<'_, P> {
     fn tell(&mut self, stats: Option<SessionStats>, link: &Link) {
         if let Some(s) = stats {
             self.report.sent = s.sent;
@@ -360,7 +406,7 @@ impl<P: FnMut(&SyncReport)> Work<P> {
     }
 }
 
-fn connect<P>(hub: &str, timeout: Duration, work: &Work<P>) -> Result<TcpStream> {
+pub(crate) fn connect<P>(hub: &str, timeout: Duration, work: &Work<'_, P>) -> Result<TcpStream> {
     let addresses = hub.to_socket_addrs().map_err(|e| {
         let code = if is_temporary(&e) { Code::Unreachable } else { Code::Address };
         Error::new(code, format!("looking up {hub}: {e}"))
@@ -372,11 +418,8 @@ fn connect<P>(hub: &str, timeout: Duration, work: &Work<P>) -> Result<TcpStream>
         let timeout = work.at_most(Some(timeout)).unwrap_or(timeout).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => {
-                let set = socket.set_nodelay(true).and_then(|()| socket.set_nonblocking(true));
+                let set = tune(&socket).and_then(|()| socket.set_nonblocking(true));
                 set.map_err(|e| Error::new(Code::Io, format!("{hub}: {e}")))?;
-                // A short queue in the kernel: what waits there cannot be overtaken by what is
-                // urgent, nor taken back after a cut.
-                let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 32 << 10);
                 return Ok(socket);
             }
             Err(e) => last = Error::new(Code::Unreachable, format!("{hub}: {e}")),
@@ -394,16 +437,30 @@ fn is_temporary(e: &io::Error) -> bool {
 }
 
 /// A TLS connection over its socket.
-struct Link {
-    conn: Conn,
+pub(crate) struct Link {
+    pub(crate) conn: Conn,
     socket: TcpStream,
     meter: Meter,
-    up: u64,
-    down: u64,
+    pub(crate) up: u64,
+    pub(crate) down: u64,
     eof: bool,
+    /// How long it took to connect: one round trip, or more if a packet was lost.
+    connecting: Duration,
 }
 
 impl Link {
+    pub(crate) fn new(mut conn: Conn, socket: TcpStream, meter: Meter, connecting: Duration) -> Self {
+        // What is written is bounded by one frame at a time; a smaller limit would split it.
+        conn.set_buffer_limit(None);
+        Self { conn, socket, meter, up: 0, down: 0, eof: false, connecting }
+    }
+
+    /// How long the handshake may take: its round trips, as long as they took to connect and with as
+    /// much again for jitter, its bytes on a poor link, and a silence; not more than `most`.
+    fn patience(&self, most: Duration) -> Duration {
+        most.min(SILENCE + HANDSHAKE_BYTES_TIME + 8 * self.connecting)
+    }
+
     fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let n = self.conn.write_plain(bytes).map_err(|e| Error::new(Code::Tls, e.to_string()))?;
@@ -450,13 +507,9 @@ impl Link {
         }
     }
 
-    /// Sleeps until the socket has something for us or takes something, or the time is over.
-    fn wait(&mut self, time: Option<Duration>) -> Result<()> {
-        self.wait_with(time, None)
-    }
-
-    /// The same, and until a local pusher has something for us.
-    fn wait_with(&mut self, time: Option<Duration>, local: Option<&LocalServer>) -> Result<()> {
+    /// Sleeps until the socket has something for us or takes something, one of the others is
+    /// readable, or the time is over.
+    fn wait<'a>(&self, time: Option<Duration>, others: impl Iterator<Item = BorrowedFd<'a>>) -> Result<()> {
         let mut flags = PollFlags::empty();
         if self.conn.wants_read() && self.meter.is_open(Way::Down) {
             flags |= PollFlags::IN;
@@ -467,7 +520,6 @@ impl Link {
         let nap_ms = self.meter.at_most(time).map_or(NAP_MAX_MS, |t| (t.as_millis() as u64 + 1).min(NAP_MAX_MS));
         let nap = Timespec { tv_sec: (nap_ms / 1000) as i64, tv_nsec: (nap_ms % 1000 * 1_000_000) as _ };
         let mut fds = vec![PollFd::new(&self.socket, flags)];
-        let others = local.into_iter().flat_map(LocalServer::sockets);
         fds.extend(others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&nap)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -1,5 +1,5 @@
 //! Taking events from other processes while a sync holds the directory: a nurse registers patients
-//! also during the minutes in which a 2G link is busy.
+//! also during the minutes in which a 2G link is busy, or while a clinic's daemon holds it for good.
 //!
 //! The process that holds the lock listens on a socket in the data directory; who may open the
 //! directory may push. A pusher sends events (lane, kind, 0, length, payload), ends its half of the
@@ -21,7 +21,7 @@ use crate::replica::Replica;
 
 const HEAD_BYTES: usize = 8;
 /// Pushers at once; more wait in the listener's queue.
-const PUSHERS_MAX: usize = 4;
+const PUSHERS_MAX: usize = 16;
 /// How long a pusher waits for the answer: a disk may be slow, a dead process never answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -77,7 +77,9 @@ impl LocalServer {
     /// What to wait for.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = rustix::fd::BorrowedFd<'_>> {
         use std::os::fd::AsFd;
-        std::iter::once(self.listener.as_fd()).chain(self.pushers.iter().map(|p| p.stream.as_fd()))
+        // Those who wait to be let in are no news while all places are taken.
+        let listener = (self.pushers.len() < PUSHERS_MAX).then(|| self.listener.as_fd());
+        listener.into_iter().chain(self.pushers.iter().map(|p| p.stream.as_fd()))
     }
 
     /// Takes what pushers have sent. Never waits for one of them.

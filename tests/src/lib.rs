@@ -4,6 +4,7 @@
 
 pub mod hostile;
 pub mod logged;
+pub mod middlebox;
 pub mod mounts;
 pub mod numbered;
 pub mod process;

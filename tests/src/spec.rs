@@ -89,7 +89,7 @@ impl Hello {
     pub fn body(&self) -> Vec<u8> {
         let mut out = self.versions.to_vec();
         let numbers =
-            [0, self.codecs, self.frame_bytes, self.batch_bytes, self.credit_bytes, self.deployment, self.wall_ms];
+            [0, self.codecs, self.frame_bytes, self.batch_bytes, self.credit_bytes, self.deployment, self.wall_ms, 0];
         numbers.iter().for_each(|v| out.extend(varint(*v)));
         out
     }

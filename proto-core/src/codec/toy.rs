@@ -1,7 +1,7 @@
 //! A codec for tests: it notices at once when the two ends hold different histories.
 
-use std::collections::BTreeMap;
-use std::vec::Vec;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::{Codec, CodecId};
 use crate::code::Code;
@@ -114,7 +114,7 @@ mod tests {
     fn it_takes_back_what_it_made_with_the_same_history_only() {
         let raw = b"a clinic, a clinic, and a clinic with a name that was not heard before".repeat(9);
         let past = Past { bytes: b"history", ..Past::default() };
-        let (mut out, mut back) = (std::vec![0; raw.len()], std::vec![0; raw.len()]);
+        let (mut out, mut back) = (alloc::vec![0; raw.len()], alloc::vec![0; raw.len()]);
         let n = Toy.compress_after(&past, &raw, &mut out).unwrap();
         assert!(n < raw.len() / 2, "{n}");
         assert_eq!(Toy.decompress_after(&past, &out[..n], &mut back), Ok(()));

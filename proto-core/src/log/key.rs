@@ -41,6 +41,13 @@ impl DataKey {
         short
     }
 
+    /// A key for something beside the log that lies in the same directory. `context` is its own and
+    /// nobody else's; `tail` tells one use of it from another.
+    #[must_use]
+    pub fn other_key(&self, context: &'static str, tail: &[u8]) -> Zeroizing<[u8; 32]> {
+        self.derive(context, tail)
+    }
+
     fn derive(&self, context: &str, tail: &[u8]) -> Zeroizing<[u8; 32]> {
         let mut h = blake3::Hasher::new_derive_key(context);
         h.update(&self.0);

@@ -269,8 +269,9 @@ impl Node<'_> {
             FrameType::Hello if greeted => Err(Code::State.into()),
             FrameType::Hello => Ok(self.take_hello(i, body)?),
             FrameType::Error => {
-                let code = crate::wire::control::ErrorBody::parse(body)?.code;
-                let code = Code::from_u16(code).unwrap_or(Code::State);
+                let error = crate::wire::control::ErrorBody::parse(body)?;
+                let code = Code::from_u16(error.code).unwrap_or(Code::State);
+                self.s(i).stats.retry_after_s = error.retry_after_s;
                 mark!("session.error_came");
                 self.end(i, code, EndedBy::Peer);
                 Ok(())

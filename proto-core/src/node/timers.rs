@@ -13,6 +13,8 @@ pub enum Reason {
     Hello,
     /// A peer must have said something by then.
     Silence,
+    /// A peer must have acknowledged the oldest batch under way by then.
+    Progress,
     /// A peer is to be asked whether it is there.
     Ping,
     /// A peer must have used the credit that it was lent by then.
@@ -71,6 +73,10 @@ impl Node<'_> {
                         mark!("timer.loan");
                         self.give_up(i);
                     }
+                    Reason::Progress => {
+                        mark!("timer.progress");
+                        self.give_up(i);
+                    }
                     Reason::Silence | Reason::Ack => {
                         mark!("timer.silence");
                         self.give_up(i);
@@ -94,9 +100,14 @@ impl Node<'_> {
         }
     }
 
-    /// When the peer must have been heard, or asked, or have used what it was lent.
+    /// When the peer must have been heard, or asked, or have made progress, or have used what it was lent.
     fn talk(&self, i: u32) -> (Instant, Reason) {
-        let talk = self.silence(i);
+        let mut talk = self.silence(i);
+        if let Some(at) = self.progress(i)
+            && at < talk.0
+        {
+            talk = (at, Reason::Progress);
+        }
         if self.extra_holder != Some(i) || has(Bug::LoanNeverExpires) {
             return talk;
         }
@@ -112,10 +123,22 @@ impl Node<'_> {
             None => (s.last_rx.after_ms(t.ping_after_ms), Reason::Ping),
             // From the moment when it was asked: after a long sleep the question comes late too.
             Some(asked) => {
+                // The question stands in line behind what is under way, and the peer has nothing to
+                // say before that is there.
                 let wait = t.silence_timeout_ms.saturating_sub(t.ping_after_ms).max(1);
+                let wait = wait.max(s.pace.patience_ms(s.in_flight, t.silence_timeout_ms));
                 (asked.max(s.last_rx).after_ms(wait), Reason::Silence)
             }
         }
+    }
+
+    /// When the oldest batch under way must have been acknowledged: a link that carries a few bytes
+    /// now and then is never silent, and of no use. What we do not read may be an acknowledgement.
+    fn progress(&self, i: u32) -> Option<Instant> {
+        let s = &self.sessions[i as usize].0;
+        let oldest = s.flights.front().filter(|_| !s.paused)?;
+        let silence_ms = self.config.timing.silence_timeout_ms;
+        Some(oldest.at.after_ms(2 * silence_ms + s.pace.patience_ms(s.in_flight, silence_ms)))
     }
 
     pub(super) fn set_timer(&mut self, i: u32) {

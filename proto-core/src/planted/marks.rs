@@ -110,6 +110,7 @@ pub const MARKS: &[&str] = &[
     "timer.loan",
     "timer.loan_while_paused",
     "timer.ping",
+    "timer.progress",
     "timer.silence",
     "timer.silence_while_paused",
     "vector.below_gap",

@@ -78,7 +78,7 @@ pub enum Command {
     /// Append events to this node's log
     #[command(after_help = examples::PUSH)]
     Push(PushArgs),
-    /// Exchange events with a hub, then end
+    /// Exchange events with a hub, then end; or stay connected (--keep)
     #[command(after_help = examples::SYNC)]
     Sync(SyncArgs),
     /// Print events of the log, one JSON object a line
@@ -223,6 +223,10 @@ pub struct SyncArgs {
     /// Connect nowhere; say what waits for the hub, and about how many bytes and seconds it would take
     #[arg(long)]
     pub dry_run: bool,
+    /// Keep the session: stay connected, send what is pushed at once, call again after a loss, until SIGTERM.
+    /// (`pull --follow` goes one way only; this keeps both sides level)
+    #[arg(long, conflicts_with_all = ["timeout_s", "dry_run", "max_bytes", "budget", "urgent_overdraft", "rate", "window"])]
+    pub keep: bool,
 }
 
 /// `ropeway pull`.

@@ -12,6 +12,7 @@ pub mod cmd_completions;
 pub mod cmd_demo;
 pub mod cmd_expire;
 mod cmd_forecast;
+pub mod cmd_keep;
 pub mod cmd_key;
 pub mod cmd_keygen;
 pub mod cmd_pull;
@@ -53,6 +54,10 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
             cmd_serve::run(args, out)
         }
         Command::Push(args) => cmd_push::run(args, out),
+        Command::Sync(args) if args.keep => {
+            logging::start(&cli.global);
+            cmd_keep::run(args, out)
+        }
         Command::Sync(args) => cmd_sync::run(args, out),
         Command::Pull(args) => cmd_pull::run(args, out),
         Command::Status(args) => cmd_status::run(args, out),

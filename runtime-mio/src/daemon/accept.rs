@@ -5,6 +5,7 @@ use std::time::Instant;
 use mio::{Interest, Token};
 use ropeway_core::code::Code;
 use ropeway_core::node::refusal;
+use ropeway_std::socket::tune;
 
 use super::conn::Conn;
 use super::{Daemon, FIRST_CONN, HANDSHAKE_MAX_BYTES, STRANGERS_MAX};
@@ -29,7 +30,7 @@ impl Daemon {
                 log::warn!("{} {address}: too many unfinished handshakes", Code::Overloaded);
                 continue;
             }
-            let _ = socket.set_nodelay(true);
+            let _ = tune(&socket);
             match self.server.accept() {
                 Ok(tls) => self.adopt(Conn::new(socket, address, tls)),
                 Err(e) => log::error!("{address}: {e}"),

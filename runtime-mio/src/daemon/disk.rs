@@ -14,6 +14,7 @@ use ropeway_std::machine::{SystemClock, random};
 use ropeway_std::repair::Note;
 use ropeway_std::retain::{Gone, Keeper};
 use ropeway_std::store::{Damage, Sealing, Store};
+use ropeway_std::tls::Tickets;
 
 use super::scrub::Scrubber;
 
@@ -77,11 +78,20 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(mut store: Store, keeper: Keeper, scrubber: Scrubber, waker: Arc<Waker>) -> Disk {
+    pub(super) fn start(
+        mut store: Store,
+        keeper: Keeper,
+        scrubber: Scrubber,
+        tickets: Tickets,
+        waker: Arc<Waker>,
+    ) -> Disk {
         let (jobs, inbox) = channel();
         let (outbox, done) = channel();
         scrubber.begin(&mut store);
-        let work = move || work(store, keeper, scrubber, &inbox, &outbox, &waker);
+        let work = move || {
+            work(store, keeper, scrubber, &tickets, &inbox, &outbox, &waker);
+            tickets.write_or_tell();
+        };
         let thread = std::thread::spawn(move || or_abort(work));
         Disk { jobs: Some(jobs), done, thread: Some(thread) }
     }
@@ -128,6 +138,7 @@ fn work(
     mut store: Store,
     mut keeper: Keeper,
     mut scrubber: Scrubber,
+    tickets: &Tickets,
     inbox: &Receiver<Job>,
     outbox: &Sender<Done>,
     waker: &Waker,
@@ -147,8 +158,9 @@ fn work(
                     continue;
                 }
                 Tidied::All => {
+                    tickets.write_if_due();
                     let scrub = scrubber.wait(&store).unwrap_or(Duration::MAX);
-                    match inbox.recv_timeout(scrub.min(keeper.wait())) {
+                    match inbox.recv_timeout(scrub.min(keeper.wait()).min(tickets.wait())) {
                         Err(RecvTimeoutError::Timeout) => {
                             let is_due = scrubber.wait(&store).is_some_and(|time| time.is_zero());
                             if is_due && let Some(found) = scrubber.step(&mut store) {

@@ -25,7 +25,7 @@ use ropeway_std::repair::Book;
 use ropeway_std::replica::{Prepared, identity, prepare};
 use ropeway_std::retain::Keeper;
 use ropeway_std::scrub::ScrubRate;
-use ropeway_std::tls::{Server, TlsOptions};
+use ropeway_std::tls::{Server, Tickets, TlsOptions};
 use ropeway_std::{DataDir, DirLock, Error, Options, Result};
 
 use conn::Conn;
@@ -59,7 +59,8 @@ impl DaemonOptions {
             bind,
             policy: Policy::Own,
             max_sessions: 256,
-            timing: Timing::default(),
+            // A clinic asks after 20 s; a hub that asked then too would cost as much again.
+            timing: Timing { ping_after_ms: 30_000, ..Timing::default() },
             handshake_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             scrub: ScrubRate::Monthly,
@@ -71,6 +72,9 @@ impl DaemonOptions {
 const STRANGERS_MAX: usize = 1024;
 /// Bytes that a stranger may send before the handshake is done.
 const HANDSHAKE_MAX_BYTES: u64 = 16 << 10;
+
+/// Clinics that may resume at once; about 600 bytes each.
+const TICKETS_MAX: usize = 10_000;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -141,6 +145,7 @@ impl Daemon {
         let node_options = Options { limits, timing: options.timing, policy: options.policy, ..Options::default() };
         let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
+        let tickets = Tickets::open(&dir, &id, &setup.key.1, TICKETS_MAX, TlsOptions::default().clock);
         let node = Node::new(setup, recovered, clock.now())?;
         let poll = Poll::new().map_err(|e| Error::io("poll", e))?;
         let bind = |e| Error::new(Code::Address, format!("{}: {e}", options.bind));
@@ -149,14 +154,14 @@ impl Daemon {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(bind)?;
         let keeper = Keeper::new(&dir, file.name, file.role);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(|e| Error::io("waker", e))?);
-        let tls = TlsOptions { sessions: options.max_sessions.max(256), ..TlsOptions::default() };
+        let tls = TlsOptions::default();
         Ok(Daemon {
             options,
             poll,
             listener: Some(listener),
             address,
-            server: Server::new(&id, &tls)?,
-            disk: Disk::start(store, keeper, Scrubber::new(dir, options.scrub), Arc::clone(&waker)),
+            server: Server::with_tickets(&id, &tls, tickets.clone())?,
+            disk: Disk::start(store, keeper, Scrubber::new(dir, options.scrub), tickets, Arc::clone(&waker)),
             out: vec![0; limits.frame_bytes + 64],
             plain: vec![0; 16 << 10],
             node,

@@ -89,6 +89,8 @@ paths! {
     node_key "tls/node.key";
     /// Request for a certificate.
     node_csr "tls/node.csr";
+    /// Sessions that clinics may resume, sealed; hubs only.
+    tickets "tls/tickets";
     /// What this CA has signed, one JSON object a line.
     issued "tls/issued.ndjson";
     /// Folder of the log's segments.

@@ -11,7 +11,7 @@ use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 use rustls_pki_types::ServerName;
 
 use super::clock::Clock;
-use super::{Inputs, TlsOptions, client_config_with, server_config_with, tls_error, verify};
+use super::{Inputs, Tickets, TlsOptions, client_config_with, server_config_with, tls_error, verify};
 use crate::error::{Error, Result};
 use crate::identity::{CertIdentity, DeploymentId, NodeIdentity};
 
@@ -37,7 +37,16 @@ impl Server {
     /// # Errors
     /// As [`server_config`](super::server_config).
     pub fn with_inputs(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Self> {
-        let config = server_config_with(id, options, inputs)?;
+        let config = server_config_with(id, options, inputs, None)?;
+        Ok(Self { config, deployment: id.deployment(), clock: options.clock })
+    }
+
+    /// A server with this identity that lets its peers resume by these tickets.
+    ///
+    /// # Errors
+    /// As [`server_config`](super::server_config).
+    pub fn with_tickets(id: &NodeIdentity, options: &TlsOptions, tickets: Tickets) -> Result<Self> {
+        let config = server_config_with(id, options, &Inputs::default(), Some(tickets))?;
         Ok(Self { config, deployment: id.deployment(), clock: options.clock })
     }
 

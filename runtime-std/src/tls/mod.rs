@@ -7,6 +7,8 @@ mod conn;
 mod counted;
 mod error;
 mod inputs;
+mod ticket_file;
+mod tickets;
 mod verify;
 
 #[cfg(test)]
@@ -18,7 +20,7 @@ use ropeway_core::code::Code;
 use ropeway_core::policy::Role;
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
-use rustls::server::{NoServerSessionStorage, ServerConfig, ServerSessionMemoryCache};
+use rustls::server::ServerConfig;
 use rustls::sign::SingleCertAndKey;
 use rustls::{SignatureScheme, version::TLS13};
 
@@ -30,10 +32,18 @@ pub use conn::{Client, Conn, Server};
 pub use counted::Counted;
 pub use error::{error_code, tls_error};
 pub use inputs::Inputs;
+pub use tickets::Tickets;
 pub use verify::peer_identity;
 
 /// Tickets that a client keeps: rustls counts eight per hub, and a node knows few hubs.
 const CLIENT_TICKETS: usize = 32;
+
+/// What each TLS record adds to the frames in it: its header, the kind of its content, its tag.
+pub const RECORD_BYTES: usize = 5 + 1 + 16;
+/// The longest record by default. The frames of a thin link are smaller, so each is one record. A
+/// larger one is split, for half a percent: at 100 bytes a second, a record of 4 KiB shows the peer
+/// after 41 seconds that something comes, and one of 16 KiB after three minutes, too late.
+const RECORD_MAX_BYTES: usize = 4096;
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +51,16 @@ pub struct TlsOptions {
     /// Where a serving node takes the time from. A dialling node asks no clock.
     pub clock: Clock,
     /// How many sessions a serving node remembers for resumption, about 1 KiB each; 0 turns
-    /// resumption off.
+    /// resumption off. With [`Tickets`] of its own they say how many.
     pub sessions: usize,
-    /// Longest TLS record sent, in bytes with its header; `None` is the protocol's 16 KiB.
+    /// Longest TLS record sent, in bytes without its encryption; `None` is the protocol's 16 KiB. A
+    /// record adds [`RECORD_BYTES`], and nothing of it can be used before it is there as a whole.
     pub max_fragment_size: Option<usize>,
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self { clock: Clock::System, sessions: 256, max_fragment_size: None }
+        Self { clock: Clock::System, sessions: 256, max_fragment_size: Some(RECORD_MAX_BYTES) }
     }
 }
 
@@ -83,18 +94,29 @@ fn only_ed25519(all: WebPkiSupportedAlgorithms) -> WebPkiSupportedAlgorithms {
 /// [`Code::NotAHub`] if its own certificate is not for serving; [`Code::UntrustedCertificate`] if
 /// the CA's certificate cannot be used; [`Code::Tls`].
 pub fn server_config(id: &NodeIdentity, options: &TlsOptions) -> Result<Arc<ServerConfig>> {
-    server_config_with(id, options, &Inputs::default())
+    server_config_with(id, options, &Inputs::default(), None)
 }
 
-fn server_config_with(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Arc<ServerConfig>> {
+/// `tickets` are those that others know too; without them it has its own.
+fn server_config_with(
+    id: &NodeIdentity,
+    options: &TlsOptions,
+    inputs: &Inputs,
+    tickets: Option<Tickets>,
+) -> Result<Arc<ServerConfig>> {
     if id.role() != Role::Hub {
         let what = format!("{} has a clinic's certificate and cannot serve", id.name());
         return Err(Error::new(Code::NotAHub, what));
     }
-    unchecked_server_config(id, options, inputs)
+    unchecked_server_config(id, options, inputs, tickets)
 }
 
-fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) -> Result<Arc<ServerConfig>> {
+fn unchecked_server_config(
+    id: &NodeIdentity,
+    options: &TlsOptions,
+    inputs: &Inputs,
+    tickets: Option<Tickets>,
+) -> Result<Arc<ServerConfig>> {
     let time = Arc::new(clock::HubTime { clock: options.clock, floor_s: floor_s(id) });
     let mut config = ServerConfig::builder_with_details(provider_with(inputs), time)
         .with_protocol_versions(&[&TLS13])
@@ -102,13 +124,8 @@ fn unchecked_server_config(id: &NodeIdentity, options: &TlsOptions, inputs: &Inp
         .with_client_cert_verifier(verify::NodeVerifier::new(id)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&id.key))));
     // Remembered here and named by 32 bytes: a self-contained ticket would carry the certificate.
-    if options.sessions == 0 {
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-    } else {
-        config.send_tls13_tickets = 1;
-        config.session_storage = ServerSessionMemoryCache::new(options.sessions);
-    }
+    config.send_tls13_tickets = usize::from(options.sessions > 0);
+    config.session_storage = Arc::new(tickets.unwrap_or_else(|| Tickets::new(options.sessions, options.clock)));
     config.max_fragment_size = options.max_fragment_size;
     Ok(Arc::new(config))
 }

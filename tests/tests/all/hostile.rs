@@ -26,7 +26,8 @@ fn arrival_0_2_1_is_a_gap_and_loses_nothing() {
     peer.say(&b[2].frame());
     assert_eq!(peer.refusal(), 405);
     assert_eq!(s.stored(), [b"b1"]);
-    let mut peer = s.clinic_b();
+    let mut peer = Hostile::greeted(&s.d, "clinic_b", s.hub.address);
+    peer.say(&vector(&[entry(Whose::Mine, NORMAL, MINE, 3, b[2].tag)]));
     b[1..].iter().for_each(|b| peer.say(&b.frame()));
     peer.acknowledged(0, 3);
     peer.goodbye();

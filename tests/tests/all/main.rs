@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
 mod budget;
+mod carriers;
 mod corpus;
 mod cuts;
 mod durable;
 mod hostile;
+mod keep;
 mod keys;
 mod kill;
 mod many;

@@ -25,6 +25,7 @@ examples! {
   ropeway push --data-dir clinic_a --stdin --lane bulk < xray.jpg";
     SYNC "  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700
   ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600
+  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --keep          # a clinic's daemon
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --budget 5M --window 22:00-05:30
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --max-bytes 200K --rate 2K
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --budget 5M --urgent-overdraft 100K --dry-run";

@@ -1,5 +1,8 @@
 //! Whole handshakes in memory: who is let in, who is not and why, and what it costs.
 
+mod records;
+mod tickets;
+
 use std::io::Read;
 use std::path::Path;
 
@@ -80,7 +83,7 @@ fn at(wall_s: u64) -> TlsOptions {
 
 fn serve(hub: &NodeIdentity, wall_s: u64) -> Server {
     let options = at(wall_s);
-    Server::from_config(unchecked_server_config(hub, &options, &Inputs::default()).unwrap(), hub, options.clock)
+    Server::from_config(unchecked_server_config(hub, &options, &Inputs::default(), None).unwrap(), hub, options.clock)
 }
 
 /// How a handshake ended, and its bytes up and down.
@@ -251,7 +254,7 @@ fn a_resumed_session_does_not_outlive_its_certificate() {
     let w = World::new();
     let clinic = w.node("clinic_a", Role::Clinic);
     let client = Client::new(&clinic, &at(0)).unwrap();
-    let config = unchecked_server_config(&w.hub, &at(NOW_S), &Inputs::default()).unwrap();
+    let config = unchecked_server_config(&w.hub, &at(NOW_S), &Inputs::default(), None).unwrap();
     let server = |wall_s| Server::from_config(Arc::clone(&config), &w.hub, Clock::Fixed(wall_s));
     assert!(shake(&client, &server(NOW_S)).server.is_ok());
     let o = shake(&client, &server(NOW_S + 3 * YEAR_S));
