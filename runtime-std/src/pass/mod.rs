@@ -229,7 +229,8 @@ impl<F: Files> Pass<F> {
             done += len;
         }
         self.seen.damages.extend(broken);
-        // What was removed while the segment before it was read looked as if its links were broken.
+        // What was removed while it or the segment before it was read looked broken, or left holes.
+        gone = self.begin_with_stub()?.map_or(gone, |(number, _)| number.max(gone));
         self.seen.damages.retain(|d| gone == 0 || d.segment > gone || d.segment == gone && !d.is_loss());
         self.seen.ledger.forget_upto(gone);
         if let Some(newest) = self.seen.newest {
