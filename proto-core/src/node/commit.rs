@@ -272,18 +272,21 @@ impl<'m> Commit<'m> {
     }
 
     /// Seals the group that fills; the bytes to write and where they go.
-    fn seal(&mut self, rng: &mut Rng) -> Result<(LogPosition, core::ops::Range<usize>, usize), Code> {
+    fn seal(&mut self, rng: &mut Rng, now: Now) -> Result<(LogPosition, core::ops::Range<usize>, usize), Code> {
         let parity = self.parity();
         let mut start = PAGE_BYTES;
         let first_page = self.next_page;
         if self.epoch.is_none() {
             // What is to be sealed goes into the salt: should the seed repeat (no entropy at early
-            // boot), then other content in the same place still gets another key.
+            // boot), then other content in the same place still gets another key. So do the clocks: the
+            // same first group, come again after a crash, may be followed by others than before.
             let body = &self.bufs[parity][PAGE_BYTES + FRAME_HEAD_BYTES..][..self.builder.len()];
-            let mut mix = [0; 48];
+            let mut mix = [0; 64];
             mix[..8].copy_from_slice(&self.segment.to_le_bytes());
             mix[8..16].copy_from_slice(&self.next_page.to_le_bytes());
-            mix[16..].copy_from_slice(blake3::hash(body).as_bytes());
+            mix[16..48].copy_from_slice(blake3::hash(body).as_bytes());
+            mix[48..56].copy_from_slice(&now.wall_ms.to_le_bytes());
+            mix[56..].copy_from_slice(&now.at.0.to_le_bytes());
             let header = Header::new(
                 &self.key,
                 EpochStart {
@@ -449,7 +452,7 @@ impl Node<'_> {
         }
         let (group, parity) = (self.commit.group, self.commit.parity());
         durable::snapshot(&mut self.streams, &mut self.commit.members[parity], parity);
-        match self.commit.seal(&mut self.rng) {
+        match self.commit.seal(&mut self.rng, self.now) {
             Ok((at, range, parity)) => {
                 self.commit.flight = Flight::Written(group);
                 // The other buffer fills from here on: batches that waited for room go there.
