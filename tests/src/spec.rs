@@ -89,7 +89,7 @@ impl Hello {
     pub fn body(&self) -> Vec<u8> {
         let mut out = self.versions.to_vec();
         let numbers =
-            [0, self.codecs, self.frame_bytes, self.batch_bytes, self.credit_bytes, self.deployment, self.wall_ms, 0];
+            [0, self.codecs, self.frame_bytes, self.batch_bytes, self.credit_bytes, self.deployment, self.wall_ms, 128];
         numbers.iter().for_each(|v| out.extend(varint(*v)));
         out
     }
@@ -250,7 +250,10 @@ mod tests {
     #[test]
     fn the_examples_of_the_text_come_out() {
         let hello = Hello::new(0x1122_3344_5566_7788);
-        assert_eq!(hex(&hello.frame()), "011c01010003808810808810808004".to_owned() + "88ef99abc5e88c911180c8e2e1c133");
+        assert_eq!(
+            hex(&hello.frame()),
+            "011e01010003808810808810808004".to_owned() + "88ef99abc5e88c911180c8e2e1c1338001"
+        );
         let e = entry(Whose::Mine, NORMAL, 0x0102, 300, *b"tagtagta");
         assert_eq!(hex(&e), "050201000000000000ac027461677461677461");
         let h0 = chain_start("clinic_a", 7, NORMAL);

@@ -153,14 +153,14 @@ fn a_batch_that_is_not_what_it_says_is_refused_whole() {
         Batch { raw_bytes: honest.raw_bytes - 1, ..honest.clone() },
         Batch { raw_bytes: 0, data: Vec::new(), ..honest.clone() },
         Batch { codec: 1, ..honest.clone() },
-        Batch { codec: 2, ..honest.clone() },
-        Batch { codec: 255, ..honest.clone() },
         Batch { stamp: honest.stamp + 1, ..honest.clone() },
     ];
     for lie in lies {
         assert_eq!(s.refused(&lie.frame()), 410, "{lie:?}");
     }
-    for lie in [Batch { count: 0, ..honest.clone() }, Batch { count: 4097, ..honest.clone() }] {
+    // These codecs say to how many events before the first one they refer: there are none.
+    let refers = |codec| Batch { codec, ..honest.clone() };
+    for lie in [Batch { count: 0, ..honest.clone() }, Batch { count: 4097, ..honest.clone() }, refers(2), refers(255)] {
         assert_eq!(s.refused(&lie.frame()), 401, "{lie:?}");
     }
     assert!(s.stored().is_empty());
@@ -213,11 +213,11 @@ fn frames_that_cannot_be_are_refused_before_they_are_received() {
 #[test]
 fn unknown_frames_are_skipped_if_they_may_be() {
     let s = scene(Policy::Own);
-    for first in [0, 9, 10, 14, 31] {
+    for first in [0, 9, 10, 15, 31] {
         assert_eq!(s.refused(&frame(first, b"whatever")), 403, "{first}");
     }
     let mut peer = s.clinic_b();
-    for first in [9, 10, 14, 31] {
+    for first in [9, 10, 15, 31] {
         peer.say(&frame(OPTIONAL | first, &[0xff; 4096]));
     }
     peer.settle();
@@ -332,7 +332,8 @@ fn a_clinic_that_borrows_credit_and_sits_on_it_does_not_stop_others() {
     std::thread::spawn(move || drop(tell.send(a.sync(&hub, &Default::default(), |_| ()).map(|r| r.acknowledged))));
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while std::time::Instant::now() < end {
-        peer.settle();
+        // The hub may have ended its session by now: then nobody waits for it any more.
+        peer.say(&number(kind::PING, 77));
         if let Ok(done) = told.recv_timeout(std::time::Duration::from_secs(1)) {
             assert_eq!(done.unwrap(), 1);
             return;

@@ -124,8 +124,9 @@ fn after_each_loss_it_calls_again_and_resumes_by_ticket_and_vector() {
     let all = noise(7, 3000, 200);
     d.push("clinic_a", &all);
     let lan: Profile = "lan".parse().unwrap();
-    // More than may be under way: before each cut the hub was heard, and its ticket with it.
-    let cut = CutPlan { mode: CutMode::Reset, after_bytes_up: 120_000, down_ms: 50, times: 4 };
+    // More than may be under way: before each cut the hub was heard, and its ticket with it. A call while the link is
+    // down would use the ticket up.
+    let cut = CutPlan { mode: CutMode::Reset, after_bytes_up: 120_000, down_ms: 1, times: 4 };
     let link = Link::start(hub.address, &lan, LinkOptions { speed: 1.0, seed: 1, cut: Some(cut) }).unwrap();
     let k = Keeping::start(&d, "clinic_a", &link.address().to_string(), impatient(), hasty());
     let told = k.until(is_level);
