@@ -5,7 +5,7 @@ use ropeway_core::log::sealed::{DenseType, SealedCrcScan, SealedSight};
 use ropeway_core::log::{CrcScan, End, PAGE_BYTES, Sight};
 
 use crate::error::{Error, Result};
-use crate::store::{Damage, Files, SideFile};
+use crate::store::{Ahead, Damage, Files, SideFile, or_less, read_full, read_side_full};
 
 /// How much is read at once, in bytes.
 const AHEAD_BYTES: usize = 64 << 10;
@@ -28,8 +28,7 @@ pub(crate) struct Glance {
     pub(crate) link: Option<[u8; 16]>,
     /// An index frame was met: all groups stand before it.
     indexed: bool,
-    ahead: Vec<u8>,
-    ahead_at: u64,
+    ahead: Ahead,
 }
 
 #[derive(Debug)]
@@ -59,8 +58,7 @@ impl Glance {
             end: None,
             link: None,
             indexed: false,
-            ahead: Vec::new(),
-            ahead_at: 0,
+            ahead: Ahead::of(AHEAD_BYTES),
         })
     }
 
@@ -88,11 +86,19 @@ impl Glance {
                 Scan::Hot(scan) => scan.poll_want(),
                 Scan::Sealed(scan) => scan.poll_want(),
             };
-            let read = want.map(|w| self.read(files, w.offset, w.len).map(|range| (w.len, range)));
+            let (number, is_hot) = (self.number, !self.is_sealed());
+            let read = want.map(|w| {
+                let len = w.len.min(self.len.saturating_sub(w.offset) as usize);
+                let full = |buf: &mut [u8]| match is_hot {
+                    true => read_full(files, number, w.offset, buf, buf.len()),
+                    false => read_side_full(files, SideFile::Sealed(number), w.offset, buf),
+                };
+                self.ahead.get(w.offset, len, |buf| or_less(buf, len, full)).map(|piece| (w.len, piece))
+            });
             let piece = match read {
-                Some(Ok((len, range))) => {
+                Some(Ok((len, piece))) => {
                     done += len;
-                    Some(&self.ahead[range])
+                    Some(piece)
                 }
                 Some(Err(e)) => {
                     log::warn!("{e}");
@@ -196,48 +202,5 @@ impl Glance {
         if !self.key_ids.contains(&id) {
             self.key_ids.push(id);
         }
-    }
-
-    /// Where in the bytes read ahead these stand.
-    fn read<F: Files>(&mut self, files: &mut F, offset: u64, len: usize) -> Result<std::ops::Range<usize>> {
-        let len = len.min(self.len.saturating_sub(offset) as usize);
-        let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
-        if !inside {
-            let wanted = [len.max(AHEAD_BYTES), len];
-            let mut outcome = Ok(());
-            // What lies behind may be unreadable; what is wanted perhaps not.
-            for n in wanted {
-                outcome = self.fill(files, offset, n);
-                if outcome.is_ok() {
-                    break;
-                }
-            }
-            outcome?;
-        }
-        let at = ((offset - self.ahead_at) as usize).min(self.ahead.len());
-        Ok(at..(at + len).min(self.ahead.len()))
-    }
-
-    fn fill<F: Files>(&mut self, files: &mut F, offset: u64, len: usize) -> Result<()> {
-        self.ahead_at = offset;
-        self.ahead.resize(len, 0);
-        let mut done = 0;
-        while done < len {
-            let (at, rest) = (offset + done as u64, &mut self.ahead[done..]);
-            let read = match self.scan {
-                Scan::Sealed(_) => files.read_side(SideFile::Sealed(self.number), at, rest),
-                Scan::Hot(_) => files.read_at(self.number, at, rest),
-            };
-            match read {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) => {
-                    self.ahead.clear();
-                    return Err(e);
-                }
-            }
-        }
-        self.ahead.truncate(done);
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use ropeway_core::log::sealed::{
 };
 use ropeway_core::log::{DataKey, Record, records};
 
+use super::ahead::{Ahead, or_less};
 use super::files::read_side_full;
 use super::footing::Footing;
 use super::{Files, SideFile};
@@ -186,7 +187,7 @@ pub(super) fn scan_file<F: Files>(
     file: SideFile,
     mut each: impl FnMut(Part<'_>) -> CodeResult<()>,
 ) -> Result<bool> {
-    let mut input = SideInput { ahead: Vec::new(), ahead_at: 0, piece: Vec::new() };
+    let mut input = SideInput::default();
     let mut body = Vec::new();
     loop {
         let step = match scan.poll_want() {
@@ -227,33 +228,18 @@ pub(super) fn scan_file<F: Files>(
 }
 
 /// Reads ahead, and hands out copies: the scanner decrypts in place.
+#[derive(Default)]
 struct SideInput {
-    ahead: Vec<u8>,
-    ahead_at: u64,
+    ahead: Ahead,
     piece: Vec<u8>,
 }
 
-const AHEAD_BYTES: usize = 128 << 10;
-
 impl SideInput {
     fn read<F: Files>(&mut self, files: &mut F, file: SideFile, offset: u64, len: usize) -> Result<&mut [u8]> {
-        let inside = offset >= self.ahead_at && offset + len as u64 <= self.ahead_at + self.ahead.len() as u64;
-        if !inside {
-            self.ahead.resize(len.max(AHEAD_BYTES), 0);
-            let read = read_side_full(files, file, offset, &mut self.ahead);
-            // What lies behind may be unreadable; what is wanted perhaps not.
-            let read = read.or_else(|_| {
-                self.ahead.truncate(len);
-                read_side_full(files, file, offset, &mut self.ahead)
-            });
-            self.ahead.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
-            self.ahead_at = offset;
-        }
-        let at = (offset - self.ahead_at) as usize;
-        let end = (at + len).min(self.ahead.len());
+        let bytes =
+            self.ahead.get(offset, len, |buf| or_less(buf, len, |buf| read_side_full(files, file, offset, buf)))?;
         self.piece.clear();
-        self.piece.extend_from_slice(&self.ahead[at.min(end)..end]);
+        self.piece.extend_from_slice(bytes);
         Ok(&mut self.piece)
     }
 }

@@ -184,7 +184,7 @@ pub(crate) fn list_all<F: Files>(files: &mut F) -> Result<(Vec<u64>, Vec<u64>)> 
 }
 
 /// As [`read_full`], from a side file.
-pub(super) fn read_side_full<F: Files>(files: &mut F, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
+pub(crate) fn read_side_full<F: Files>(files: &mut F, file: SideFile, offset: u64, buf: &mut [u8]) -> Result<usize> {
     let mut done = 0;
     while done < buf.len() {
         match files.read_side(file, offset + done as u64, &mut buf[done..])? {
@@ -197,7 +197,7 @@ pub(super) fn read_side_full<F: Files>(files: &mut F, file: SideFile, offset: u6
 
 /// Reads until `buf` is full or the segment ends. Once `need` bytes are there, an error behind them
 /// is another read's worry.
-pub(super) fn read_full<F: Files>(
+pub(crate) fn read_full<F: Files>(
     files: &mut F,
     segment: u64,
     offset: u64,

@@ -28,12 +28,12 @@ use ropeway_core::log::{DataKey, PAGE_BYTES};
 use ropeway_core::node::{Completion, LogPosition, WriteFault};
 use ropeway_core::recovery::RunAt;
 
-pub(crate) use ahead::ReadAhead;
+pub(crate) use ahead::{Ahead, ReadAhead, or_less};
 pub(crate) use checkpoint::{listed_seals, seal_of};
 pub(crate) use dense::{Part, Unpacker, scan_sealed};
 pub(crate) use expire::{Look, SegmentSketch, sketch};
-pub(crate) use files::list_all;
 pub use files::{DirFiles, Files, SideFile};
+pub(crate) use files::{list_all, read_full, read_side_full};
 pub use index::Index;
 pub use key_use::{KeyUse, key_use};
 pub use reader::{Reader, Stop};
