@@ -214,12 +214,12 @@ impl Node<'_> {
         }
         let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
         let (codec, share) = (self.codec_for(i), self.history_share(i));
-        let (n, first_seq) = (request.stream, request.from_seq);
-        let held = self.histories.range(n).filter(|_| share > 0 && !without);
+        let (stream, first_seq) = (request.stream, request.from_seq);
+        let held = self.histories.range(stream).filter(|_| share > 0 && !without);
         let room = out.len().min(self.s(i).credit);
         let rate = self.s(i).pace.rate;
-        let none = Past { stream: n, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
-        let past = held.and_then(|(from, _)| self.histories.past(n, from, first_seq));
+        let none = Past { stream, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
+        let past = held.and_then(|(from, _)| self.histories.past(stream, from, first_seq));
         let past = past.filter(|past| past.bytes.len() <= share).unwrap_or(none);
         let past = Past { link_rate: rate, ..past };
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
@@ -238,8 +238,7 @@ impl Node<'_> {
             return Transmit::Idle;
         };
         self.links[l as usize].0.sent = made.last_seq;
-        self.remember(n, first_seq, records.iter().take(made.count as usize), share);
-        let n = bytes;
+        self.remember(stream, first_seq, records.iter().take(made.count as usize), share);
         if request.grant.stream().node != self.config.name {
             mark!("batch.passed_on");
         }
@@ -248,10 +247,10 @@ impl Node<'_> {
         }
         let (at, share) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
-        let flight = Flight { link: l, last_seq: made.last_seq, bytes: n, at, delivered: s.pace.delivered };
+        let flight = Flight { link: l, last_seq: made.last_seq, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
-        s.in_flight += n;
-        s.credit -= n;
+        s.in_flight += bytes;
+        s.credit -= bytes;
         s.stats.sent += made.count;
         let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
         s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
@@ -264,6 +263,6 @@ impl Node<'_> {
             out[0] |= FLAG;
         }
         self.mark_ready(i);
-        self.count(i, n)
+        self.count(i, bytes)
     }
 }

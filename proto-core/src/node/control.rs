@@ -107,13 +107,19 @@ impl Node<'_> {
         Ok(())
     }
 
+    /// The link of session `i` whose stream the peer was told of under this handle.
+    pub(super) fn told_link(&self, i: u32, handle: u32) -> Result<u32, Code> {
+        let told = |&l: &u32| handle != NONE && self.links[l as usize].0.handle == handle;
+        self.links_of(i).find(told).ok_or(Code::State)
+    }
+
     pub(super) fn take_acks(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
         for pair in parse_acks(body) {
             let (handle, seq) = pair?;
-            let l = self.links_of(i).find(|&l| self.links[l as usize].0.handle == handle).ok_or(Code::State)?;
+            let l = self.told_link(i, handle)?;
             let link = &self.links[l as usize].0;
             let top = self.streams.at(link.stream).map_or(0, |s| s.durable.top.seq);
-            if handle == NONE || seq > top {
+            if seq > top {
                 // It cannot have what does not exist here.
                 return Err(Code::State);
             }

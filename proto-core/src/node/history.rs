@@ -12,9 +12,8 @@ use crate::event::Records;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{Principal, authorize};
 use crate::session::{Lacking, Reading, State};
-use crate::varint::Reader;
 use crate::wire::batch::BatchHead;
-use crate::wire::control::emit_number;
+use crate::wire::control::{emit_number, parse_number};
 use crate::wire::frame::{FrameType, emit};
 
 /// Events that are read for a history if nothing is known of their size.
@@ -140,7 +139,7 @@ impl Node<'_> {
         let n = self.links[l as usize].0.stream;
         let (from, last) = (batch.first_seq - batch.history, batch.first_seq - 1);
         let stream = self.streams.at(n).ok_or(Code::State)?;
-        if batch.history == 0 || self.histories.past(n, from, batch.first_seq).is_some() {
+        if batch.history == 0 || self.histories.holds(n, from, batch.first_seq) {
             self.s(i).lacking = None;
             return Ok(true);
         }
@@ -222,12 +221,8 @@ impl Node<'_> {
 
     /// The peer lacks the history of a stream: what it has not acknowledged goes again, without.
     pub(super) fn take_no_history(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
-        let mut r = Reader::new(body);
-        let handle = r.varint_max(u64::from(u32::MAX))? as u32;
-        if !r.is_empty() {
-            return Err(Code::Malformed);
-        }
-        let l = self.links_of(i).find(|&l| self.links[l as usize].0.handle == handle).ok_or(Code::State)?;
+        let handle = u32::try_from(parse_number(body)?).map_err(|_| Code::Malformed)?;
+        let l = self.told_link(i, handle)?;
         let link = &mut self.links[l as usize].0;
         if link.no_history {
             return Err(Code::State);
