@@ -24,13 +24,13 @@ const READS_MAX: u32 = 8;
 impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
-        let peer = self.s(i).hello.map_or(0, |h| h.codecs);
+        let peer = self.terms(i).map_or(0, |h| h.codecs);
         self.codecs.choose(peer)
     }
 
     /// Bytes of history that both ends of session `i` can hold; 0 if the codec uses none.
     pub(super) fn history_share(&mut self, i: u32) -> usize {
-        let peer = self.s(i).hello.map_or(0, |h| h.history_kib as usize) << 10;
+        let peer = self.terms(i).map_or(0, |h| h.history_kib as usize) << 10;
         if self.codec_for(i).uses_history() { peer.min(self.histories.share()) } else { 0 }
     }
 
@@ -168,11 +168,16 @@ impl Node<'_> {
         }
         mark!("history.lacking");
         self.s(i).lacking = None;
+        self.owe_no_history(i, l);
+        Ok(false)
+    }
+
+    /// The peer is to send the stream of link `l` again, without history; what comes until it knows is dropped.
+    pub(super) fn owe_no_history(&mut self, i: u32, l: u32) {
         let link = &mut self.links[l as usize].0;
         (link.dropping, link.owes_no_history) = (true, true);
         self.s(i).owes_no_history = true;
         self.mark_ready(i);
-        Ok(false)
     }
 
     /// The next read that a batch waits for.
@@ -232,16 +237,7 @@ impl Node<'_> {
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }
-        let s = &mut self.sessions[i as usize].0;
-        s.read = s.read.filter(|read| read.link != l);
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if f.link == l {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        self.lose_flights(i, l);
         self.queue_link(l);
         self.mark_ready(i);
         Ok(())
