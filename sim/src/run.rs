@@ -154,8 +154,8 @@ fn settle(w: &mut World) {
         return;
     }
     w.due.retain(|d| !matches!(d.0.2, Due::Strike(..) | Due::Mend(..) | Due::Crash(..)));
-    // An event is sent whole: a link that never lives so long carries nothing, whoever drives it.
-    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(24 << 10)).max().unwrap_or(0) as u64;
+    // What is not large is sent whole: a link that never lives so long carries nothing, whoever drives it.
+    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(6 << 10)).max().unwrap_or(0) as u64;
     let alive_ms = 5_000 + largest * 3_000 / w.profile.up_rate.min(w.profile.down_rate).max(1);
     w.profile.cut_every_ms = if w.profile.cut_every_ms == 0 { 0 } else { w.profile.cut_every_ms.max(alive_ms) };
     w.profile.idle_kill_ms = 0;

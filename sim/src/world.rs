@@ -121,6 +121,9 @@ pub fn small_limits() -> Limits {
         segment_bytes: 64 << 10,
         histories: 3,
         history_bytes: 4 << 10,
+        parcels: 4,
+        parcel_bytes: 16 << 10,
+        outbox: 2,
     }
 }
 

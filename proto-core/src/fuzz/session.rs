@@ -36,6 +36,9 @@ const LIMITS: Limits = Limits {
     segment_bytes: 32 << 10,
     histories: 2,
     history_bytes: 1024,
+    parcels: 2,
+    parcel_bytes: 4096,
+    outbox: 1,
 };
 /// Events that the peer has of its own.
 const PEER_EVENTS: u64 = 60;

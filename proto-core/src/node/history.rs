@@ -237,6 +237,7 @@ impl Node<'_> {
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }
+        self.drop_cut(i, l);
         let s = &mut self.sessions[i as usize].0;
         s.read = s.read.filter(|read| read.link != l);
         for _ in 0..s.flights.len() {

@@ -48,13 +48,14 @@ impl Node<'_> {
         };
         self.scratch = scratch;
         outcome?;
+        self.settle_parcels(n);
         self.s(i).ack_soon |= head.flag;
         self.return_credit(i, head);
         Ok(())
     }
 
     /// A batch was dealt with: its bytes may come again.
-    fn return_credit(&mut self, i: u32, head: &FrameHead) {
+    pub(super) fn return_credit(&mut self, i: u32, head: &FrameHead) {
         let s = self.s(i);
         // What was lent beyond the session's share is paid back first.
         let len = head.head_bytes + head.body_bytes;
