@@ -137,13 +137,28 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
         _ if options.size > 0 => w.rng.between(options.size as u64 / 2, options.size as u64 * 3 / 2),
         0..80 => w.rng.below(120),
         80..98 => w.rng.below(800),
-        _ => w.rng.below(if options.small { 7000 } else { 20_000 }),
+        _ if options.small => w.rng.below(8000),
+        98 => w.rng.below(20_000),
+        _ => w.rng.below(200_000),
     };
     let most = w.hosts[h].limits.event_bytes - 200;
-    p.extend((0..more.min(most as u64)).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
+    let more = more.min(most as u64);
+    if more < LARGE_BYTES {
+        p.extend((0..more).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
+    } else {
+        // A picture: compression makes little of it.
+        let mut x = n as u64;
+        p.extend((0..more).map(|_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            b'a' + ((x >> 33) % 26) as u8
+        }));
+    }
     p.extend_from_slice(b"\"}");
     p
 }
+
+/// Payloads from this on do not repeat themselves.
+const LARGE_BYTES: u64 = 5000;
 
 /// Stands in every payload, and must stand on no disk.
 pub(crate) const SECRET: &str = "HIV_status";

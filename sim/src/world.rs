@@ -22,7 +22,7 @@ use crate::options::Stack;
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::step::Due;
-use crate::tap::Said;
+use crate::tap::{Parcels, Said};
 use crate::timeline::{Moment, Timeline};
 use crate::truth::{Truth, fingerprint, fold};
 
@@ -58,6 +58,8 @@ pub struct World {
     pub counts: Counts,
     /// What every node has said on the wire, if [`World::listen`] was called: (from, to, what).
     pub said: Vec<(usize, usize, Said)>,
+    /// What was sent in parts.
+    pub(crate) parcels: Parcels,
     /// New connections use it.
     pub profile: Profile,
     /// Clinics dial the first host by themselves.
@@ -142,6 +144,7 @@ impl World {
             hosts: Vec::new(),
             counts: Counts::default(),
             said: Vec::new(),
+            parcels: Parcels::new(),
             profile: Profile::LAN,
             auto_dial: false,
             finish: true,
