@@ -27,6 +27,8 @@ pub(crate) struct Parcel {
     pub(crate) session: u32,
     /// When it began, or the last part of it came.
     pub(crate) used: Instant,
+    /// It had to make room: its sender is to begin again.
+    pub(crate) lost: bool,
     chain: Chain,
 }
 
@@ -38,7 +40,7 @@ impl Parcel {
         (seq, tag, total): (u64, ParcelTag, usize),
         (session, used): (u32, Instant),
     ) -> Self {
-        Self { peer, key, seq, tag, total, told: 0, session, used, chain: Chain::EMPTY }
+        Self { peer, key, seq, tag, total, told: 0, session, used, lost: false, chain: Chain::EMPTY }
     }
 
     /// Bytes that have come.
@@ -46,8 +48,13 @@ impl Parcel {
         self.chain.len()
     }
 
+    /// Whether its sender has yet to hear how far it is.
+    pub(crate) fn is_news(&self) -> bool {
+        self.told != self.len() && (self.lost || self.len() > 0)
+    }
+
     fn blocks(&self) -> usize {
-        self.total.div_ceil(BLOCK_BYTES)
+        if self.lost { 0 } else { self.total.div_ceil(BLOCK_BYTES) }
     }
 }
 
@@ -149,6 +156,18 @@ impl<'m> Parcels<'m> {
     /// Copies what has come of parcel `n` to the front of `out`.
     pub(crate) fn peek(&self, n: usize, out: &mut [u8]) -> usize {
         self.get(n).map_or(0, |parcel| self.arena.peek(&parcel.chain, out))
+    }
+
+    /// Of the parcels of a session, the one in the least urgent lane makes room for another. `false`: there is none.
+    pub(crate) fn give_up_one_of(&mut self, session: u32) -> bool {
+        let own = self.all().filter(|(_, p)| p.session == session && !p.lost);
+        let Some(n) = own.max_by_key(|(_, p)| p.key.lane).map(|(n, _)| n) else { return false };
+        let Some(parcel) = self.slots[n].0.as_mut() else { return false };
+        self.free += parcel.blocks();
+        self.arena.clear(&mut parcel.chain);
+        // Whatever it was told before: nothing is left.
+        (parcel.lost, parcel.told) = (true, usize::MAX);
+        true
     }
 
     /// Forgets parcel `n` and gives its memory back.

@@ -104,10 +104,20 @@ static HOSTILE_DISK_CHECKS: [Check; 12] = [
 /// The hosts, and what their applications want to write; the bytes of it.
 fn populate(w: &mut World, options: &Options) -> u64 {
     let hosts = options.clinics.max(1) * 2 + 4;
-    let limits = |role| match (options.small, role) {
+    let usual = |role| match (options.small, role) {
         (true, _) => small_limits(),
         (false, Role::Hub) => Limits { segment_bytes: 1 << 20, ..Limits::hub(hosts) },
         (false, Role::Clinic) => Limits { segment_bytes: 1 << 20, streams: 64, links: 64, ..Limits::clinic() },
+    };
+    // A hub may have room for one large batch, or take none in parts.
+    let rooms = w.rng.below(8);
+    let limits = |role| match (rooms, role, usual(role)) {
+        (6, Role::Hub, limits) => {
+            let parcel_bytes = limits.frame_bytes;
+            Limits { parcels: 2, parcel_bytes, outbox: 1, ..limits }
+        }
+        (7, Role::Hub, limits) => Limits { parcels: 0, outbox: 0, ..limits },
+        (_, _, limits) => limits,
     };
     w.add("hub", Role::Hub, limits(Role::Hub));
     for c in 0..options.clinics {

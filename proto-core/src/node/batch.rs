@@ -123,6 +123,9 @@ impl Node<'_> {
                 false => [0, 1, 2],
             };
             let lane = order.into_iter().find(|&lane| !s.lanes[lane].is_empty())?;
+            // Nothing less urgent between two parts: the peer might have room for one such batch only.
+            let cut = |&lane: &usize| !s.lanes[lane].is_empty() && self.cut_in(i, lane).is_some();
+            let lane = (0..lane).find(cut).unwrap_or(lane);
             if lane == 0 && !s.lanes[2].is_empty() {
                 mark!("batch.urgent_overtook_bulk");
             }

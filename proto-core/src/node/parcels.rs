@@ -31,7 +31,13 @@ impl Node<'_> {
         }
         let peer = self.peer(i)?.name;
         let held = self.parcels.find(&peer, key.lane);
+        let lost = |n: usize| self.parcels.get(n).is_some_and(|p| p.lost && p.tag == part.tag && p.session == i);
         let n = match held {
+            Some(n) if part.offset > 0 && lost(n) => {
+                mark!("part.comes_for_nothing");
+                self.return_credit(i, head);
+                return Ok(());
+            }
             Some(n) if part.offset > 0 && self.continues(n, i, &key, &part) => n,
             Some(n) if part.offset == 0 && has(Bug::PartKeptOfOtherBody) => n,
             _ if part.offset > 0 => {
@@ -45,10 +51,7 @@ impl Node<'_> {
                 }
                 self.free_parcel(held);
                 let fresh = Parcel::new(peer, key, (part.seq, part.tag, part.total), (i, self.now.at));
-                self.parcels.begin(fresh).map_err(|NoParcel| {
-                    mark!("part.waits_for_room");
-                    Refused::NoParcel
-                })?
+                self.begin_parcel(i, fresh)?
             }
         };
         self.touch_parcels(i);
@@ -66,12 +69,30 @@ impl Node<'_> {
         outcome
     }
 
+    /// Sets room aside for a parcel. A session that lacks room gives up what it has of others: while it waited for
+    /// room, they could not go on either.
+    fn begin_parcel(&mut self, i: u32, fresh: Parcel) -> Result<usize, Refused> {
+        loop {
+            match self.parcels.begin(fresh) {
+                Ok(n) => return Ok(n),
+                Err(NoParcel) if self.parcels.give_up_one_of(i) => {
+                    mark!("part.given_up");
+                    self.owe_have(i, true);
+                }
+                Err(NoParcel) => {
+                    mark!("part.waits_for_room");
+                    return Err(Refused::NoParcel);
+                }
+            }
+        }
+    }
+
     /// Whether a part goes on where parcel `n` ends.
     fn continues(&self, n: usize, i: u32, key: &crate::id::StreamKey, part: &Part) -> bool {
         self.parcels.get(n).is_some_and(|p| {
             let at = part.offset == p.len() || has(Bug::PartOffsetIgnored);
             let same = p.key == *key && p.seq == part.seq && p.tag == part.tag && p.total == part.total;
-            p.session == i && same && at
+            p.session == i && !p.lost && same && at
         })
     }
 
@@ -140,7 +161,7 @@ impl Node<'_> {
     /// One HAVE, if one is owed.
     pub(super) fn put_have(&mut self, i: u32, out: &mut [u8]) -> Option<usize> {
         let (me, peer) = (self.config.name, self.peer(i).ok()?.name);
-        let Some((n, p)) = self.parcels.of_session(i).find(|(_, p)| p.told < p.len()) else {
+        let Some((n, p)) = self.parcels.of_session(i).find(|(_, p)| p.is_news()) else {
             let s = self.s(i);
             s.owes_have = false;
             if s.acks.is_empty() {
@@ -180,8 +201,12 @@ impl Node<'_> {
         self.parcel_waiters.remove(&mut self.sessions, i, |s| &mut s.0.parcel_waiter);
         for n in 0..self.limits.parcels {
             if let Some(p) = self.parcels.get_mut(n).filter(|p| p.session == i) {
+                let lost = p.lost;
                 p.session = NONE;
                 self.parcel_freed = true;
+                if lost {
+                    self.parcels.free(n);
+                }
             }
         }
     }
@@ -230,7 +255,7 @@ impl Node<'_> {
         if self.parcel_waiters.is_empty() {
             return None;
         }
-        let oldest = self.parcels.of_session(i).map(|(_, p)| p.used).min()?;
+        let oldest = self.parcels.of_session(i).filter(|(_, p)| !p.lost).map(|(_, p)| p.used).min()?;
         Some(oldest.after_ms(self.config.timing.silence_timeout_ms))
     }
 

@@ -245,6 +245,18 @@ impl Node<'_> {
         let (now, lane) = (self.now.at, parcel.key.lane as usize);
         let s = &mut self.sessions[i as usize].0;
         let known = s.cuts[lane].as_mut().filter(|c| c.link == l && c.seq == parcel.seq && c.tag == parcel.tag);
+        if bytes == 0 {
+            mark!("part.lost_by_peer");
+            if let Some(cut) = known {
+                (cut.offset, cut.held) = (0, 0);
+                self.drop_part_flights(i, l);
+                let link = &mut self.links[l as usize].0;
+                link.sent = link.sent.min(link.peer_have.max(parcel.seq - 1));
+                self.queue_link(l);
+                self.mark_ready(i);
+            }
+            return Ok(());
+        }
         match known.filter(|cut| cut.begun) {
             Some(cut) if bytes > cut.offset => return Err(Code::State),
             Some(cut) => cut.held = cut.held.max(bytes),

@@ -68,7 +68,7 @@ const HAVE_MAX_BYTES: usize = ENTRY_MAX_BYTES + 10;
 pub(crate) struct Have {
     /// The stream, the seq of the parcel's first event and the parcel's tag.
     pub(crate) parcel: Entry,
-    /// Bytes from its beginning.
+    /// Bytes from its beginning; 0: it is to begin again.
     pub(crate) bytes: u64,
 }
 
@@ -85,7 +85,7 @@ impl Have {
         let mut r = Reader::new(body);
         let parcel = Entry::parse(&mut r, sender, receiver)?;
         let bytes = r.varint()?;
-        if parcel.seq == 0 || bytes == 0 || !r.is_empty() {
+        if parcel.seq == 0 || !r.is_empty() {
             return Err(Code::Malformed);
         }
         Ok(Have { parcel, bytes })

@@ -231,6 +231,35 @@ fn a_clinic_that_finds_no_room_waits_until_another_is_whole() {
 }
 
 #[test]
+fn what_is_less_urgent_makes_room_for_what_is_urgent_and_begins_again() {
+    use ropeway_core::id::{Lane, StreamKey};
+    let (mut hub, id) = narrow_hub();
+    let key = stream("clinic_a");
+    let urgent = StreamKey { lane: Lane::Urgent, ..key };
+    let (normal, _) = parcel(1, Chain::start(&key), &[7; 11_000]);
+    hub.node.close(hub.now(), id);
+    hub.serve(id);
+    let id = hub.greeted("clinic_a", &[key, urgent]);
+    hub.feed(id, &part(0, 1, &normal, 0..4000));
+    let (parcel, _) = parcel(1, Chain::start(&urgent), &[8; 11_000]);
+    let as_second = |mut frame: Vec<u8>| {
+        let at = 1 + frame[1..].iter().position(|b| b & 0x80 == 0).unwrap() + 1;
+        frame[at] = 1;
+        frame
+    };
+    assert_eq!(hub.feed(id, &as_second(part(0, 1, &parcel, 0..4000))), Flow::Open);
+    let told = hub.serve(id);
+    assert!(told.starts_with(&have(OF_THE_RECEIVER, 1, tag(&normal), 0)), "{told:?}");
+    // This was under way.
+    hub.feed(id, &part(0, 1, &normal, 4000..5000));
+    hub.feed(id, &as_second(part(0, 1, &parcel, 4000..parcel.len())));
+    hub.feed(id, &part(0, 1, &normal, 0..4000));
+    hub.feed(id, &part(0, 1, &normal, 4000..normal.len()));
+    hub.disk();
+    assert_eq!(hub.node.frontier().map(|e| e.have).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
 fn what_was_left_by_a_cut_makes_room() {
     let (mut hub, a) = narrow_hub();
     let [b, c] = ["clinic_b", "clinic_c"].map(|clinic| hub.greeted(clinic, &[stream(clinic)]));
@@ -424,6 +453,24 @@ fn after_a_cut_the_parts_go_on_where_the_peer_says_if_it_has_the_same_batch() {
         clinic.node.close(clinic.now(), id);
         clinic.serve(id);
     }
+}
+
+#[test]
+fn a_sender_whose_parts_had_to_make_room_begins_again() {
+    let (mut clinic, id) = clinic_that_sends(PARTS);
+    let first = parts(&sends(&mut clinic, id).0);
+    clinic.ms += 1000;
+    clinic.feed(id, &have(OF_THE_RECEIVER, 3, first[0].2, 1280));
+    assert_eq!(parts(&sends(&mut clinic, id).0).first().map(|p| p.0), Some(first.iter().map(|p| p.3.len()).sum()));
+    clinic.feed(id, &have(OF_THE_RECEIVER, 3, first[0].2, 0));
+    assert_eq!(parts(&sends(&mut clinic, id).0)[..first.len()], first);
+    // Also when all of it is under way.
+    let sum: usize = first.iter().map(|p| p.3.len()).sum();
+    clinic.ms += 1000;
+    clinic.feed(id, &have(OF_THE_RECEIVER, 3, first[0].2, sum as u64));
+    assert_eq!(all_of_it(&mut clinic, id, sum).0.len() + sum, first[0].1);
+    clinic.feed(id, &have(OF_THE_RECEIVER, 3, first[0].2, 0));
+    assert_eq!(parts(&sends(&mut clinic, id).0).first().map(|p| p.0), Some(0));
 }
 
 #[test]
