@@ -149,7 +149,7 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
         80..98 => w.rng.below(800),
         _ if options.small => w.rng.below(8000),
         98 => w.rng.below(20_000),
-        _ => w.rng.below(200_000),
+        _ => w.rng.below(LARGEST_BYTES),
     };
     let most = w.hosts[h].limits.event_bytes - 200;
     let more = more.min(most as u64);
@@ -167,6 +167,8 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
     p
 }
 
+/// Largest payload of a run that draws its sizes.
+const LARGEST_BYTES: u64 = 200_000;
 /// Payloads from this on do not repeat themselves.
 const LARGE_BYTES: u64 = 5000;
 
@@ -179,8 +181,10 @@ fn settle(w: &mut World) {
         return;
     }
     w.due.retain(|d| !matches!(d.0.2, Due::Strike(..) | Due::Mend(..) | Due::Crash(..)));
-    // What is not large is sent whole: a link that never lives so long carries nothing, whoever drives it.
-    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(6 << 10)).max().unwrap_or(0) as u64;
+    // What is sent whole must fit the life of a link, whoever drives it: large events too where a node knows no parts.
+    let in_parts = w.hosts.iter().all(|x| x.limits.parcels > 0);
+    let whole = if in_parts { 6 << 10 } else { LARGEST_BYTES as usize };
+    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(whole)).max().unwrap_or(0) as u64;
     let alive_ms = 5_000 + largest * 3_000 / w.profile.up_rate.min(w.profile.down_rate).max(1);
     w.profile.cut_every_ms = if w.profile.cut_every_ms == 0 { 0 } else { w.profile.cut_every_ms.max(alive_ms) };
     w.profile.idle_kill_ms = 0;
@@ -307,13 +311,12 @@ fn close_all(w: &mut World) {
 fn missing_bytes(w: &World, options: &Options) -> u64 {
     let waiting = w.hosts.iter().flat_map(|x| &x.backlog).map(|(_, _, p)| p.len() as u64 + 64).sum::<u64>();
     let copies = if options.relay { 2 } else { 1 };
-    let most = w.hosts.iter().map(|x| x.limits.event_bytes as u64).max().unwrap_or(0);
-    let mean = most.min((options.size as u64 * 3 / 2).max(1000)) + 64;
+    let size = |key, seq| w.sizes.get(&(key, seq)).map_or(1000, |bytes| (*bytes).max(1000)) + 64;
     let behind = |x: &crate::host::Host| {
         let own = x.synced.iter().filter(|(k, _)| k.node == x.config.name);
-        own.map(|(k, n)| n.saturating_sub(w.hosts[0].has_synced(k))).sum::<u64>()
+        own.map(|(k, n)| (w.hosts[0].has_synced(k) + 1..=*n).map(|seq| size(*k, seq)).sum::<u64>()).sum::<u64>()
     };
-    (waiting + w.hosts[1..].iter().map(behind).sum::<u64>() * mean) * copies
+    (waiting + w.hosts[1..].iter().map(behind).sum::<u64>()) * copies
 }
 
 /// Bytes on the wire stay within a small multiple of what was needed, and a price for each session

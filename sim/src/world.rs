@@ -58,6 +58,8 @@ pub struct World {
     pub counts: Counts,
     /// What every node has said on the wire, if [`World::listen`] was called: (from, to, what).
     pub said: Vec<(usize, usize, Said)>,
+    /// Bytes of the payloads that were appended.
+    pub(crate) sizes: BTreeMap<(StreamKey, u64), u64>,
     /// What was sent in parts.
     pub(crate) parcels: Parcels,
     /// New connections use it.
@@ -144,6 +146,7 @@ impl World {
             hosts: Vec::new(),
             counts: Counts::default(),
             said: Vec::new(),
+            sizes: BTreeMap::new(),
             parcels: Parcels::new(),
             profile: Profile::LAN,
             auto_dial: false,
@@ -455,6 +458,7 @@ impl World {
         let ticket = node.append(now, lane, kind, payload)?;
         let key = StreamKey { node: host.config.name, incarnation, lane };
         host.wrote.insert(key);
+        self.sizes.insert((key, ticket.seq), payload.len() as u64);
         // A node takes a clock before its floor for the floor.
         let shown_ms = host.wall_seen_ms.max(now.wall_ms).max(host.config.wall_floor_ms);
         let most_ms = shown_ms + host.config.hlc_bound_ms;
