@@ -124,6 +124,8 @@ pub(crate) const EVENT_SLACK_BYTES: usize = 32;
 const HISTORY_BYTES: usize = 128 << 10;
 /// Bytes of a hub's memory for parcels, for each of its sessions.
 const PARCEL_SHARE_BYTES: usize = 16 << 10;
+/// Smallest bound for frames: as large as the batches that every peer may send at first.
+pub(crate) const FRAME_MIN_BYTES: usize = 4096;
 /// Smallest credit that lets a session make progress.
 pub(crate) const CREDIT_MIN_BYTES: usize = 2048;
 
@@ -202,7 +204,7 @@ impl Limits {
             && self.event_bytes >= 64
             && self.batch_bytes >= self.event_bytes + EVENT_SLACK_BYTES
             && self.frame_bytes >= self.event_bytes + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES
-            && self.frame_bytes <= 1 << 20
+            && (FRAME_MIN_BYTES..=1 << 20).contains(&self.frame_bytes)
             && self.credit_bytes >= 2 * CREDIT_MIN_BYTES
             && self.group_bytes >= self.batch_bytes + (self.batch_bytes / 3).min(BATCH_MAX_EVENTS as usize) + 1024
             && self.group_bytes <= 1 << 20

@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use ropeway_core::id::Lane;
 use ropeway_std::DataDir;
-use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use call::{CLINIC, Pair};
@@ -27,7 +26,7 @@ use host::{CLOCK, make_clinic, make_hub};
 
 use crate::Result;
 use crate::corpus::Corpus;
-use crate::table::Table;
+use crate::table::print;
 
 /// What to measure of the wire.
 #[derive(clap::Args, Clone, Debug)]
@@ -90,14 +89,6 @@ pub(crate) fn run(args: &WireArgs) -> Result<()> {
     }
     print(&tables, args.json);
     Ok(())
-}
-
-fn print(tables: &[Table], json: bool) {
-    if json {
-        println!("{}", Value::Object(tables.iter().map(Table::to_json).collect::<Map<_, _>>()));
-        return;
-    }
-    tables.iter().for_each(|t| println!("{t}"));
 }
 
 /// A folder for the nodes' directories: in memory where there is one, since the disk is not measured here.

@@ -13,11 +13,13 @@ use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
 use crate::streams::Stream;
 use crate::time::Now;
 use crate::wire::batch;
-use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, emit};
+use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 
 /// Smallest amount of batch bytes that may be unacknowledged: about two bandwidth-delay products
 /// of a 2G link.
 const WINDOW_MIN_BYTES: usize = 8 << 10;
+/// Credit for which a batch of a first flight is worth its head.
+const BATCH_WORTH_BYTES: usize = 256;
 /// Every so many batches a less urgent lane goes first, so that none starves.
 const TURNS: u32 = 8;
 
@@ -33,7 +35,7 @@ impl Node<'_> {
         let link = &self.links[l as usize].0;
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
-        let sends = self.sends(link, stream);
+        let (sends, early) = (self.sends(link, stream), self.goes_early(link));
         let owes_floor = self.owes_floor(link, stream);
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
         if owes_floor && s.state == State::Live && s.peer_vector_done {
@@ -41,7 +43,7 @@ impl Node<'_> {
             return self.mark_ready(i);
         }
         if s.state != State::Live
-            || !s.peer_vector_done
+            || !(s.peer_vector_done || early)
             || !sends
             || link.blocked
             || stream.readable_upto(link.sent + 1) <= link.sent
@@ -57,11 +59,13 @@ impl Node<'_> {
     pub(super) fn next_events(&mut self, i: u32, out: &mut [u8]) -> Option<Transmit> {
         let timing = self.config.timing;
         let share = self.limits.credit_bytes;
+        let hello = self.terms(i)?;
         let s = &mut self.sessions[i as usize].0;
-        let hello = s.hello.filter(|_| s.peer_vector_done && s.vector_done && !s.goodbye_sent)?;
         let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
         let alone = s.in_flight == 0;
-        if s.credit < CREDIT_MIN_BYTES {
+        // A first flight is small: it is used up.
+        let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
+        if s.credit < least {
             mark!("batch.out_of_credit");
         }
         if s.flights.is_full() || (s.in_flight >= window && !alone) {
@@ -69,7 +73,7 @@ impl Node<'_> {
         }
         if s.read.is_some()
             || s.needs_credit > 0
-            || s.credit < CREDIT_MIN_BYTES
+            || s.credit < least
             || s.flights.is_full()
             || (s.in_flight >= window && !alone)
         {
@@ -190,8 +194,11 @@ impl Node<'_> {
         };
         // Before the first event goes out, the peer's history up to there is compared with ours
         // (docs/PROTOCOL.md#fork-1).
+        let early = !self.s(i).peer_vector_done;
         let link = &mut self.links[l as usize].0;
-        if records.first_seq == link.peer_have + 1
+        if early && records.first_seq == link.peer_have + 1 {
+            link.peer_tag = Some(records.prev_chain.tag());
+        } else if records.first_seq == link.peer_have + 1
             && let Some(tag) = link.peer_tag.take()
         {
             if tag != records.prev_chain.tag() && !has(Bug::ForkUnnoticed) {
@@ -206,7 +213,8 @@ impl Node<'_> {
     }
 
     fn pack(&mut self, i: u32, l: u32, request: &ReadRequest, records: &Records<'_>, out: &mut [u8]) -> Transmit {
-        let Some(hello) = self.s(i).hello else { return Transmit::Idle };
+        let Some(hello) = self.terms(i) else { return Transmit::Idle };
+        let early = !self.s(i).peer_vector_done;
         let first = records.iter().next().map_or(0, |e| e.payload.len());
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
         let parts = self.makes_parts(i);
@@ -214,6 +222,10 @@ impl Node<'_> {
             || need > hello.frame_bytes as usize
             || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
         {
+            if early {
+                // Perhaps it does: it has not said yet.
+                return self.end_first_flight(i);
+            }
             // The peer does not take events of this size.
             mark!("batch.blocked_by_size");
             self.links[l as usize].0.blocked = true;
@@ -223,6 +235,9 @@ impl Node<'_> {
         }
         if self.goes_in_parts(i, l, request.from_seq, need, out.len()) {
             return self.pack_parts(i, l, request, records, out);
+        }
+        if need > self.s(i).credit && early {
+            return self.end_first_flight(i);
         }
         if need > self.s(i).credit {
             mark!("credit.blocked");
@@ -234,10 +249,10 @@ impl Node<'_> {
         }
         let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
         let (codec, share) = (self.codec_for(i), self.history_share(i));
-        let (n, first_seq) = (request.stream, request.from_seq);
-        let room = out.len().min(self.s(i).credit);
+        let (stream, first_seq) = (request.stream, request.from_seq);
+        let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
         let rate = self.s(i).pace.rate;
-        let past = past_of(&mut self.histories, (n, first_seq), if without { 0 } else { share }, rate);
+        let past = past_of(&mut self.histories, (stream, first_seq), if without { 0 } else { share }, rate);
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let mut made = None;
         let mut put = |target: usize| {
@@ -253,7 +268,11 @@ impl Node<'_> {
             self.end(i, Code::Limit, EndedBy::Us);
             return Transmit::Idle;
         };
-        self.remember(n, first_seq, records.iter().take(made.count as usize), share);
+        if early {
+            out[0] |= OPTIONAL;
+            self.note_early(i, made.codec, made.raw_bytes);
+        }
+        self.remember(stream, first_seq, records.iter().take(made.count as usize), share);
         self.ratio(i, &made);
         self.sent(i, l, (made.last_seq, made.count, 0), (bytes, true), out)
     }
@@ -265,10 +284,10 @@ impl Node<'_> {
         i: u32,
         l: u32,
         (last_seq, count, upto): (u64, u64, usize),
-        (n, whole): (usize, bool),
+        (bytes, whole): (usize, bool),
         out: &mut [u8],
     ) -> Transmit {
-        let Some(hello) = self.s(i).hello else { return Transmit::Idle };
+        let Some(hello) = self.terms(i) else { return Transmit::Idle };
         let link = &mut self.links[l as usize].0;
         if whole {
             link.sent = last_seq;
@@ -281,10 +300,10 @@ impl Node<'_> {
         }
         let (at, share) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
-        let flight = Flight { link: l, last_seq, upto, bytes: n, at, delivered: s.pace.delivered };
+        let flight = Flight { link: l, last_seq, upto, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
-        s.in_flight += n;
-        s.credit -= n;
+        s.in_flight += bytes;
+        s.credit -= bytes;
         s.stats.sent += if whole { count } else { 0 };
         let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize))
             || s.flights.len() == FLIGHTS_MAX;
@@ -295,6 +314,6 @@ impl Node<'_> {
             out[0] |= FLAG;
         }
         self.mark_ready(i);
-        self.count(i, n)
+        self.count(i, bytes)
     }
 }

@@ -183,7 +183,7 @@ impl Node<'_> {
         at
     }
 
-    fn hello(&mut self) -> Hello {
+    pub(super) fn hello(&mut self) -> Hello {
         Hello {
             features: if self.limits.parcels > 0 { FLOORS | PARTS } else { FLOORS },
             codecs: self.codecs.bits(),
@@ -241,6 +241,7 @@ impl Node<'_> {
         if last && !s.vector_done {
             s.vector_done = true;
             out[0] |= crate::wire::frame::FLAG;
+            self.begin_early(i);
         } else if entries == 0 {
             return None;
         }

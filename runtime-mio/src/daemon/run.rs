@@ -221,20 +221,24 @@ impl Daemon {
 
     /// Sends what there is to send while the socket takes it.
     pub(super) fn write(&mut self, c: usize) {
+        // Frames that come one after the other share a record, so they are not flushed one by one.
+        let mut is_all = false;
         loop {
             let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
-            match conn.flush() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(e) => {
-                    log::debug!("{}: {e}", conn.address);
-                    return if conn.session.is_none() { self.refuse(c, Code::Cut, "") } else { self.drop_conn(c) };
+            if is_all || conn.closing || conn.tls.has_records() {
+                match conn.flush() {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(e) => {
+                        log::debug!("{}: {e}", conn.address);
+                        return if conn.session.is_none() { self.refuse(c, Code::Cut, "") } else { self.drop_conn(c) };
+                    }
                 }
             }
             if conn.closing {
                 return self.drop_conn(c);
             }
-            let Some(session) = conn.session else { return };
+            let Some(session) = conn.session.filter(|_| !is_all) else { return };
             match self.node.poll_transmit(self.clock.now(), session, &mut self.out) {
                 Ok(Transmit::Bytes(n)) => {
                     if let Err(e) = conn.send(&self.out[..n]) {
@@ -242,8 +246,11 @@ impl Daemon {
                         return self.drop_conn(c);
                     }
                 }
-                Ok(Transmit::Read(request)) => return self.disk.push(Job::Read { request }),
-                Ok(Transmit::Idle) => return,
+                Ok(Transmit::Read(request)) => {
+                    self.disk.push(Job::Read { request });
+                    is_all = true;
+                }
+                Ok(Transmit::Idle) => is_all = true,
                 Ok(Transmit::Close) | Err(_) => conn.closing = true,
             }
         }
