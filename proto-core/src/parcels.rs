@@ -78,18 +78,23 @@ pub(crate) struct Parcels<'m> {
     arena: Arena<'m>,
     /// Blocks that are not set aside.
     free: usize,
-    in_use: usize,
+    /// No slot from here on is in use: where few are, few are looked at.
+    top: usize,
 }
 
 impl<'m> Parcels<'m> {
     pub(crate) fn new(slots: Lent<'m, ParcelSlot>, bytes: Lent<'m, u8>, next: Lent<'m, u32>) -> Self {
         let free = next.len().min(bytes.len() / BLOCK_BYTES);
-        Self { slots, arena: Arena::new(bytes, next), free, in_use: 0 }
+        Self { slots, arena: Arena::new(bytes, next), free, top: 0 }
     }
 
     fn all(&self) -> impl Iterator<Item = (usize, &Parcel)> + '_ {
-        let slots = if self.in_use > 0 { &self.slots[..] } else { &[] };
-        slots.iter().enumerate().filter_map(|(n, slot)| Some((n, slot.0.as_ref()?)))
+        self.slots[..self.top].iter().enumerate().filter_map(|(n, slot)| Some((n, slot.0.as_ref()?)))
+    }
+
+    /// The slots in use are among the first so many.
+    pub(crate) fn top(&self) -> usize {
+        self.top
     }
 
     /// The one from a peer in a lane.
@@ -125,7 +130,7 @@ impl<'m> Parcels<'m> {
     pub(crate) fn begin(&mut self, parcel: Parcel) -> Result<usize, NoParcel> {
         let left = || self.all().filter(|(_, p)| p.session == NONE);
         let room = self.free + left().map(|(_, p)| p.blocks()).sum::<usize>();
-        let slot = self.in_use < self.slots.len() || left().next().is_some();
+        let slot = self.all().count() < self.slots.len() || left().next().is_some();
         if room < parcel.blocks() || !slot {
             return Err(NoParcel);
         }
@@ -133,7 +138,7 @@ impl<'m> Parcels<'m> {
             let n = self.slots.iter().position(|slot| slot.0.is_none());
             if let Some(n) = n.filter(|_| self.free >= parcel.blocks()) {
                 self.free -= parcel.blocks();
-                self.in_use += 1;
+                self.top = self.top.max(n + 1);
                 self.slots[n].0 = Some(parcel);
                 return Ok(n);
             }
@@ -173,7 +178,9 @@ impl<'m> Parcels<'m> {
     /// Forgets parcel `n` and gives its memory back.
     pub(crate) fn free(&mut self, n: usize) {
         if let Some(mut parcel) = self.slots.get_mut(n).and_then(|slot| slot.0.take()) {
-            self.in_use -= 1;
+            while self.top > 0 && self.slots[self.top - 1].0.is_none() {
+                self.top -= 1;
+            }
             if !has(Bug::ParcelLeaks) {
                 self.free += parcel.blocks();
             }

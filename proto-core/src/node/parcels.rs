@@ -199,7 +199,7 @@ impl Node<'_> {
     /// A session is over: what has come in it stays, until others need the room.
     pub(super) fn leave_parcels(&mut self, i: u32) {
         self.parcel_waiters.remove(&mut self.sessions, i, |s| &mut s.0.parcel_waiter);
-        for n in 0..self.limits.parcels {
+        for n in 0..self.parcels.top() {
             if let Some(p) = self.parcels.get_mut(n).filter(|p| p.session == i) {
                 let lost = p.lost;
                 p.session = NONE;
@@ -230,7 +230,7 @@ impl Node<'_> {
     pub(super) fn wait_for_parcel(&mut self, i: u32) {
         self.parcel_waiters.push(&mut self.sessions, i, |s| &mut s.0.parcel_waiter);
         // From now on those who have room must use it.
-        for n in 0..self.limits.parcels {
+        for n in 0..self.parcels.top() {
             if let Some(holder) = self.parcels.get(n).map(|p| p.session).filter(|&holder| holder != NONE) {
                 self.set_timer(holder);
             }
@@ -268,7 +268,7 @@ impl Node<'_> {
     /// The peer is at work on its parcels.
     pub(super) fn touch_parcels(&mut self, i: u32) {
         let now = self.now.at;
-        for n in 0..self.limits.parcels {
+        for n in 0..self.parcels.top() {
             if let Some(p) = self.parcels.get_mut(n).filter(|p| p.session == i) {
                 p.used = now;
             }
