@@ -58,6 +58,8 @@ pub mod log;
 pub mod medium;
 pub mod mem;
 pub mod node;
+mod outbox;
+mod parcels;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(not(feature = "planted"))]

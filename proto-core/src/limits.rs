@@ -105,14 +105,25 @@ pub struct Limits {
     pub histories: usize,
     /// Bytes of them for one stream.
     pub history_bytes: usize,
+    /// Large batches that may come in parts at once, of all peers, those whose session is cut among them; 0:
+    /// none are taken in parts.
+    pub parcels: usize,
+    /// Bytes of all of them.
+    pub parcel_bytes: usize,
+    /// Large batches that are kept, packed, while they are sent in parts; 0: none are sent so.
+    pub outbox: usize,
 }
 
+/// A batch is not made smaller than this for the sake of a slow link: compression would suffer.
+pub(crate) const BATCH_MIN_BYTES: usize = 4 << 10;
 /// Bytes of a batch's frame beside the events: the header's fields at their longest.
 pub(crate) const BATCH_SLACK_BYTES: usize = 64;
 /// What one event costs at most in a batch or a commit group beside its payload.
 pub(crate) const EVENT_SLACK_BYTES: usize = 32;
 /// Bytes of history of a node on an ordinary computer: of what it holds, half to all is compressed against.
 const HISTORY_BYTES: usize = 128 << 10;
+/// Bytes of a hub's memory for parcels, for each of its sessions.
+const PARCEL_SHARE_BYTES: usize = 16 << 10;
 /// Smallest bound for frames: as large as the batches that every peer may send at first.
 pub(crate) const FRAME_MIN_BYTES: usize = 4096;
 /// Smallest credit that lets a session make progress.
@@ -135,6 +146,9 @@ impl Limits {
             segment_bytes: 8 << 20,
             histories: 4,
             history_bytes: HISTORY_BYTES,
+            parcels: 8,
+            parcel_bytes: 1 << 20,
+            outbox: 3,
         }
     }
 
@@ -143,7 +157,17 @@ impl Limits {
     pub fn hub(sessions: usize) -> Self {
         let streams = (sessions * 4).max(1024);
         let histories = sessions.clamp(4, 64);
-        Self { sessions, streams, links: sessions * 4 + 1024, credit_bytes: 32 << 10, histories, ..Self::clinic() }
+        Self {
+            sessions,
+            streams,
+            links: sessions * 4 + 1024,
+            credit_bytes: 32 << 10,
+            histories,
+            parcels: sessions.clamp(16, 2048),
+            parcel_bytes: (sessions * PARCEL_SHARE_BYTES).clamp(1 << 20, 64 << 20),
+            outbox: (sessions / 64).clamp(4, 64),
+            ..Self::clinic()
+        }
     }
 
     /// A leaf on a microcontroller: one session, small events, a few dozen KiB in all.
@@ -162,6 +186,9 @@ impl Limits {
             segment_bytes: 64 << 10,
             histories: 0,
             history_bytes: 0,
+            parcels: 0,
+            parcel_bytes: 0,
+            outbox: 0,
         }
     }
 
@@ -184,7 +211,8 @@ impl Limits {
             && self.segment_bytes.is_multiple_of(4096)
             && self.segment_bytes >= self.group_bytes + 4 * 4096
             && self.segment_bytes <= 64 << 20
-            && (self.histories == 0 || (1024..=1 << 20).contains(&self.history_bytes));
+            && (self.histories == 0 || (1024..=1 << 20).contains(&self.history_bytes))
+            && (self.parcels == 0 || self.parcel_bytes >= self.frame_bytes);
         if ok { Ok(()) } else { Err(Code::Config) }
     }
 
@@ -206,5 +234,6 @@ mod tests {
             assert_eq!(l.check(), Ok(()));
         }
         assert_eq!(Limits { group_bytes: 100, ..Limits::clinic() }.check(), Err(Code::Config));
+        assert_eq!(Limits { parcel_bytes: 4096, ..Limits::clinic() }.check(), Err(Code::Config));
     }
 }

@@ -109,6 +109,10 @@ bugs! {
     LoanNeverExpires "loan_never_expires" "A session that does not use its loan keeps it."
     StalledBatchForgotten "stalled_batch_forgotten" "A batch that finds no room in the log is dropped as if it were taken."
     PausedNeverResumed "paused_never_resumed" "A paused session is not told to go on."
+    PartsBeginAgain "parts_begin_again" "What goes in parts goes from its beginning again in each session."
+    PartOffsetIgnored "part_offset_ignored" "A part is added to what has come, wherever it belongs."
+    PartKeptOfOtherBody "part_kept_of_other_body" "What has come of one batch is taken for the beginning of the next."
+    ParcelLeaks "parcel_leaks" "The room of a batch that has come in parts is not used again."
     ArenaLeaks "arena_leaks" "A session that ends within a frame keeps its memory."
     LinksLeak "links_leak" "The links of a session that ends are not used again."
 

@@ -11,6 +11,7 @@ use crate::policy::{PeerIdentity, ReadGrant, WriteGrant};
 use crate::time::Instant;
 use crate::wire::control::Hello;
 use crate::wire::frame::FrameHead;
+use crate::wire::part::ParcelTag;
 
 /// Names a session. A number that was used before names nothing: it carries a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,10 +81,26 @@ pub struct Ending {
 pub(crate) struct Flight {
     pub(crate) link: u32,
     pub(crate) last_seq: u64,
+    /// Of a part: where in its parcel it ends. 0 of a whole batch.
+    pub(crate) upto: usize,
     pub(crate) bytes: usize,
     pub(crate) at: Instant,
     /// Value of [`Pace::delivered`] when it was sent.
     pub(crate) delivered: u64,
+}
+
+/// A batch that is sent in parts, or that the peer has a beginning of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) link: u32,
+    pub(crate) seq: u64,
+    pub(crate) tag: ParcelTag,
+    /// How far it is sent in this session, or was before.
+    pub(crate) offset: usize,
+    /// How far the peer has said that it has it.
+    pub(crate) held: usize,
+    /// A part has gone in this session.
+    pub(crate) begun: bool,
 }
 
 /// A read of the log that was asked for on the way out.
@@ -223,6 +240,8 @@ pub(crate) struct Session {
     pub(crate) owes_no_history: bool,
     /// Some of its links may owe the peer a FLOOR.
     pub(crate) owes_floors: bool,
+    /// The peer is to hear how far the parts that it sent have come.
+    pub(crate) owes_have: bool,
     pub(crate) acks: Fifo,
     /// When the acknowledgements that are due must go; `FAR` if none are.
     pub(crate) ack_at: Instant,
@@ -246,6 +265,8 @@ pub(crate) struct Session {
     pub(crate) needs_credit: usize,
     pub(crate) lanes: [Fifo; Lane::ALL.len()],
     pub(crate) turns: u32,
+    /// What goes in parts, by lane.
+    pub(crate) cuts: [Option<Cut>; Lane::ALL.len()],
     pub(crate) read: Option<Reading>,
     /// The link whose history was read for its next batch.
     pub(crate) primed: Option<u32>,
@@ -277,6 +298,7 @@ pub(crate) struct Session {
     pub(crate) forked: bool,
     pub(crate) ready: Hook,
     pub(crate) waiting: Hook,
+    pub(crate) parcel_waiter: Hook,
     pub(crate) resumed: Hook,
     pub(crate) reader: Hook,
     pub(crate) event: Hook,
@@ -331,6 +353,7 @@ impl Session {
             credit_soon: false,
             owes_no_history: false,
             owes_floors: false,
+            owes_have: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
             ack_soon: false,
@@ -346,6 +369,7 @@ impl Session {
             needs_credit: 0,
             lanes: [Fifo::EMPTY; Lane::ALL.len()],
             turns: 0,
+            cuts: [None; Lane::ALL.len()],
             read: None,
             primed: None,
             flights: heapless::Deque::new(),
@@ -367,6 +391,7 @@ impl Session {
             forked: false,
             ready: Hook::IDLE,
             waiting: Hook::IDLE,
+            parcel_waiter: Hook::IDLE,
             resumed: Hook::IDLE,
             reader: Hook::IDLE,
             event: Hook::IDLE,
@@ -490,7 +515,7 @@ mod tests {
         assert_eq!(pace.window(min, max), min);
         // A link of 3,000 bytes per second and 600 ms: each batch of 1,500 bytes takes 500 ms more.
         for _ in 0..40 {
-            let sent = Flight { link: 0, last_seq: 0, bytes: 1500, at: now, delivered: pace.delivered };
+            let sent = Flight { link: 0, last_seq: 0, upto: 0, bytes: 1500, at: now, delivered: pace.delivered };
             now = now.after_ms(1100);
             pace.acknowledged(&sent, now);
         }

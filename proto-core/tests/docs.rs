@@ -223,6 +223,15 @@ fn the_example_of_a_vector_entry_is_right() {
 }
 
 #[test]
+fn the_examples_of_a_part_and_of_a_have_are_the_golden_ones() {
+    for (rule, bytes) in [("part-8", 0x15), ("part-9", 0x16)] {
+        let golden = hex(&example(rule));
+        assert_eq!(golden.len(), 2 * bytes, "{rule}");
+        assert!(read("proto-core/src/wire/part.rs").contains(&format!("\"{golden}\"")), "{golden}");
+    }
+}
+
+#[test]
 fn the_example_of_a_batch_is_right() {
     let bytes = example("batch-6");
     let mut r = Reader::new(&bytes);

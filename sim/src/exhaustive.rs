@@ -97,6 +97,9 @@ fn tiny_limits() -> Limits {
     Limits {
         histories: 0,
         history_bytes: 0,
+        parcels: 0,
+        parcel_bytes: 0,
+        outbox: 0,
         sessions: 2,
         streams: 8,
         streams_per_node: 8,

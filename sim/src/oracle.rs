@@ -26,7 +26,7 @@ impl World {
         if own_only {
             self.check_names(bytes, b.as_str());
         }
-        for said in spared(|| self.conns[c].ends[e].tap.hear(bytes, &a, &b)) {
+        for said in spared(|| self.conns[c].ends[e].tap.hear(bytes, (&a, &b), &mut self.parcels)) {
             let told = |key: &StreamKey, seq: u64, what: &str| {
                 let have = self.hosts[from].contiguous(key);
                 (seq > have).then(|| (Check::WireDurable, format!("{a} {what} {key} up to {seq}, synced is {have}")))
@@ -42,6 +42,11 @@ impl World {
                     let synced = self.hosts[from].has_synced(key);
                     let what = || format!("{a} sends {key} up to {last}, synced is {synced}");
                     (last > synced).then(|| (Check::WireDurable, what()))
+                }
+                Said::Part { key, first, .. } => {
+                    let synced = self.hosts[from].has_synced(key);
+                    let what = || format!("{a} sends a part of {key} {first}, synced is {synced}");
+                    (*first > synced).then(|| (Check::WireDurable, what()))
                 }
                 Said::Ack(handle, seq) => match self.conns[c].ends[1 - e].tap.handles.get(*handle as usize) {
                     Some(key) => told(key, *seq, "acknowledges"),

@@ -104,10 +104,20 @@ static HOSTILE_DISK_CHECKS: [Check; 12] = [
 /// The hosts, and what their applications want to write; the bytes of it.
 fn populate(w: &mut World, options: &Options) -> u64 {
     let hosts = options.clinics.max(1) * 2 + 4;
-    let limits = |role| match (options.small, role) {
+    let usual = |role| match (options.small, role) {
         (true, _) => small_limits(),
         (false, Role::Hub) => Limits { segment_bytes: 1 << 20, ..Limits::hub(hosts) },
         (false, Role::Clinic) => Limits { segment_bytes: 1 << 20, streams: 64, links: 64, ..Limits::clinic() },
+    };
+    // A hub may have room for one large batch, or take none in parts.
+    let rooms = w.rng.below(8);
+    let limits = |role| match (rooms, role, usual(role)) {
+        (6, Role::Hub, limits) => {
+            let parcel_bytes = limits.frame_bytes;
+            Limits { parcels: 2, parcel_bytes, outbox: 1, ..limits }
+        }
+        (7, Role::Hub, limits) => Limits { parcels: 0, outbox: 0, ..limits },
+        (_, _, limits) => limits,
     };
     w.add("hub", Role::Hub, limits(Role::Hub));
     for c in 0..options.clinics {
@@ -137,13 +147,30 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
         _ if options.size > 0 => w.rng.between(options.size as u64 / 2, options.size as u64 * 3 / 2),
         0..80 => w.rng.below(120),
         80..98 => w.rng.below(800),
-        _ => w.rng.below(if options.small { 7000 } else { 20_000 }),
+        _ if options.small => w.rng.below(8000),
+        98 => w.rng.below(20_000),
+        _ => w.rng.below(LARGEST_BYTES),
     };
     let most = w.hosts[h].limits.event_bytes - 200;
-    p.extend((0..more.min(most as u64)).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
+    let more = more.min(most as u64);
+    if more < LARGE_BYTES {
+        p.extend((0..more).map(|i| b'a' + ((i * 7 + n as u64) % 26) as u8));
+    } else {
+        // A picture: compression makes little of it.
+        let mut x = n as u64;
+        p.extend((0..more).map(|_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            b'a' + ((x >> 33) % 26) as u8
+        }));
+    }
     p.extend_from_slice(b"\"}");
     p
 }
+
+/// Largest payload of a run that draws its sizes.
+const LARGEST_BYTES: u64 = 200_000;
+/// Payloads from this on do not repeat themselves.
+const LARGE_BYTES: u64 = 5000;
 
 /// Stands in every payload, and must stand on no disk.
 pub(crate) const SECRET: &str = "HIV_status";
@@ -154,8 +181,10 @@ fn settle(w: &mut World) {
         return;
     }
     w.due.retain(|d| !matches!(d.0.2, Due::Strike(..) | Due::Mend(..) | Due::Crash(..)));
-    // An event is sent whole: a link that never lives so long carries nothing, whoever drives it.
-    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(24 << 10)).max().unwrap_or(0) as u64;
+    // What is sent whole must fit the life of a link, whoever drives it: large events too where a node knows no parts.
+    let in_parts = w.hosts.iter().all(|x| x.limits.parcels > 0);
+    let whole = if in_parts { 6 << 10 } else { LARGEST_BYTES as usize };
+    let largest = w.hosts.iter().map(|x| x.limits.event_bytes.min(whole)).max().unwrap_or(0) as u64;
     let alive_ms = 5_000 + largest * 3_000 / w.profile.up_rate.min(w.profile.down_rate).max(1);
     w.profile.cut_every_ms = if w.profile.cut_every_ms == 0 { 0 } else { w.profile.cut_every_ms.max(alive_ms) };
     w.profile.idle_kill_ms = 0;
@@ -286,13 +315,12 @@ fn close_all(w: &mut World) {
 fn missing_bytes(w: &World, options: &Options) -> u64 {
     let waiting = w.hosts.iter().flat_map(|x| &x.backlog).map(|(_, _, p)| p.len() as u64 + 64).sum::<u64>();
     let copies = if options.relay { 2 } else { 1 };
-    let most = w.hosts.iter().map(|x| x.limits.event_bytes as u64).max().unwrap_or(0);
-    let mean = most.min((options.size as u64 * 3 / 2).max(1000)) + 64;
+    let size = |key, seq| w.sizes.get(&(key, seq)).map_or(1000, |bytes| (*bytes).max(1000)) + 64;
     let behind = |x: &crate::host::Host| {
         let own = x.synced.iter().filter(|(k, _)| k.node == x.config.name);
-        own.map(|(k, n)| n.saturating_sub(w.hosts[0].has_synced(k))).sum::<u64>()
+        own.map(|(k, n)| (w.hosts[0].has_synced(k) + 1..=*n).map(|seq| size(*k, seq)).sum::<u64>()).sum::<u64>()
     };
-    (waiting + w.hosts[1..].iter().map(behind).sum::<u64>() * mean) * copies
+    (waiting + w.hosts[1..].iter().map(behind).sum::<u64>()) * copies
 }
 
 /// Bytes on the wire stay within a small multiple of what was needed, and a price for each session

@@ -1,11 +1,13 @@
 //! An independent decoder of every byte that a node sends.
 
+use std::collections::BTreeMap;
+
 use ropeway_core::code::Code;
 use ropeway_core::codec::CodecId;
 use ropeway_core::codec::toy::Toy;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{NodeName, StreamKey};
-use ropeway_core::varint::Reader;
+use ropeway_core::varint::{Reader, Writer};
 use ropeway_core::wire::batch::{BatchHead, Columns};
 use ropeway_core::wire::frame::{FrameHead, FrameType};
 use ropeway_core::wire::vector::Entry;
@@ -26,6 +28,15 @@ pub enum Said {
         /// Fingerprints and stamps of the events.
         events: Vec<(u64, Hlc)>,
     },
+    /// A part of a batch that is not whole with it.
+    Part {
+        /// The stream.
+        key: StreamKey,
+        /// Number of the batch's first event.
+        first: u64,
+        /// Where in the batch the part begins, and how long the batch is.
+        at: (usize, usize),
+    },
     /// The stream that the receiver calls by this handle is durable up to there.
     Ack(u32, u64),
     /// An error code.
@@ -36,6 +47,9 @@ pub enum Said {
     Nonsense(String),
 }
 
+/// What was sent of large batches so far, over all connections, by their tags.
+pub(crate) type Parcels = BTreeMap<[u8; 8], Vec<u8>>;
+
 /// Listens to one direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Tap {
@@ -45,7 +59,12 @@ pub(crate) struct Tap {
 
 impl Tap {
     /// Takes what was sent; tells the frames that are whole.
-    pub(crate) fn hear(&mut self, bytes: &[u8], sender: &NodeName, receiver: &NodeName) -> Vec<Said> {
+    pub(crate) fn hear(
+        &mut self,
+        bytes: &[u8],
+        (sender, receiver): (&NodeName, &NodeName),
+        parcels: &mut Parcels,
+    ) -> Vec<Said> {
         self.bytes.extend_from_slice(bytes);
         let mut said = Vec::new();
         loop {
@@ -76,6 +95,9 @@ impl Tap {
                     }
                 }
                 Some(FrameType::Batch) => said.push(self.batch(body)),
+                Some(FrameType::Part) => {
+                    said.push(self.part(body, parcels).unwrap_or_else(|why| Said::Nonsense(why.to_string())));
+                }
                 Some(FrameType::Ack) => {
                     let mut r = Reader::new(body);
                     while let (Ok(handle), Ok(seq)) = (r.varint(), r.varint()) {
@@ -90,6 +112,29 @@ impl Tap {
                 None => said.push(Said::Nonsense("unknown frame".into())),
             }
         }
+    }
+
+    /// A part of a batch. It must follow what was sent of that batch before, here or on an earlier connection.
+    fn part(&self, body: &[u8], parcels: &mut Parcels) -> Result<Said, Code> {
+        let mut r = Reader::new(body);
+        let (handle, first, total) = (r.varint()?, r.varint()?, r.varint()? as usize);
+        let (tag, offset): ([u8; 8], usize) = (r.array()?, r.varint()? as usize);
+        let key = *self.handles.get(handle as usize).ok_or(Code::State)?;
+        let known = parcels.entry(tag).or_default();
+        let (end, both) = (offset + r.rest().len(), known.len().saturating_sub(offset).min(r.rest().len()));
+        if offset > known.len() || end > total || known[offset..offset + both] != r.rest()[..both] {
+            return Err(Code::State);
+        }
+        known.extend_from_slice(&r.rest()[both..]);
+        if end < total {
+            return Ok(Said::Part { key, first, at: (offset, total) });
+        }
+        let mut body = vec![0; 10];
+        let mut w = Writer::new(&mut body);
+        w.varint(handle).map_err(|_| Code::Malformed)?;
+        let n = w.len();
+        body.truncate(n);
+        Ok(self.batch(&[body.as_slice(), known].concat()))
     }
 
     fn batch(&self, body: &[u8]) -> Said {

@@ -22,7 +22,7 @@ use crate::options::Stack;
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::step::Due;
-use crate::tap::Said;
+use crate::tap::{Parcels, Said};
 use crate::timeline::{Moment, Timeline};
 use crate::truth::{Truth, fingerprint, fold};
 
@@ -58,6 +58,10 @@ pub struct World {
     pub counts: Counts,
     /// What every node has said on the wire, if [`World::listen`] was called: (from, to, what).
     pub said: Vec<(usize, usize, Said)>,
+    /// Bytes of the payloads that were appended.
+    pub(crate) sizes: BTreeMap<(StreamKey, u64), u64>,
+    /// What was sent in parts.
+    pub(crate) parcels: Parcels,
     /// New connections use it.
     pub profile: Profile,
     /// Clinics dial the first host by themselves.
@@ -121,6 +125,9 @@ pub fn small_limits() -> Limits {
         segment_bytes: 64 << 10,
         histories: 3,
         history_bytes: 4 << 10,
+        parcels: 4,
+        parcel_bytes: 16 << 10,
+        outbox: 2,
     }
 }
 
@@ -139,6 +146,8 @@ impl World {
             hosts: Vec::new(),
             counts: Counts::default(),
             said: Vec::new(),
+            sizes: BTreeMap::new(),
+            parcels: Parcels::new(),
             profile: Profile::LAN,
             auto_dial: false,
             finish: true,
@@ -449,6 +458,7 @@ impl World {
         let ticket = node.append(now, lane, kind, payload)?;
         let key = StreamKey { node: host.config.name, incarnation, lane };
         host.wrote.insert(key);
+        self.sizes.insert((key, ticket.seq), payload.len() as u64);
         // A node takes a clock before its floor for the floor.
         let shown_ms = host.wall_seen_ms.max(now.wall_ms).max(host.config.wall_floor_ms);
         let most_ms = shown_ms + host.config.hlc_bound_ms;

@@ -5,7 +5,7 @@ use ropeway_core::id::Lane;
 use super::air::Air;
 use super::call::{Call, HUB, Pair};
 use super::host::Host;
-use super::{NAME, append, dirs, home, pair};
+use super::{NAME, append, dirs, home, large, pair};
 use crate::Result;
 use crate::corpus::Corpus;
 use crate::progress::bar;
@@ -59,6 +59,7 @@ pub(super) fn measure(corpora: &[Corpus], gap_s: u32) -> Result<Table> {
             Cell::Figure(urgent.target_s, 2),
         ]);
     }
+    large_rows(&mut table)?;
     bar.finish_and_clear();
     table.note(format!(
         "Cuts: at most {CUTS} of them, at any byte of what a connection carries in its first seconds; bytes of BATCH frames. Urgent: the \
@@ -66,6 +67,25 @@ pub(super) fn measure(corpora: &[Corpus], gap_s: u32) -> Result<Table> {
         urgent.frame_s
     ));
     Ok(table)
+}
+
+/// One event of 200 KB: over a link that dies, and with urgent ones behind it.
+fn large_rows(table: &mut Table) -> Result<()> {
+    let mut row = |what: String, figure: Option<f64>, digits: usize, unit: &str| {
+        let [what, name, unit] = [what, "noise".into(), unit.into()].map(Cell::Text);
+        table.row(vec![what, name, Cell::maybe(figure, digits), unit, Cell::Nothing]);
+    };
+    let dying = large::dying()?;
+    let what = |of: &str| format!("a 200 KB event over a link that dies every 20 s, {of}");
+    row(what("arrives after"), dying.map(|d| d.seconds), 1, "s");
+    row(what("given to TCP"), dying.map(|d| d.bytes as f64 / 1024.0), 1, "KB");
+    row(what("connections"), dying.map(|d| d.connections as f64), 0, "");
+    let urgent = large::urgent()?;
+    let mean = urgent.iter().sum::<f64>() / urgent.len().max(1) as f64;
+    let worst = urgent.iter().copied().fold(0.0, f64::max);
+    row("urgent event of 1 KB behind a 200 KB event, mean".into(), Some(mean), 2, "s until durable");
+    row("urgent event of 1 KB behind a 200 KB event, worst".into(), Some(worst), 2, "s until durable");
+    Ok(())
 }
 
 /// The share of the link's rate that is used from the first BATCH to the last, 0 to 1, and how many seconds that

@@ -8,6 +8,7 @@ mod air;
 mod budget;
 mod call;
 mod host;
+mod large;
 mod link;
 mod runtimes;
 mod session;

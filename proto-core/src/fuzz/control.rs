@@ -10,10 +10,19 @@ use crate::varint::{Reader, Writer};
 use crate::wire::control::{ErrorBody, Hello, emit_number, parse_acks, parse_number};
 use crate::wire::floor::Floor;
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FrameType};
+use crate::wire::part::{Have, PART_HEAD_MAX_BYTES, Part};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
-const KINDS: [FrameType; 6] =
-    [FrameType::Hello, FrameType::Vector, FrameType::Ack, FrameType::Credit, FrameType::Error, FrameType::Floor];
+const KINDS: [FrameType; 8] = [
+    FrameType::Hello,
+    FrameType::Vector,
+    FrameType::Ack,
+    FrameType::Credit,
+    FrameType::Error,
+    FrameType::Floor,
+    FrameType::Part,
+    FrameType::Have,
+];
 /// Bit of the first byte: the rest are not a body but values to make one from.
 const MADE: u8 = 0x80;
 
@@ -55,6 +64,23 @@ pub(super) fn check(kind: FrameType, body: &[u8]) {
             if let Ok(floor) = Floor::parse(body) {
                 let n = floor.emit(&mut out).expect("room");
                 assert_eq!(&out[..n], body, "a FLOOR has one form");
+            }
+        }
+        FrameType::Part => {
+            if let Ok((part, bytes)) = Part::parse(body, 1 << 20) {
+                let mut w = Writer::new(&mut out);
+                part.emit(&mut w).expect("room");
+                let n = w.len();
+                assert_eq!(body, [&out[..n], bytes].concat(), "a PART has one form");
+                assert!(n <= PART_HEAD_MAX_BYTES && part.offset + bytes.len() <= part.total);
+            }
+        }
+        FrameType::Have => {
+            let (sender, receiver) = ends();
+            if let Ok(have) = Have::parse(body, &sender, &receiver) {
+                let mut out = [0; 128];
+                let n = have.emit(&mut out, &sender, &receiver).expect("room");
+                assert_eq!(Have::parse(&out[..n], &sender, &receiver), Ok(have));
             }
         }
         FrameType::Batch | FrameType::Receipt | FrameType::Head | FrameType::Goodbye => {}
@@ -106,7 +132,7 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
             let n = error.emit(&mut out).expect("room");
             check_fields(ErrorBody::parse, error, &out[..n], 0, tape);
         }
-        FrameType::Floor => check(kind, tape.take(64)),
+        FrameType::Floor | FrameType::Part | FrameType::Have => check(kind, tape.take(64)),
         FrameType::Ack => make_acks(tape),
         FrameType::Vector => make_vector(tape),
         _ => {

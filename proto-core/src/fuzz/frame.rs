@@ -13,7 +13,8 @@ use crate::wire::frame::{
 pub fn frame(data: &[u8]) {
     let mut rest = data;
     while let Ok(Some(head)) = FrameHead::parse(rest, BATCH_MAX) {
-        let max = if head.kind == Some(FrameType::Batch) { BATCH_MAX } else { CONTROL_BODY_MAX_BYTES };
+        let events = matches!(head.kind, Some(FrameType::Batch | FrameType::Part));
+        let max = if events { BATCH_MAX } else { CONTROL_BODY_MAX_BYTES };
         assert!(head.head_bytes <= FRAME_HEAD_MAX_BYTES && head.body_bytes <= max);
         for cut in 0..head.head_bytes {
             assert_eq!(FrameHead::parse(&rest[..cut], BATCH_MAX), Ok(None), "a cut header asks for more");

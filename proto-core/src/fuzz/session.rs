@@ -20,7 +20,8 @@ use crate::time::Now;
 use crate::varint::Writer;
 use crate::wire::batch;
 use crate::wire::control::Hello;
-use crate::wire::frame::{FrameType, emit};
+use crate::wire::frame::{FrameType, OPTIONAL, emit};
+use crate::wire::part::{Have, PART_HEAD_MAX_BYTES, Part, tag_of};
 use crate::wire::vector::Entry;
 
 const LIMITS: Limits = Limits {
@@ -36,6 +37,9 @@ const LIMITS: Limits = Limits {
     segment_bytes: 32 << 10,
     histories: 2,
     history_bytes: 1024,
+    parcels: 2,
+    parcel_bytes: 4096,
+    outbox: 1,
 };
 /// Events that the peer has of its own.
 const PEER_EVENTS: u64 = 60;
@@ -75,6 +79,8 @@ struct World {
     pending: Vec<(SessionId, Vec<u8>)>,
     chains: Vec<Chain>,
     sent: u64,
+    /// How far the peer has sent a batch in parts.
+    part_at: usize,
     out: Vec<u8>,
 }
 
@@ -106,7 +112,7 @@ impl World {
         }
         let disk = RamMedium::new(key(), limits.segment_bytes, limits.group_bytes);
         let (open, pending, out) = (Vec::new(), Vec::new(), vec![0; limits.frame_bytes + 64]);
-        let mut w = World { node, disk, disk_works: true, now, peer, open, pending, chains, sent: 0, out };
+        let mut w = World { node, disk, disk_works: true, now, peer, open, pending, chains, sent: 0, part_at: 0, out };
         w.settle();
         for n in 0..choice >> 4 {
             w.append(n);
@@ -125,7 +131,7 @@ impl World {
             }
             (1, Some(id)) => {
                 let n = usize::from(arg & 63);
-                let (kind, body) = (1 + tape.byte() % 12, tape.take(n));
+                let (kind, body) = (1 + tape.byte() % 17, tape.take(n));
                 self.frame(id, kind | arg & 0x40, body);
             }
             (2, Some(id)) => self.greet(id, arg),
@@ -142,6 +148,8 @@ impl World {
                 let n = w.len();
                 self.frame(id, numbers[usize::from(arg) % 5], &body[..n]);
             }
+            (13, Some(id)) => self.part(id, arg, tape.byte()),
+            (14, Some(id)) => self.have(id, arg, tape.u16()),
             (5, _) => {
                 self.now.at = self.now.at.after_ms(1 << (arg % 24));
                 self.node.timeout(self.now);
@@ -216,7 +224,7 @@ impl World {
     /// HELLO and a vector, true or nearly so.
     fn greet(&mut self, id: SessionId, arg: u8) {
         let hello = Hello {
-            features: 0,
+            features: u32::from(arg >> 6),
             codecs: 1,
             frame_bytes: [2048, 0, 300, u32::MAX][usize::from(arg >> 5) % 4],
             batch_bytes: 2048,
@@ -249,10 +257,50 @@ impl World {
 
     /// The peer's next events, as they should be unless `wrong` says otherwise.
     fn batch(&mut self, id: SessionId, count: u64, wrong: u8) {
+        if let Some((body, last_seq)) = self.made(count, wrong) {
+            self.sent = last_seq;
+            self.frame(id, FrameType::Batch as u8, &body);
+        }
+    }
+
+    /// The next part of the peer's next event, or of the one before if it has come to its end.
+    fn part(&mut self, id: SessionId, arg: u8, wrong: u8) {
+        let Some((body, last_seq)) = self.made(1, 0) else { return };
+        let parcel = &body[1..];
+        let offset = if wrong == 1 { usize::from(arg) } else { self.part_at };
+        let piece = parcel.get(offset..).unwrap_or_default();
+        let piece = &piece[..piece.len().min(1 + usize::from(arg & 0x7f))];
+        let (seq, total) = (last_seq, parcel.len() + usize::from(wrong == 2));
+        let tag = if wrong == 3 { [arg; 8] } else { tag_of(parcel) };
+        let mut out = vec![0; PART_HEAD_MAX_BYTES + piece.len()];
+        let mut w = Writer::new(&mut out);
+        Part { handle: u32::from(wrong >> 6), seq, total, tag, offset }.emit(&mut w).expect("room");
+        w.put(piece).expect("room");
+        let n = w.len();
+        self.part_at = offset + piece.len();
+        if self.part_at >= parcel.len() {
+            (self.part_at, self.sent) = (0, last_seq);
+        }
+        self.frame(id, FrameType::Part as u8 | arg & 0x40, &out[..n]);
+    }
+
+    /// The peer says that it has some of an event of this node.
+    fn have(&mut self, id: SessionId, arg: u8, bytes: u16) {
+        let (me, peer) = (NodeName::new("self").expect("a name"), self.peer.name);
+        let lane = Lane::ALL[usize::from(arg) % 3];
+        let key = StreamKey { node: me, incarnation: self.node.incarnation(), lane };
+        let parcel = Entry { key, seq: 1 + u64::from(arg >> 4), tag: [arg & 3; 8] };
+        let mut body = [0; 128];
+        let n = Have { parcel, bytes: 1 + u64::from(bytes) }.emit(&mut body, &peer, &me).expect("room");
+        self.frame(id, FrameType::Have as u8 | OPTIONAL, &body[..n]);
+    }
+
+    /// The body of a batch with the peer's next events, and the last of them.
+    fn made(&self, count: u64, wrong: u8) -> Option<(Vec<u8>, u64)> {
         let first_seq = if wrong == 1 { self.sent + 2 } else { self.sent + 1 };
         let last = (first_seq + count - 1).min(PEER_EVENTS);
         if last < first_seq {
-            return;
+            return None;
         }
         let mut records = vec![0; count as usize * (RECORD_HEAD_BYTES + 256)];
         let mut w = Writer::new(&mut records);
@@ -271,8 +319,8 @@ impl World {
             let at = usize::from(wrong) % made.body_bytes;
             body[at] ^= 1;
         }
-        self.sent = made.last_seq;
-        self.frame(id, FrameType::Batch as u8, &body[..made.body_bytes]);
+        body.truncate(made.body_bytes);
+        Some((body, made.last_seq))
     }
 
     /// Serves the node until nothing moves.
@@ -383,5 +431,12 @@ mod tests {
         assert_eq!(stats.received, 10);
         assert!(stats.sent > 0);
         assert_eq!(w.node.frontier().find(|e| e.key == stream(w.peer.name)).unwrap().have, 10);
+        for _ in 0..40 {
+            w.part(id, 0x5f, 0);
+            w.settle();
+        }
+        assert!(w.node.stats(id).unwrap().received > 15, "some came in parts");
+        w.have(id, 0, 7);
+        assert_eq!(w.open, [id]);
     }
 }

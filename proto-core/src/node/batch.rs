@@ -1,12 +1,12 @@
 //! Which events go to a peer next, and packing them.
 
+use super::parts::past_of;
 use super::{Node, ReadFault, ReadRequest, Transmit};
 use crate::code::Code;
 use crate::codec::CodecId;
 use crate::event::Records;
 use crate::fifo::NONE;
-use crate::history::Past;
-use crate::limits::{BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
+use crate::limits::{BATCH_MIN_BYTES, BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
 use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
@@ -18,8 +18,6 @@ use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 /// Smallest amount of batch bytes that may be unacknowledged: about two bandwidth-delay products
 /// of a 2G link.
 const WINDOW_MIN_BYTES: usize = 8 << 10;
-/// A batch is not made smaller than this for the sake of a slow link: compression would suffer.
-const BATCH_MIN_BYTES: usize = 4 << 10;
 /// Credit for which a batch of a first flight is worth its head.
 const BATCH_WORTH_BYTES: usize = 256;
 /// Every so many batches a less urgent lane goes first, so that none starves.
@@ -57,8 +55,8 @@ impl Node<'_> {
         self.mark_ready(i);
     }
 
-    /// The next read for session `i`, if it may send now.
-    pub(super) fn next_read(&mut self, i: u32, out_bytes: usize) -> Option<ReadRequest> {
+    /// The next part for session `i`, or a read for its next batch, if it may send now.
+    pub(super) fn next_events(&mut self, i: u32, out: &mut [u8]) -> Option<Transmit> {
         let timing = self.config.timing;
         let share = self.limits.credit_bytes;
         let hello = self.terms(i)?;
@@ -82,15 +80,18 @@ impl Node<'_> {
             return None;
         }
         let l = self.next_link(i)?;
+        if let Some(part) = self.next_part(i, l, out) {
+            return Some(part);
+        }
         if let Some(request) = self.history_read(i, l) {
-            return Some(request);
+            return Some(Transmit::Read(request));
         }
         let codec = self.codec_for(i);
         let s = &mut self.sessions[i as usize].0;
         let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
         let raw = compressed as u64 * s.pace.ratio_256 / 256;
         // What is not compressed must fit as it is; the rest most likely will.
-        let stored = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
+        let stored = out.len().min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
         let most = self.limits.batch_bytes.min(hello.batch_bytes as usize);
         let most = if codec == CodecId::STORED { most.min(stored.saturating_sub(BATCH_SLACK_BYTES)) } else { most };
         let bytes = (raw as usize).min(most);
@@ -98,7 +99,7 @@ impl Node<'_> {
         let link = &self.links[l as usize].0;
         let (grant, stream, from_seq) = (link.read?, link.stream, link.sent + 1);
         let upto_seq = self.streams.at(stream)?.readable_upto(from_seq);
-        Some(ReadRequest { token, session, grant, stream, from_seq, upto_seq, bytes })
+        Some(Transmit::Read(ReadRequest { token, session, grant, stream, from_seq, upto_seq, bytes }))
     }
 
     /// The link whose turn it is, taken out of its lane.
@@ -119,18 +120,33 @@ impl Node<'_> {
         }
         s.turns = s.turns.wrapping_add(1);
         loop {
+            let s = &self.sessions[i as usize].0;
             let order: [usize; 3] = match s.turns.is_multiple_of(TURNS) {
                 _ if has(Bug::UrgentWaits) => [2, 1, 0],
                 true => [1, 2, 0],
                 false => [0, 1, 2],
             };
             let lane = order.into_iter().find(|&lane| !s.lanes[lane].is_empty())?;
+            // Nothing less urgent between two parts: the peer might have room for one such batch only.
+            let cut = |&lane: &usize| !s.lanes[lane].is_empty() && self.cut_in(i, lane).is_some();
+            let lane = (0..lane).find(cut).unwrap_or(lane);
             if lane == 0 && !s.lanes[2].is_empty() {
                 mark!("batch.urgent_overtook_bulk");
             }
             if lane > 0 && !s.lanes[0].is_empty() {
                 mark!("batch.urgent_gave_way");
             }
+            // What has begun to go in parts goes on before the rest of its lane.
+            if let Some(l) = self.cut_in(i, lane) {
+                let s = &mut self.sessions[i as usize].0;
+                s.lanes[lane].remove(&mut self.links, l, |l| &mut l.0.turn);
+                if sendable(&self.links[l as usize].0, &self.streams) {
+                    return Some(l);
+                }
+                self.drop_cut(i, l);
+                continue;
+            }
+            let s = &mut self.sessions[i as usize].0;
             let l = s.lanes[lane].pop(&mut self.links, |l| &mut l.0.turn)?;
             if sendable(&self.links[l as usize].0, &self.streams) {
                 return Some(l);
@@ -201,7 +217,8 @@ impl Node<'_> {
         let early = !self.s(i).peer_vector_done;
         let first = records.iter().next().map_or(0, |e| e.payload.len());
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
-        if need > out.len()
+        let parts = self.makes_parts(i);
+        if need > out.len() && !parts
             || need > hello.frame_bytes as usize
             || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
         {
@@ -215,6 +232,9 @@ impl Node<'_> {
             self.s(i).stats.blocked += 1;
             self.mark_ready(i);
             return Transmit::Idle;
+        }
+        if self.goes_in_parts(i, l, request.from_seq, need, out.len()) {
+            return self.pack_parts(i, l, request, records, out);
         }
         if need > self.s(i).credit && early {
             return self.end_first_flight(i);
@@ -230,13 +250,9 @@ impl Node<'_> {
         let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
         let (codec, share) = (self.codec_for(i), self.history_share(i));
         let (stream, first_seq) = (request.stream, request.from_seq);
-        let held = self.histories.range(stream).filter(|_| share > 0 && !without);
         let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
         let rate = self.s(i).pace.rate;
-        let none = Past { stream, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
-        let past = held.and_then(|(from, _)| self.histories.past(stream, from, first_seq));
-        let past = past.filter(|past| past.bytes.len() <= share).unwrap_or(none);
-        let past = Past { link_rate: rate, ..past };
+        let past = past_of(&mut self.histories, (stream, first_seq), if without { 0 } else { share }, rate);
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let mut made = None;
         let mut put = |target: usize| {
@@ -256,23 +272,39 @@ impl Node<'_> {
             out[0] |= OPTIONAL;
             self.note_early(i, made.codec, made.raw_bytes);
         }
-        self.links[l as usize].0.sent = made.last_seq;
         self.remember(stream, first_seq, records.iter().take(made.count as usize), share);
-        if request.grant.stream().node != self.config.name {
-            mark!("batch.passed_on");
-        }
-        if has(Bug::ReceiptAtSending) {
-            self.note_receipt(i, l, made.last_seq);
+        self.ratio(i, &made);
+        self.sent(i, l, (made.last_seq, made.count, 0), (bytes, true), out)
+    }
+
+    /// A batch for link `l` is in `out`, or a part of one that ends at `upto`; `whole`: with it, all of the batch
+    /// is sent.
+    pub(super) fn sent(
+        &mut self,
+        i: u32,
+        l: u32,
+        (last_seq, count, upto): (u64, u64, usize),
+        (bytes, whole): (usize, bool),
+        out: &mut [u8],
+    ) -> Transmit {
+        let Some(hello) = self.terms(i) else { return Transmit::Idle };
+        let link = &mut self.links[l as usize].0;
+        if whole {
+            link.sent = last_seq;
+            if link.read.is_some_and(|grant| grant.stream().node != self.config.name) {
+                mark!("batch.passed_on");
+            }
+            if has(Bug::ReceiptAtSending) {
+                self.note_receipt(i, l, last_seq);
+            }
         }
         let (at, share) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
-        let flight = Flight { link: l, last_seq: made.last_seq, bytes, at, delivered: s.pace.delivered };
+        let flight = Flight { link: l, last_seq, upto, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
         s.in_flight += bytes;
         s.credit -= bytes;
-        s.stats.sent += made.count;
-        let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
-        s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
+        s.stats.sent += if whole { count } else { 0 };
         let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize))
             || s.flights.len() == FLIGHTS_MAX;
         self.queue_link(l);

@@ -240,6 +240,7 @@ impl Node<'_> {
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }
+        self.drop_cut(i, l);
         self.lose_flights(i, l);
         self.queue_link(l);
         self.mark_ready(i);

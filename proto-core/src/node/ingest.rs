@@ -18,18 +18,7 @@ use crate::wire::frame::FrameHead;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
-        let s = self.s(i);
-        if s.peer_goodbye && s.goodbye_open {
-            // It has learned that something of its first flight did not arrive.
-            mark!("goodbye.withdrawn");
-            (s.peer_goodbye, s.finishing) = (false, false);
-        }
-        if !s.peer_vector_done || s.peer_goodbye {
-            return Err(Code::State.into());
-        }
-        if let Some(code) = self.commit.failed() {
-            return Err(code.into());
-        }
+        self.may_send_events(i)?;
         let mut r = Reader::new(body);
         // A first flight that is too large is dropped below: its sender did not know.
         let most = if head.early { u32::MAX as usize } else { self.limits.batch_bytes };
@@ -58,20 +47,35 @@ impl Node<'_> {
             other => other?,
         }
         self.links[l as usize].0.dropped = false;
+        self.settle_parcels(n);
         self.s(i).ack_soon |= head.flag;
         self.return_credit(i, head);
         Ok(())
     }
 
+    /// Whether it is the peer's turn to send events.
+    pub(super) fn may_send_events(&mut self, i: u32) -> Result<(), Code> {
+        let s = self.s(i);
+        if s.peer_goodbye && s.goodbye_open {
+            // It has learned that something of its first flight did not arrive.
+            mark!("goodbye.withdrawn");
+            (s.peer_goodbye, s.finishing) = (false, false);
+        }
+        if !s.peer_vector_done || s.peer_goodbye {
+            return Err(Code::State);
+        }
+        self.commit.failed().map_or(Ok(()), Err)
+    }
+
     /// A batch cannot be used, through nobody's fault: it comes again.
-    fn drop_batch(&mut self, i: u32, l: u32, head: &FrameHead) -> Result<(), Refused> {
+    pub(super) fn drop_batch(&mut self, i: u32, l: u32, head: &FrameHead) -> Result<(), Refused> {
         self.links[l as usize].0.dropped = true;
         self.return_credit(i, head);
         Ok(())
     }
 
     /// A batch was dealt with: its bytes may come again.
-    fn return_credit(&mut self, i: u32, head: &FrameHead) {
+    pub(super) fn return_credit(&mut self, i: u32, head: &FrameHead) {
         let s = self.s(i);
         // What was lent beyond the session's share is paid back first.
         let len = head.head_bytes + head.body_bytes;

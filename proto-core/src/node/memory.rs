@@ -6,6 +6,8 @@ use crate::history::HistorySlot;
 use crate::limits::Limits;
 use crate::log::{PAGE_BYTES, padded_len};
 use crate::mem::Lent;
+use crate::outbox::OutboxSlot;
+use crate::parcels::ParcelSlot;
 use crate::session::{LinkSlot, SessionSlot};
 use crate::timer::TimerSlot;
 
@@ -31,6 +33,18 @@ pub struct Memory<'m> {
     pub histories: Lent<'m, HistorySlot>,
     /// `histories` times `history_bytes`.
     pub history: Lent<'m, u8>,
+    /// `parcels`.
+    pub parcels: Lent<'m, ParcelSlot>,
+    /// `parcel_bytes`, in whole blocks of 1,024.
+    pub parcel_bytes: Lent<'m, u8>,
+    /// One for each 1,024 bytes of `parcel_bytes`.
+    pub parcel_next: Lent<'m, u32>,
+    /// `outbox`.
+    pub outbox: Lent<'m, OutboxSlot>,
+    /// `outbox` times `frame_bytes` and 8.
+    pub outbox_bytes: Lent<'m, u8>,
+    /// `frame_bytes` and 8, if there are parcels or an outbox.
+    pub parcel: Lent<'m, u8>,
     /// Each [`Memory::group_buffer_bytes`]: one group fills while the other is written.
     pub groups: [Lent<'m, u8>; 2],
 }
@@ -40,6 +54,14 @@ impl Memory<'_> {
     #[must_use]
     pub fn group_buffer_bytes(limits: &Limits) -> usize {
         PAGE_BYTES + padded_len(limits.group_bytes)
+    }
+
+    fn parcel_pool_bytes(limits: &Limits) -> usize {
+        if limits.parcels == 0 { 0 } else { limits.parcel_bytes.next_multiple_of(BLOCK_BYTES) }
+    }
+
+    fn parcel_buffer_bytes(limits: &Limits) -> usize {
+        if limits.parcels == 0 && limits.outbox == 0 { 0 } else { limits.frame_bytes + 8 }
     }
 
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Code> {
@@ -53,6 +75,12 @@ impl Memory<'_> {
             && self.timers.len() >= limits.sessions
             && self.histories.len() >= limits.histories
             && self.history.len() >= limits.histories * limits.history_bytes
+            && self.parcels.len() >= limits.parcels
+            && self.parcel_bytes.len() >= Self::parcel_pool_bytes(limits)
+            && self.parcel_next.len() >= self.parcel_bytes.len() / BLOCK_BYTES
+            && self.outbox.len() >= limits.outbox
+            && self.outbox_bytes.len() >= limits.outbox * (limits.frame_bytes + 8)
+            && self.parcel.len() >= Self::parcel_buffer_bytes(limits)
             && self.groups.iter().all(|g| g.len() >= group);
         if ok { Ok(()) } else { Err(Code::Config) }
     }
@@ -66,6 +94,7 @@ impl Memory<'static> {
     pub fn owned(limits: &Limits) -> Self {
         let group = Self::group_buffer_bytes(limits);
         let arena = limits.arena_bytes().next_multiple_of(BLOCK_BYTES);
+        let parcels = Self::parcel_pool_bytes(limits);
         Self {
             sessions: Lent::owned(SessionSlot::EMPTY, limits.sessions),
             links: Lent::owned(LinkSlot::EMPTY, limits.links),
@@ -76,6 +105,12 @@ impl Memory<'static> {
             timers: Lent::owned(TimerSlot::EMPTY, limits.sessions),
             histories: Lent::owned(HistorySlot::EMPTY, limits.histories),
             history: Lent::owned(0, limits.histories * limits.history_bytes),
+            parcels: Lent::owned(ParcelSlot::EMPTY, limits.parcels),
+            parcel_bytes: Lent::owned(0, parcels),
+            parcel_next: Lent::owned(0, parcels / BLOCK_BYTES),
+            outbox: Lent::owned(OutboxSlot::EMPTY, limits.outbox),
+            outbox_bytes: Lent::owned(0, limits.outbox * (limits.frame_bytes + 8)),
+            parcel: Lent::owned(0, Self::parcel_buffer_bytes(limits)),
             groups: [Lent::owned(0, group), Lent::owned(0, group)],
         }
     }

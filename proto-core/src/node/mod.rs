@@ -16,6 +16,8 @@
 //! | `transmit` | frames for a peer |
 //! | `batch` | which events go next, and packing them |
 //! | `history` | earlier events to compress against, at both ends |
+//! | `parts` | large batches go in parts |
+//! | `parcels` | parts from a peer become batches |
 //! | `repair` | events that damage has taken, and records of it |
 //! | `timers` | deadlines |
 
@@ -29,6 +31,8 @@ mod history;
 mod ingest;
 mod memory;
 mod open;
+mod parcels;
+mod parts;
 mod receive;
 mod repair;
 mod timers;
@@ -44,6 +48,8 @@ use crate::id::{Incarnation, Lane, StreamKey};
 use crate::limits::{Config, Limits};
 use crate::log::DataKey;
 use crate::mem::Lent;
+use crate::outbox::Outbox;
+use crate::parcels::Parcels;
 use crate::planted::{Bug, has, mark};
 use crate::policy::ReadGrant;
 use crate::recovery::Recovered;
@@ -143,12 +149,20 @@ pub struct Node<'m> {
     scratch: Lent<'m, u8>,
     codecs: Codecs<'m>,
     histories: Histories<'m>,
+    parcels: Parcels<'m>,
+    outbox: Outbox<'m>,
+    /// One whole parcel.
+    parcel: Lent<'m, u8>,
     timers: Timers<'m>,
     commit: commit::Commit<'m>,
     receipts: Fifo,
     ready: Fifo,
     /// Sessions with a whole batch that waits for room in the log.
     waiting: Fifo,
+    /// Sessions with a part of a parcel that waits for room to be collected in.
+    parcel_waiters: Fifo,
+    /// There is room for another parcel.
+    parcel_freed: bool,
     resumed: Fifo,
     /// Sessions with a batch whose history is to be read from the log.
     readers: Fifo,
@@ -185,8 +199,9 @@ impl<'m> Node<'m> {
         }
         let kept = recovered.own.filter(|(_, machine)| same_machine(*machine) && !at_risk);
         let incarnation = kept.map_or_else(|| Incarnation::new(rng.draw_u64()), |(i, _)| i);
-        let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, histories, history, groups } =
-            memory;
+        let Memory { sessions, mut links, arena, arena_next, frame, scratch, timers, .. } = memory;
+        let Memory { histories, history, parcels, parcel_bytes, parcel_next, .. } = memory;
+        let Memory { outbox, outbox_bytes, parcel, groups, .. } = memory;
         let count = links.len();
         for (i, l) in links.iter_mut().enumerate() {
             l.0.next = if i + 1 < count { i as u32 + 1 } else { crate::fifo::NONE };
@@ -212,10 +227,15 @@ impl<'m> Node<'m> {
             scratch,
             codecs,
             histories: Histories::new(histories, history, limits.history_bytes),
+            parcels: Parcels::new(parcels, parcel_bytes, parcel_next),
+            outbox: Outbox::new(outbox, outbox_bytes, limits.frame_bytes + 8),
+            parcel,
             timers: Timers::new(timers),
             receipts: Fifo::EMPTY,
             ready: Fifo::EMPTY,
             waiting: Fifo::EMPTY,
+            parcel_waiters: Fifo::EMPTY,
+            parcel_freed: false,
             resumed: Fifo::EMPTY,
             readers: Fifo::EMPTY,
             events: Fifo::EMPTY,
@@ -230,6 +250,7 @@ impl<'m> Node<'m> {
     /// Takes the time of a call. Time never goes back here, whatever the caller's clock does.
     fn at(&mut self, now: Now) {
         self.now = Now { at: now.at.max(self.now.at), wall_ms: now.wall_ms };
+        self.retry_parcels();
     }
 
     fn session(&self, id: SessionId) -> Result<u32, UnknownSession> {

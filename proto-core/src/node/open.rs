@@ -63,6 +63,7 @@ impl Node<'_> {
             rx_credit: credit,
             ..Session::new(s.generation)
         };
+        self.adopt_parcels(i, &peer.name);
         self.link_known_streams(i, &peer);
         self.set_timer(i);
         self.mark_ready(i);
@@ -97,6 +98,7 @@ impl Node<'_> {
         let s = self.s(i);
         (s.state, s.released) = (State::Closing, true);
         self.recycle(i);
+        self.retry_parcels();
     }
 
     /// Ends a session with an ERROR to the peer, for example [`Code::Stopping`].
@@ -135,6 +137,7 @@ impl Node<'_> {
         self.waiting.remove(&mut self.sessions, i, |s| &mut s.0.waiting);
         self.resumed.remove(&mut self.sessions, i, |s| &mut s.0.resumed);
         self.readers.remove(&mut self.sessions, i, |s| &mut s.0.reader);
+        self.leave_parcels(i);
         self.wake_starved();
         self.drop_links(i);
         self.return_extra(i);
@@ -232,6 +235,7 @@ impl Node<'_> {
             self.unlink_stream(link.stream, l, link.next_of_stream);
             if self.streams.forget_if_empty(link.stream) {
                 self.histories.forget(link.stream);
+                self.outbox.forget(link.stream);
             }
             if !has(Bug::LinksLeak) {
                 self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);

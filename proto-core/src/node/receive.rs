@@ -48,6 +48,7 @@ impl Node<'_> {
             s.pinged = None;
             self.set_timer(i);
         }
+        self.retry_parcels();
         Ok(Received { consumed, flow })
     }
 
@@ -73,7 +74,7 @@ impl Node<'_> {
                         match outcome {
                             Ok(()) => {}
                             Err(Refused::NoRoom) if has(Bug::StalledBatchForgotten) => {}
-                            Err(wait @ (Refused::NoRoom | Refused::Reading)) => {
+                            Err(wait @ (Refused::NoRoom | Refused::NoParcel | Refused::Reading)) => {
                                 let mut rx = self.s(i).rx;
                                 let kept = self.arena.push(&mut rx, frame);
                                 self.s(i).rx = rx;
@@ -84,9 +85,7 @@ impl Node<'_> {
                                 }
                                 let s = self.s(i);
                                 (s.rx_head, s.stalled) = (Some(head), true);
-                                if matches!(wait, Refused::NoRoom) {
-                                    self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
-                                }
+                                self.wait_for(i, &wait);
                             }
                             Err(Refused::Bad(code)) => self.end(i, code, EndedBy::Us),
                         }
@@ -140,7 +139,7 @@ impl Node<'_> {
         let take = bytes.len().min(want - have);
         let n = self.arena.push(&mut s.rx, &bytes[..take]);
         s.stats.bytes_in += n as u64;
-        if n > 0 && s.rx_head.is_some_and(|h| h.kind == Some(FrameType::Batch)) {
+        if n > 0 && s.rx_head.is_some_and(|h| uses_credit(&h)) {
             s.loan_used = self.now.at;
         }
         if s.rx_head.is_none() && n > 0 {
@@ -168,23 +167,29 @@ impl Node<'_> {
         let outcome = self.take_frame(i, &head, body);
         self.frame = frame;
         match outcome {
-            Err(Refused::NoRoom) if !has(Bug::StalledBatchForgotten) => {
-                self.s(i).stalled = true;
-                self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting);
-                return Ok(());
-            }
-            Err(Refused::Reading) => {
-                self.s(i).stalled = true;
-                return Ok(());
-            }
+            Err(Refused::NoRoom) if has(Bug::StalledBatchForgotten) => {}
             Err(Refused::Bad(code)) => return Err(code),
-            Err(Refused::NoRoom) | Ok(()) => {}
+            Err(wait) => {
+                self.s(i).stalled = true;
+                self.wait_for(i, &wait);
+                return Ok(());
+            }
+            Ok(()) => {}
         }
         let s = &mut self.sessions[i as usize].0;
         (s.rx_head, s.stalled) = (None, false);
         self.arena.clear(&mut s.rx);
         self.wake_starved();
         Ok(())
+    }
+
+    /// Puts a session with a whole frame that cannot be used yet in line for what it waits for.
+    fn wait_for(&mut self, i: u32, wait: &Refused) {
+        match wait {
+            Refused::NoRoom => self.waiting.push(&mut self.sessions, i, |s| &mut s.0.waiting),
+            Refused::NoParcel => self.wait_for_parcel(i),
+            Refused::Reading | Refused::Bad(_) => {}
+        }
     }
 
     /// Blocks of the arena were given back: sessions that waited for one may read again.
@@ -243,7 +248,7 @@ impl Node<'_> {
 
     /// Counts a batch against the credit that its sender was given (docs/PROTOCOL.md#credit-2).
     fn charge(&mut self, i: u32, head: &FrameHead) -> bool {
-        if head.kind != Some(FrameType::Batch) {
+        if !uses_credit(head) {
             return true;
         }
         let len = head.head_bytes + head.body_bytes;
@@ -279,6 +284,8 @@ impl Node<'_> {
             _ if !greeted => Err(Code::State.into()),
             FrameType::Vector => Ok(self.take_vector(i, head.flag, body)?),
             FrameType::Batch => self.take_batch(i, head, body),
+            FrameType::Part => self.take_part(i, head, body),
+            FrameType::Have => Ok(self.take_have(i, body)?),
             FrameType::Floor => self.take_floor(i, body),
             FrameType::NoHistory => Ok(self.take_no_history(i, body)?),
             FrameType::Ack => Ok(self.take_acks(i, body)?),
@@ -295,10 +302,17 @@ impl Node<'_> {
     }
 }
 
+/// Whether the frame is one that credit is for.
+fn uses_credit(head: &FrameHead) -> bool {
+    matches!(head.kind, Some(FrameType::Batch | FrameType::Part))
+}
+
 /// Why a frame was not used.
 pub(super) enum Refused {
     /// No room in the log now; the frame is fine.
     NoRoom,
+    /// No room to collect the parts of another batch now; the frame is fine.
+    NoParcel,
     /// Its history is to be read first; the frame is fine.
     Reading,
     /// The peer misbehaved, or the node cannot go on with it.

@@ -21,6 +21,8 @@ pub enum Reason {
     Loan,
     /// Acknowledgements that waited for company must go.
     Ack,
+    /// A peer must have sent the next part of a batch by then: others wait for the room.
+    Part,
 }
 
 impl Node<'_> {
@@ -37,7 +39,7 @@ impl Node<'_> {
         self.at(now);
         while let Some((at, i)) = self.timers.first() {
             if at > self.now.at {
-                return;
+                break;
             }
             let now = self.now.at;
             if self.s(i).ack_at <= now {
@@ -65,6 +67,14 @@ impl Node<'_> {
                         mark!("timer.loan_while_paused");
                         self.s(i).loan_used = now;
                     }
+                    Reason::Part if self.waits_for_us(i) => {
+                        mark!("timer.part_while_paused");
+                        self.touch_parcels(i);
+                    }
+                    Reason::Part => {
+                        mark!("timer.part");
+                        self.give_up(i);
+                    }
                     Reason::Hello => {
                         mark!("timer.hello");
                         self.give_up(i);
@@ -88,6 +98,7 @@ impl Node<'_> {
             }
             self.set_timer(i);
         }
+        self.retry_parcels();
     }
 
     fn due(&self, i: u32) -> (Instant, Reason) {
@@ -107,6 +118,11 @@ impl Node<'_> {
             && at < talk.0
         {
             talk = (at, Reason::Progress);
+        }
+        if let Some(at) = self.parcel_due(i)
+            && at < talk.0
+        {
+            talk = (at, Reason::Part);
         }
         if self.extra_holder != Some(i) || has(Bug::LoanNeverExpires) {
             return talk;

@@ -10,7 +10,7 @@ use crate::policy::ReadGrant;
 use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
 use crate::time::{Instant, Now};
 use crate::varint::Writer;
-use crate::wire::control::{ErrorBody, FLOORS, Hello, emit_number};
+use crate::wire::control::{ErrorBody, FLOORS, Hello, PARTS, emit_number};
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
@@ -74,8 +74,8 @@ impl Node<'_> {
             self.mark_ready(i);
             return Ok(self.count(i, n));
         }
-        if let Some(request) = self.next_read(i, out.len()) {
-            return Ok(Transmit::Read(request));
+        if let Some(events) = self.next_events(i, out) {
+            return Ok(events);
         }
         self.check_caught_up(i);
         let s = self.s(i);
@@ -149,6 +149,10 @@ impl Node<'_> {
             }
             self.s(i).hello_due = false;
         }
+        while self.haves_are_due(i) && put(&mut |o| self.put_have(i, o)) {}
+        if self.s(i).owes_have && !self.s(i).vector_done {
+            return at;
+        }
         while !self.s(i).vector_done || self.s(i).announce != NONE {
             if !put(&mut |o| self.put_vector(i, o)) {
                 break;
@@ -186,7 +190,7 @@ impl Node<'_> {
 
     pub(super) fn hello(&mut self) -> Hello {
         Hello {
-            features: FLOORS,
+            features: if self.limits.parcels > 0 { FLOORS | PARTS } else { FLOORS },
             codecs: self.codecs.bits(),
             frame_bytes: self.limits.frame_bytes as u32,
             batch_bytes: self.limits.batch_bytes as u32,

@@ -31,6 +31,8 @@ pub struct Hello {
 
 /// Of the features: the sender understands FLOOR (docs/PROTOCOL.md#floor-1).
 pub const FLOORS: u32 = 1;
+/// Of the features: the sender takes large batches in parts (docs/PROTOCOL.md#part-1).
+pub const PARTS: u32 = 2;
 
 /// Most bytes of the fields of HELLO: six numbers of 32 bits and two of 64.
 const FIELDS_MAX_BYTES: usize = 6 * 5 + 2 * 10;

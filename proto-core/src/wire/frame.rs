@@ -7,13 +7,13 @@ use crate::varint::{Reader, varint_len};
 /// Longest frame header: the type byte and a length below 2^28.
 pub const FRAME_HEAD_MAX_BYTES: usize = 5;
 
-/// Largest body of any frame that is not a BATCH.
+/// Largest body of any frame that is neither a BATCH nor a PART.
 pub const CONTROL_BODY_MAX_BYTES: usize = 4096;
 
 /// Bit of the first byte: a receiver that does not know the type skips the frame. On a BATCH: it was sent before
 /// its sender knew what the receiver holds (docs/PROTOCOL.md#early-1). On a GOODBYE: before it knew that it holds all.
 pub const OPTIONAL: u8 = 0x20;
-/// Bit of the first byte whose meaning the type gives: last VECTOR of the opening; flush for BATCH.
+/// Bit of the first byte whose meaning the type gives: last VECTOR of the opening; flush for BATCH and PART.
 pub const FLAG: u8 = 0x40;
 const TYPE_MASK: u8 = 0x1f;
 
@@ -50,6 +50,10 @@ pub enum FrameType {
     Floor = 13,
     /// The history of a batch is not here; the stream is to come again without.
     NoHistory = 14,
+    /// A piece of a batch. With [`FLAG`] the sender has nothing more to send for now.
+    Part = 15,
+    /// How far the pieces of a batch have come. Sent with [`OPTIONAL`].
+    Have = 16,
 }
 
 /// A frame's first bytes, understood.
@@ -71,7 +75,7 @@ pub struct FrameHead {
 impl FrameHead {
     /// Reads a header from the start of `bytes`. `Ok(None)`: not enough bytes yet.
     ///
-    /// The length is checked here, before anyone makes room for it: a BATCH may have
+    /// The length is checked here, before anyone makes room for it: a BATCH or a PART may have
     /// `batch_max_bytes`, every other frame [`CONTROL_BODY_MAX_BYTES`].
     ///
     /// # Errors
@@ -97,6 +101,8 @@ impl FrameHead {
             12 => Some(FrameType::Goodbye),
             13 => Some(FrameType::Floor),
             14 => Some(FrameType::NoHistory),
+            15 => Some(FrameType::Part),
+            16 => Some(FrameType::Have),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };
@@ -114,7 +120,8 @@ impl FrameHead {
             Err(e) => return Err(e),
         };
         let early = matches!(kind, Some(FrameType::Batch | FrameType::Goodbye)) && first & OPTIONAL != 0;
-        let max = if kind == Some(FrameType::Batch) { batch_max_bytes } else { CONTROL_BODY_MAX_BYTES };
+        let events = matches!(kind, Some(FrameType::Batch | FrameType::Part));
+        let max = if events { batch_max_bytes } else { CONTROL_BODY_MAX_BYTES };
         if len > max as u64 && !has(Bug::FrameBoundUnchecked) {
             mark!("hostile.frame_too_large");
             return Err(Code::FrameTooLarge);

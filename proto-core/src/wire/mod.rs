@@ -6,6 +6,7 @@ pub mod batch;
 pub mod control;
 pub(crate) mod floor;
 pub mod frame;
+pub(crate) mod part;
 pub mod vector;
 
 /// Oldest protocol version that this code speaks.

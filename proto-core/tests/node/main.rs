@@ -6,5 +6,6 @@ mod expire;
 mod gap;
 mod history;
 mod hostile;
+mod parts;
 mod support;
 mod timing;

@@ -217,8 +217,9 @@ pub(crate) fn read_full<F: Files>(
 }
 
 /// Pages behind one that has lost its header of which at least one holds something, if ever anything was
-/// written behind it: of an empty segment not more is read.
-const NEAR_PAGES: u64 = 8;
+/// written behind it: of an empty segment not more is read. More than a group of 288 KiB has, all of which may have been
+/// written elsewhere together with the header.
+const NEAR_PAGES: u64 = 80;
 
 /// The header of a page of a hot segment that has lost it, from a copy in one of the frames behind it
 /// (docs/LOG.md#frame-8). `None` if there is no copy, or nothing was ever written behind the page.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod disk;
+mod large;
 
 use ropeway_core::code::Code;
 use ropeway_core::event::flags;
@@ -208,6 +209,10 @@ fn a_stamp_from_the_far_future_is_marked_and_does_not_move_the_clock() {
 fn an_event_larger_than_the_credit_left_asks_for_more() {
     for seed in 0..10 {
         let mut w = pair(200 + seed);
+        // To a peer that takes no parts.
+        w.hosts[HUB].limits.parcels = 0;
+        w.stop(HUB);
+        w.start(HUB, false);
         for n in 0..12 {
             write(&mut w, CLINIC, 1, if n % 3 == 2 { 8192 } else { 700 + 100 * seed as usize });
         }

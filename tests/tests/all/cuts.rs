@@ -113,3 +113,26 @@ fn an_end_of_stream_at_any_byte_is_an_error_and_the_next_sync_completes() {
 fn silence_from_any_byte_on_is_an_error_and_the_next_sync_completes() {
     cut_everywhere(CutMode::Blackhole, 211);
 }
+
+#[test]
+fn an_event_larger_than_what_any_connection_carries_arrives_in_parts() {
+    let d = Deployment::new(&["clinic_a"]);
+    let hub = d.serve(Policy::Own);
+    let all = noise(3, 1, 200_000);
+    d.push("clinic_a", &all);
+    let mut arrived = 0;
+    for n in 1..=15 {
+        let link = breaking(hub.address, 60_000, CutMode::Fin);
+        // A process of its own each time: only the hub remembers how far it came.
+        match d.open("clinic_a").sync(&link.address().to_string(), &SyncOptions::default(), |_| ()) {
+            Ok(report) => {
+                assert_eq!(report.acknowledged, 1);
+                arrived = n;
+                break;
+            }
+            Err(e) => assert!(is_of_the_link(e.error.code), "connection {n}: {e}"),
+        }
+    }
+    assert!(arrived > 3, "{arrived}");
+    assert_eq!(d.payloads("hub", "clinic_a"), all);
+}
