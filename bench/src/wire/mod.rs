@@ -48,6 +48,9 @@ pub(crate) struct WireArgs {
     /// Tables to make
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
+    /// Of the part `packets` only these tables
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "TABLE")]
+    packets: Vec<Scene>,
     /// Of the part `packets` only a taste, on a quicker link, in a few seconds
     #[arg(long)]
     quick: bool,
@@ -69,6 +72,19 @@ enum Part {
     Runtimes,
     /// The same as processes over the kernel's TCP, through a link that loses packets and breaks (many minutes; root)
     Packets,
+}
+
+/// A table of the part `packets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scene {
+    /// Backlogs, whole and cut
+    Backlog,
+    /// Links that die all the time
+    Dying,
+    /// Urgent events behind bulk
+    Urgent,
+    /// Short syncs
+    Session,
 }
 
 /// Makes the tables that are asked for, and prints them.
@@ -103,7 +119,7 @@ pub(crate) fn run(args: &WireArgs) -> Result<()> {
 
 #[cfg(target_os = "linux")]
 fn packets(corpora: &[Corpus], args: &WireArgs) -> Result<Vec<Table>> {
-    packets::measure(corpora, args.gap_s, args.quick)
+    packets::measure(corpora, args)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -221,16 +221,15 @@ impl Daemon {
 
     /// Sends what there is to send while the socket takes it.
     pub(super) fn write(&mut self, c: usize) {
+        // The handshake's last words wait for the session's first ones: one packet instead of two.
+        let mut together = true;
         loop {
-            let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
-            match conn.flush() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(e) => {
-                    log::debug!("{}: {e}", conn.address);
-                    return if conn.session.is_none() { self.refuse(c, Code::Cut, "") } else { self.drop_conn(c) };
-                }
+            let Some(conn) = self.conns.get(c).and_then(Option::as_ref) else { return };
+            let waits = std::mem::take(&mut together) && conn.may_wait();
+            if !waits && !self.flush(c) {
+                return;
             }
+            let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
             if conn.closing {
                 return self.drop_conn(c);
             }
@@ -242,9 +241,33 @@ impl Daemon {
                         return self.drop_conn(c);
                     }
                 }
-                Ok(Transmit::Read(request)) => return self.disk.push(Job::Read { request }),
-                Ok(Transmit::Idle) => return,
+                Ok(Transmit::Read(request)) => {
+                    self.disk.push(Job::Read { request });
+                    self.flush(c);
+                    return;
+                }
+                Ok(Transmit::Idle) => {
+                    self.flush(c);
+                    return;
+                }
                 Ok(Transmit::Close) | Err(_) => conn.closing = true,
+            }
+        }
+    }
+
+    /// Gives the socket what waits for it; true if nothing is left. A connection that is lost is gone then.
+    fn flush(&mut self, c: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
+        match conn.flush() {
+            Ok(empty) => empty,
+            Err(e) => {
+                log::debug!("{}: {e}", conn.address);
+                if conn.session.is_none() {
+                    self.refuse(c, Code::Cut, "")
+                } else {
+                    self.drop_conn(c)
+                }
+                false
             }
         }
     }

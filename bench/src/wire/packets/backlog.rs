@@ -11,7 +11,7 @@ use crate::Result;
 use crate::corpus::Corpus;
 use crate::table::{Cell, Table};
 
-/// How long the link is down after each cut, in microseconds.
+/// How long the link is down after each cut, in microseconds; the table's names say it too.
 const DOWN_US: u64 = 10_000_000;
 
 /// One sync, or what came of one after cuts.
@@ -69,21 +69,42 @@ pub(super) fn run(asked: &Asked, corpus: &Corpus, gap_s: u32, profile: Profile, 
     })
 }
 
-/// What is measured of each corpus: what the link loses, in percent, and how often it is cut.
-const LINKS: [(u32, u64, bool); 4] = [(0, 0, false), (2, 0, false), (2, 3, false), (2, 3, true)];
+/// A link of the table.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    loss_ppm: u32,
+    queue_bytes: usize,
+    cuts: u64,
+    forgets: bool,
+}
+
+/// The one that the others are held against.
+const WHOLE: usize = 2;
+const LINKS: [Row; 5] = {
+    let row = Row { name: "no loss", loss_ppm: 0, queue_bytes: 8 << 10, cuts: 0, forgets: false };
+    let lossy = Row { name: "2 % loss", loss_ppm: 20_000, ..row };
+    [
+        row,
+        Row { name: "no loss, a queue of 32 KiB", queue_bytes: 32 << 10, ..row },
+        lossy,
+        Row { name: "2 % loss, 3 cuts of 10 s", cuts: 3, ..lossy },
+        Row { name: "2 % loss, 3 cuts, new address", cuts: 3, forgets: true, ..lossy },
+    ]
+};
 
 pub(super) fn measure(asked: &Asked, corpora: &[Corpus], gap_s: u32, profile: Profile, control: &str) -> Result<Table> {
     let mut jobs = Vec::new();
     for corpus in corpora {
         // About what the clinic sends: where the cuts are is to be the same in each run.
         let bytes = super::super::sync::cold(corpus, gap_s, super::super::air::Air::thin())?.bytes;
-        for (loss, cuts, forgets) in LINKS {
+        for Row { loss_ppm, queue_bytes, cuts, forgets, .. } in LINKS {
             let mut dice = Dice::new(SEED);
             let mut marks: Vec<u64> = (0..cuts).map(|_| bytes / 10 + dice.below(bytes * 8 / 10)).collect();
             marks.sort_unstable();
             let breaks = if cuts > 0 { Breaks::After(marks) } else { Breaks::Never };
             let plan = Plan { breaks, down_us: DOWN_US, forgets };
-            let profile = Profile { loss_ppm: loss * 10_000, ..profile };
+            let profile = Profile { loss_ppm, queue_bytes, ..profile };
             jobs.push(move || run(asked, corpus, gap_s, profile, plan));
         }
     }
@@ -110,21 +131,16 @@ pub(super) fn measure(asked: &Asked, corpora: &[Corpus], gap_s: u32, profile: Pr
     );
     let runs = together("backlogs over packets", jobs)?;
     for (corpus, runs) in corpora.iter().zip(runs.chunks(LINKS.len())) {
-        let whole = &runs[1];
-        for (run, (loss, cuts, forgets)) in runs.iter().zip(LINKS) {
+        let whole = &runs[WHOLE];
+        for (run, link) in runs.iter().zip(LINKS) {
             let [up, down] = [run.count.0[UP], run.count.0[DOWN]];
             let again = |of: fn(&Run) -> u64| {
                 let more = of(run) as f64 - of(whole) as f64;
-                Cell::maybe((cuts > 0).then_some(more / run.breaks.max(1) as f64), 0)
-            };
-            let how = match (cuts, forgets) {
-                (0, _) => String::new(),
-                (_, false) => format!(", {} cuts of {} s", run.breaks, DOWN_US / 1_000_000),
-                (_, true) => format!(", {} cuts, new address", run.breaks),
+                Cell::maybe((link.cuts > 0).then_some(more / run.breaks.max(1) as f64), 0)
             };
             table.row(vec![
                 Cell::Text(corpus.name.clone()),
-                Cell::Text(format!("{loss} % loss{how}")),
+                Cell::Text(link.name.into()),
                 Cell::Figure(run.seconds, 0),
                 Cell::Count(up.fresh),
                 Cell::Count(down.fresh),
@@ -132,8 +148,8 @@ pub(super) fn measure(asked: &Asked, corpora: &[Corpus], gap_s: u32, profile: Pr
                 Cell::Count(down.bytes),
                 Cell::Count(run.count.packets()),
                 Cell::Count(run.count.repeated()),
-                Cell::maybe(run.used.filter(|_| cuts == 0).map(|u| u.0 * 100.0), 1),
-                Cell::maybe(run.used.filter(|_| cuts == 0).map(|u| u.1 * 100.0), 1),
+                Cell::maybe(run.used.filter(|_| link.cuts == 0).map(|u| u.0 * 100.0), 1),
+                Cell::maybe(run.used.filter(|_| link.cuts == 0).map(|u| u.1 * 100.0), 1),
                 Cell::Count(run.connections as u64),
                 again(|r| r.arrived),
                 again(|r| r.count.0[UP].fresh),
@@ -143,7 +159,7 @@ pub(super) fn measure(asked: &Asked, corpora: &[Corpus], gap_s: u32, profile: Pr
     }
     table.note(format!("Congestion control: {control}; everything else as the kernel has it."));
     table.note(
-        "Each run ends with the hub holding exactly the corpus, or fails. Payload: each byte of a connection once. Rate \
+        "Each run ends with the hub holding exactly the corpus, or fails. The queue before the rate holds 8 KiB. Payload: each byte of a connection once. Rate \
          used: from the first batch to the last; a full packet is 1,500 B of which 1,448 are payload (96.5 %). New \
          address: connections of before the cut go nowhere afterwards. Again: what went up beyond the uncut sync with 2 % \
          loss, handshakes with it; target: 8,192 B.",

@@ -17,11 +17,13 @@ mod way;
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::relay::Plan;
 use self::scene::Asked;
 use self::way::Profile;
+use super::{Scene, WireArgs};
 use crate::Result;
 use crate::corpus::Corpus;
 use crate::progress::bar;
@@ -33,7 +35,7 @@ const SEED: u64 = 2026;
 const TASTE_EVENTS: usize = 400;
 
 /// Makes the tables; none, and a sentence, where there can be no such link.
-pub(super) fn measure(corpora: &[Corpus], gap_s: u32, quick: bool) -> Result<Vec<Table>> {
+pub(super) fn measure(corpora: &[Corpus], args: &WireArgs) -> Result<Vec<Table>> {
     let control = match space::try_out() {
         Ok(control) => control,
         Err(why) => {
@@ -43,23 +45,24 @@ pub(super) fn measure(corpora: &[Corpus], gap_s: u32, quick: bool) -> Result<Vec
     };
     let asked = Asked::default();
     let handlers = [SIGINT, SIGTERM].map(|signal| signal_hook::flag::register(signal, Arc::clone(&asked)));
-    let made = if quick { taste(&asked, gap_s).map(|t| vec![t]) } else { all(&asked, corpora, gap_s, control) };
+    let made =
+        if args.quick { taste(&asked, args.gap_s).map(|t| vec![t]) } else { all(&asked, corpora, args, control) };
     handlers.into_iter().flatten().for_each(|id| _ = signal_hook::low_level::unregister(id));
     made
 }
 
-fn all(asked: &Asked, corpora: &[Corpus], gap_s: u32, control: &str) -> Result<Vec<Table>> {
-    let profile = Profile::thin(0);
+fn all(asked: &Asked, corpora: &[Corpus], args: &WireArgs, control: &str) -> Result<Vec<Table>> {
+    let (profile, gap_s) = (Profile::thin(0), args.gap_s);
+    let measure = |scene| match scene {
+        Scene::Backlog => backlog::measure(asked, corpora, gap_s, profile, control),
+        Scene::Dying => dying::measure(asked, gap_s, profile),
+        Scene::Urgent => urgent::measure(asked, profile),
+        Scene::Session => short::measure(asked, profile),
+    };
     // None of them needs more than a little of the machine: side by side.
-    std::thread::scope(|scope| {
-        let parts = [
-            scope.spawn(|| backlog::measure(asked, corpora, gap_s, profile, control)),
-            scope.spawn(|| dying::measure(asked, gap_s, profile)),
-            scope.spawn(|| urgent::measure(asked, profile)),
-            scope.spawn(|| short::measure(asked, profile)),
-        ];
-        parts.into_iter().map(|part| part.join().map_err(|_| "a measurement panicked")?).collect()
-    })
+    let wanted = |scene: &&Scene| args.packets.is_empty() || args.packets.contains(scene);
+    let scenes = Scene::value_variants().iter().filter(wanted);
+    together("packets", scenes.map(|&scene| move || measure(scene)).collect())
 }
 
 /// A few seconds: a short backlog over a link ten times as quick, with losses.
