@@ -30,6 +30,15 @@ pub(crate) enum Cell {
     Nothing,
 }
 
+/// Prints tables: for people, or as one JSON object with the tables' names.
+pub(crate) fn print(tables: &[Table], json: bool) {
+    if json {
+        println!("{}", Value::Object(tables.iter().map(Table::to_json).collect::<Map<_, _>>()));
+        return;
+    }
+    tables.iter().for_each(|t| println!("{t}"));
+}
+
 impl Table {
     /// Without rows.
     pub(crate) fn new(

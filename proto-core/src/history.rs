@@ -144,14 +144,17 @@ impl<'m> Histories<'m> {
         }
     }
 
+    /// Whether these events are held: from `from_seq` to the one before `before_seq`.
+    pub(crate) fn holds(&self, stream: u32, from_seq: u64, before_seq: u64) -> bool {
+        let held = self.range(stream);
+        held.is_some_and(|(first, next)| first <= from_seq && from_seq <= before_seq && before_seq <= next)
+    }
+
     /// The events from `from_seq` to the one before `before_seq`; `None` if they are not all held.
     pub(crate) fn past(&mut self, stream: u32, from_seq: u64, before_seq: u64) -> Option<Past<'_>> {
-        let n = self.slot_of(stream)?;
+        let n = self.slot_of(stream).filter(|_| self.holds(stream, from_seq, before_seq))?;
         self.uses += 1;
         let s = &mut self.slots[n];
-        if from_seq < s.first_seq || before_seq > s.next_seq || from_seq > before_seq {
-            return None;
-        }
         s.used = self.uses;
         let all = &self.bytes[n * self.share..][..s.len];
         let from = skip(all, from_seq - s.first_seq);

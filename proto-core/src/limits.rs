@@ -113,6 +113,8 @@ pub(crate) const BATCH_SLACK_BYTES: usize = 64;
 pub(crate) const EVENT_SLACK_BYTES: usize = 32;
 /// Bytes of history of a node on an ordinary computer: of what it holds, half to all is compressed against.
 const HISTORY_BYTES: usize = 128 << 10;
+/// Smallest bound for frames: as large as the batches that every peer may send at first.
+pub(crate) const FRAME_MIN_BYTES: usize = 4096;
 /// Smallest credit that lets a session make progress.
 pub(crate) const CREDIT_MIN_BYTES: usize = 2048;
 
@@ -175,7 +177,7 @@ impl Limits {
             && self.event_bytes >= 64
             && self.batch_bytes >= self.event_bytes + EVENT_SLACK_BYTES
             && self.frame_bytes >= self.event_bytes + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES
-            && self.frame_bytes <= 1 << 20
+            && (FRAME_MIN_BYTES..=1 << 20).contains(&self.frame_bytes)
             && self.credit_bytes >= 2 * CREDIT_MIN_BYTES
             && self.group_bytes >= self.batch_bytes + (self.batch_bytes / 3).min(BATCH_MAX_EVENTS as usize) + 1024
             && self.group_bytes <= 1 << 20

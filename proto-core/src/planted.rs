@@ -73,6 +73,7 @@ bugs! {
     RecoveryForgetsRepair "recovery_forgets_repair" "Recovery does not put a repaired range into its gap."
     GapTakenForFilled "gap_taken_for_filled" "What a peer sends from behind a gap of its own counts as if the gap were filled."
     HistoryNotRewound "history_not_rewound" "What a peer has dropped for want of history is not sent again."
+    EarlyNotRewound "early_not_rewound" "A first flight that the peer could not use is not sent again."
     GapFillUnacked "gap_fill_unacked" "What fills a gap is not acknowledged once the peer has acknowledged what lies behind."
     GapClosedShort "gap_closed_short" "Filling a gap does not join what lies behind it."
 

@@ -108,6 +108,15 @@ pub(crate) struct Lacking {
     pub(crate) reads: u32,
 }
 
+/// What a first flight has used of what the peer has not offered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Early {
+    /// Bits of the codecs.
+    pub(crate) codecs: u32,
+    /// Of the largest batch, before compression.
+    pub(crate) raw_bytes: usize,
+}
+
 /// Batches under way at most.
 pub(crate) const FLIGHTS_MAX: usize = 64;
 
@@ -228,6 +237,8 @@ pub(crate) struct Session {
     // Sending events.
     pub(crate) hello: Option<Hello>,
     pub(crate) peer_vector_done: bool,
+    /// Events may go although the peer has not told its vector yet.
+    pub(crate) early: Option<Early>,
     pub(crate) credit: usize,
     /// Credit that the batch at hand needs before it can go.
     pub(crate) needs_credit: usize,
@@ -327,6 +338,7 @@ impl Session {
             peer_goodbye: false,
             hello: None,
             peer_vector_done: false,
+            early: None,
             credit: 0,
             needs_credit: 0,
             lanes: [Fifo::EMPTY; Lane::ALL.len()],
@@ -381,7 +393,8 @@ pub(crate) struct Link {
     pub(crate) handle: u32,
     /// The number by which the peer told us.
     pub(crate) peer_handle: u32,
-    /// How far the peer holds it durably, without a gap before it.
+    /// How far the peer holds it durably, without a gap before it. Before it has told its vector: how far it is
+    /// believed to (docs/PROTOCOL.md#early-1).
     pub(crate) peer_have: u64,
     /// First and last event of the run that it holds behind a gap of its own; zeros if there is none.
     pub(crate) peer_beyond: (u64, u64),

@@ -79,6 +79,8 @@ pub(crate) struct Stream {
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
+    /// A session ended with some of it under way: nobody here knows how far a hub holds it.
+    pub(crate) in_doubt: bool,
     /// Index in the dictionary of the group `dict_group`.
     pub(crate) dict_group: u64,
     pub(crate) dict_index: u32,
@@ -273,6 +275,7 @@ impl<'m> StreamTable<'m> {
             end_at_risk: false,
             acked: 0,
             acked_by: None,
+            in_doubt: false,
             dict_group: 0,
             dict_index: 0,
             links: NONE,

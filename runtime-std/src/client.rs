@@ -304,8 +304,8 @@ impl Replica {
     fn transmit(&mut self, link: &mut Link, hub: &str, session: SessionId, out: &mut [u8]) -> Result<bool> {
         // The handshake's last words wait for the session's first ones: one packet instead of two.
         let mut together = !link.full;
-        loop {
-            if !std::mem::take(&mut together) {
+        let closing = loop {
+            if !std::mem::take(&mut together) && link.conn.has_records() {
                 link.flush(hub)?;
                 if link.conn.wants_write() {
                     return Ok(false);
@@ -315,9 +315,11 @@ impl Replica {
             let next = match self.node.poll_transmit(now, session, out) {
                 Ok(Transmit::Read(request)) => {
                     // What has left is what the budget knows of.
-                    link.flush(hub)?;
+                    if link.conn.has_records() {
+                        link.flush(hub)?;
+                    }
                     // Without room for it, it waits for the end of the session.
-                    let Some(packed) = self.answer_within(&link.meter, now, request, out) else { return Ok(false) };
+                    let Some(packed) = self.answer_within(&link.meter, now, request, out) else { break false };
                     // Idle here means that it was turned into something else to send.
                     if packed == Transmit::Idle {
                         continue;
@@ -325,14 +327,16 @@ impl Replica {
                     packed
                 }
                 Ok(other) => other,
-                Err(_) => Transmit::Idle,
+                Err(_) => break false,
             };
             match next {
                 Transmit::Bytes(n) => link.send(&out[..n])?,
-                Transmit::Idle | Transmit::Read(_) => return link.flush(hub).map(|()| false),
-                Transmit::Close => return link.flush(hub).map(|()| true),
+                Transmit::Idle | Transmit::Read(_) => break false,
+                Transmit::Close => break true,
             }
-        }
+        };
+        link.flush(hub)?;
+        Ok(closing)
     }
 }
 
@@ -469,15 +473,8 @@ impl Link {
         most.min(SILENCE + HANDSHAKE_BYTES_TIME + 8 * self.connecting)
     }
 
-    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let n = self.conn.write_plain(bytes).map_err(|e| Error::new(Code::Tls, e.to_string()))?;
-            if n == 0 {
-                return Err(Error::new(Code::Tls, "the connection takes no more bytes"));
-            }
-            bytes = &bytes[n..];
-        }
-        Ok(())
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.conn.write_plain(bytes).map_err(|e| Error::new(Code::Tls, e.to_string()))
     }
 
     fn flush(&mut self, hub: &str) -> Result<()> {

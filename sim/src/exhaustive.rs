@@ -102,7 +102,7 @@ fn tiny_limits() -> Limits {
         streams_per_node: 8,
         links: 8,
         event_bytes: 2048,
-        frame_bytes: 2560,
+        frame_bytes: 4096,
         batch_bytes: 2560,
         credit_bytes: 4096,
         group_bytes: 4608,

@@ -228,8 +228,9 @@ fn why_not_done(w: &World, h: usize) -> Option<String> {
     ))
 }
 
-/// With everything in place one more session of each node must come to a clean end on both sides,
-/// without sending an event.
+/// With everything in place two more sessions of each node must come to a clean end on both sides. In the
+/// first, a clinic that lost the last acknowledgement may send what it does not know to be there
+/// (docs/PROTOCOL.md#early-1); in the second nobody sends an event.
 fn say_goodbye(w: &mut World) {
     if w.failed().is_some() {
         return;
@@ -241,8 +242,11 @@ fn say_goodbye(w: &mut World) {
         w.at(0, Due::Bright(h));
     }
     w.run_for(1000);
-    let before = w.counts.sent;
-    for h in 1..w.hosts.len() {
+    let mut before = w.counts.sent;
+    for h in (1..w.hosts.len()).chain(1..w.hosts.len()) {
+        if h == 1 {
+            before = w.counts.sent;
+        }
         let (mine, theirs) = (w.hosts[h].endings.len(), w.hosts[0].endings.len());
         if !w.dial_hub(h) {
             let (here, there) = (w.hosts[h].opened.len(), w.hosts[0].opened.len());

@@ -90,12 +90,9 @@ impl Hostile {
     }
 
     /// Sends these bytes. A connection that the hub has closed already is no error.
-    pub fn say(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let n = self.conn.write_plain(bytes).unwrap();
-            bytes = &bytes[n..];
-            self.flush();
-        }
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.conn.write_plain(bytes).unwrap();
+        self.flush();
     }
 
     fn flush(&mut self) {

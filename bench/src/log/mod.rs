@@ -9,9 +9,8 @@ mod seal;
 mod workload;
 
 use clap::ValueEnum;
-use serde_json::{Map, Value};
 
-use crate::table::Table;
+use crate::table::print;
 use crate::{LogArgs, Result};
 
 pub(crate) use open::open_once;
@@ -71,14 +70,4 @@ pub(crate) fn run(args: &LogArgs) -> Result<()> {
     }
     print(&tables, args.json);
     Ok(())
-}
-
-fn print(tables: &[Table], json: bool) {
-    if json {
-        println!("{}", Value::Object(tables.iter().map(Table::to_json).collect::<Map<_, _>>()));
-        return;
-    }
-    for table in tables {
-        println!("{table}");
-    }
 }

@@ -284,12 +284,17 @@ impl Call<'_> {
         let us = self.pair.now_us;
         let mut moved = false;
         while self.pair.hosts[e].node.poll_ready().is_some() {}
+        // Frames that come one after the other share a record, so they are not flushed one by one.
+        let mut is_all = false;
         loop {
             let before = self.ways[e].bytes;
-            self.flush(e)?;
+            if is_all || self.ends[e].session.is_none() || self.ends[e].conn.has_records() {
+                self.flush(e)?;
+            }
             moved |= self.ways[e].bytes > before;
             let (host, end) = (&mut self.pair.hosts[e], &mut self.ends[e]);
-            let Some(id) = end.session.filter(|_| !end.over && !end.conn.wants_write()) else { return Ok(moved) };
+            let may = !end.over && !end.conn.has_records() && !is_all;
+            let Some(id) = end.session.filter(|_| may) else { return Ok(moved) };
             let next = match host.node.poll_transmit(now(us), id, &mut host.out) {
                 Ok(Transmit::Read(request)) => {
                     let packed = host.answer(us, &request);
@@ -311,14 +316,12 @@ impl Call<'_> {
             match next {
                 Transmit::Bytes(n) => {
                     self.frame_bytes += n as u64;
-                    let mut rest = &host.out[..n];
-                    while !rest.is_empty() {
-                        rest = &rest[end.conn.write_plain(rest)?..];
-                    }
+                    end.conn.write_plain(&host.out[..n])?;
                 }
-                Transmit::Idle | Transmit::Read(_) => return Ok(moved),
+                Transmit::Idle | Transmit::Read(_) => is_all = true,
                 Transmit::Close => {
-                    end.over = true;
+                    self.flush(e)?;
+                    self.ends[e].over = true;
                     self.close(e)?;
                     return Ok(true);
                 }

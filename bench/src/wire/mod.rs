@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use ropeway_core::id::Lane;
 use ropeway_std::DataDir;
-use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use call::{CLINIC, Pair};
@@ -28,7 +27,7 @@ use host::{CLOCK, Host, make_clinic, make_hub};
 
 use crate::Result;
 use crate::corpus::Corpus;
-use crate::table::Table;
+use crate::table::{Table, print};
 
 /// What to measure of the wire.
 #[derive(clap::Args, Clone, Debug)]
@@ -126,14 +125,6 @@ fn packets(corpora: &[Corpus], args: &WireArgs) -> Result<Vec<Table>> {
 fn packets(_: &[Corpus], _: &WireArgs) -> Result<Vec<Table>> {
     eprintln!("the part `packets` is skipped: it needs Linux");
     Ok(Vec::new())
-}
-
-fn print(tables: &[Table], json: bool) {
-    if json {
-        println!("{}", Value::Object(tables.iter().map(Table::to_json).collect::<Map<_, _>>()));
-        return;
-    }
-    tables.iter().for_each(|t| println!("{t}"));
 }
 
 /// A folder for the nodes' directories: in memory where there is one, since the disk is not measured here.

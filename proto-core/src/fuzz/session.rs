@@ -29,7 +29,7 @@ const LIMITS: Limits = Limits {
     streams_per_node: 4,
     links: 16,
     event_bytes: 256,
-    frame_bytes: 2048,
+    frame_bytes: 4096,
     batch_bytes: 2048,
     credit_bytes: 4096,
     group_bytes: 4096,

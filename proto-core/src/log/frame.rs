@@ -273,14 +273,19 @@ impl Cipher {
     }
 
     fn crc(&self, page: u64, word: [u8; 4], ciphertext: &[u8], tag: &[u8]) -> u32 {
-        let mut crc = CRC.digest();
-        crc.update(&self.salt_prefix);
-        crc.update(&page.to_le_bytes());
-        crc.update(&word);
-        crc.update(ciphertext);
-        crc.update(tag);
-        crc.finalize()
+        frame_crc(&self.salt_prefix, page, word, &[ciphertext, tag])
     }
+}
+
+/// The checksum of a frame at a place (docs/LOG.md#frame-1, sealed-5): `sealed` is the ciphertext and the tag, in one
+/// piece or in two.
+pub(super) fn frame_crc(salt_prefix: &[u8], place: u64, word: [u8; 4], sealed: &[&[u8]]) -> u32 {
+    let mut crc = CRC.digest();
+    crc.update(salt_prefix);
+    crc.update(&place.to_le_bytes());
+    crc.update(&word);
+    sealed.iter().for_each(|piece| crc.update(piece));
+    crc.finalize()
 }
 
 fn nonce(page: u64) -> Nonce {

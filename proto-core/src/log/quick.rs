@@ -4,9 +4,9 @@
 //! the tag. So it finds rot, but not what was altered on purpose, and it takes a rotten checksum over
 //! a good frame for a damaged frame (docs/LOG.md#scan-5).
 
-use super::frame::Word;
-use super::header::{CRC, resembles, stands_at};
-use super::search::{Search, Trial};
+use super::frame::{Word, frame_crc};
+use super::header::{resembles, stands_at};
+use super::search::{Search, Trial, is_used};
 use super::{
     End, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, SEGMENT_MAX_BYTES, Tail, Want,
     frame_pages, link_digest, padded_len,
@@ -127,7 +127,7 @@ impl CrcScan {
                 Sight::Fault(code)
             }
             Look::Bad(tail) => {
-                let used = bytes.iter().take(PAGE_BYTES).any(|b| *b != 0 && *b != 0xff);
+                let used = is_used(bytes);
                 self.pass_bad(tail, used)
             }
             Look::Epoch(..) | Look::Frame { .. } if self.search.is_some() => self.leave_search(),
@@ -185,13 +185,9 @@ impl CrcScan {
         let (sum, rest) = rest.split_first_chunk::<4>()?;
         debug_assert_eq!(FRAME_HEAD_BYTES, word.len() + sum.len());
         let sealed = rest.get(..len + FRAME_TAG_BYTES)?;
-        let mut crc = CRC.digest();
-        crc.update(&header.start.salt[..8]);
-        crc.update(&self.page.to_le_bytes());
-        crc.update(word);
-        crc.update(sealed);
+        let crc = frame_crc(&header.start.salt[..8], self.page, *word, &[sealed]);
         let tag = *sealed.last_chunk::<FRAME_TAG_BYTES>()?;
-        (crc.finalize().to_le_bytes() == *sum).then_some(Look::Frame { pages: frame_pages(len), tag })
+        (crc.to_le_bytes() == *sum).then_some(Look::Frame { pages: frame_pages(len), tag })
     }
 
     fn look_at_header(&self, bytes: &[u8]) -> Look {
@@ -290,6 +286,7 @@ impl CrcScan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::header::CRC;
     use super::super::{Cipher, DataKey, EpochStart, FrameType};
     use super::*;
     use crate::hlc::Hlc;

@@ -2,7 +2,7 @@
 
 use super::frame::{Cipher, FrameFault, FrameType, Word};
 use super::header::{resembles, stands_at};
-use super::search::{Search, Trial};
+use super::search::{Search, Trial, is_used};
 use super::{
     DataKey, Evidence, FRAME_TAG_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Place, SEGMENT_MAX_BYTES, Tail, Verdict,
     decide, frame_pages, link_digest, padded_len,
@@ -188,9 +188,7 @@ impl<'k> SegmentScan<'k> {
             return Step::NeedMore;
         }
         // A frame is decrypted by looking at it: whether it is in use must be seen before.
-        // In pieces without a way out within: the rest of a segment is zeros, and a scan looks at each.
-        let page = &bytes[..len.min(PAGE_BYTES)];
-        let used = page.chunks(256).any(|c| c.iter().fold(false, |used, b| used | (b.wrapping_add(1) > 1)));
+        let used = is_used(&bytes[..len]);
         match self.look(bytes) {
             Look::More(len) => {
                 self.want_len = len;

@@ -1,7 +1,14 @@
 //! What lies behind a bad page, until something valid is found or the segment ends: the same for the
 //! scan with the keys and for the one by checksums.
 
-use super::{End, Header, Tail, frame_pages};
+use super::{End, Header, PAGE_BYTES, Tail, frame_pages};
+
+/// Whether a page holds something: neither zeros nor erased flash alone. In pieces without a way out within: the
+/// rest of a segment is zeros, and a scan looks at each.
+pub(super) fn is_used(bytes: &[u8]) -> bool {
+    let page = &bytes[..bytes.len().min(PAGE_BYTES)];
+    page.chunks(256).any(|c| c.iter().fold(false, |used, b| used | (b.wrapping_add(1) > 1)))
+}
 
 /// A header was found in a copy: whether it was in use shows when a frame opens under it. The frame that
 /// carries the copy begins behind the header's page and ends with the copy's.

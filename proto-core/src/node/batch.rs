@@ -13,13 +13,15 @@ use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
 use crate::streams::Stream;
 use crate::time::Now;
 use crate::wire::batch;
-use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, emit};
+use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 
 /// Smallest amount of batch bytes that may be unacknowledged: about two bandwidth-delay products
 /// of a 2G link.
 const WINDOW_MIN_BYTES: usize = 8 << 10;
 /// A batch is not made smaller than this for the sake of a slow link: compression would suffer.
 const BATCH_MIN_BYTES: usize = 4 << 10;
+/// Credit for which a batch of a first flight is worth its head.
+const BATCH_WORTH_BYTES: usize = 256;
 /// Every so many batches a less urgent lane goes first, so that none starves.
 const TURNS: u32 = 8;
 
@@ -35,7 +37,7 @@ impl Node<'_> {
         let link = &self.links[l as usize].0;
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
-        let sends = self.sends(link, stream);
+        let (sends, early) = (self.sends(link, stream), self.goes_early(link));
         let owes_floor = self.owes_floor(link, stream);
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
         if owes_floor && s.state == State::Live && s.peer_vector_done {
@@ -43,7 +45,7 @@ impl Node<'_> {
             return self.mark_ready(i);
         }
         if s.state != State::Live
-            || !s.peer_vector_done
+            || !(s.peer_vector_done || early)
             || !sends
             || link.blocked
             || stream.readable_upto(link.sent + 1) <= link.sent
@@ -59,11 +61,13 @@ impl Node<'_> {
     pub(super) fn next_read(&mut self, i: u32, out_bytes: usize) -> Option<ReadRequest> {
         let timing = self.config.timing;
         let share = self.limits.credit_bytes;
+        let hello = self.terms(i)?;
         let s = &mut self.sessions[i as usize].0;
-        let hello = s.hello.filter(|_| s.peer_vector_done && s.vector_done && !s.goodbye_sent)?;
         let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
         let alone = s.in_flight == 0;
-        if s.credit < CREDIT_MIN_BYTES {
+        // A first flight is small: it is used up.
+        let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
+        if s.credit < least {
             mark!("batch.out_of_credit");
         }
         if s.flights.is_full() || (s.in_flight >= window && !alone) {
@@ -71,7 +75,7 @@ impl Node<'_> {
         }
         if s.read.is_some()
             || s.needs_credit > 0
-            || s.credit < CREDIT_MIN_BYTES
+            || s.credit < least
             || s.flights.is_full()
             || (s.in_flight >= window && !alone)
         {
@@ -174,8 +178,11 @@ impl Node<'_> {
         };
         // Before the first event goes out, the peer's history up to there is compared with ours
         // (docs/PROTOCOL.md#fork-1).
+        let early = !self.s(i).peer_vector_done;
         let link = &mut self.links[l as usize].0;
-        if records.first_seq == link.peer_have + 1
+        if early && records.first_seq == link.peer_have + 1 {
+            link.peer_tag = Some(records.prev_chain.tag());
+        } else if records.first_seq == link.peer_have + 1
             && let Some(tag) = link.peer_tag.take()
         {
             if tag != records.prev_chain.tag() && !has(Bug::ForkUnnoticed) {
@@ -190,19 +197,27 @@ impl Node<'_> {
     }
 
     fn pack(&mut self, i: u32, l: u32, request: &ReadRequest, records: &Records<'_>, out: &mut [u8]) -> Transmit {
-        let Some(hello) = self.s(i).hello else { return Transmit::Idle };
+        let Some(hello) = self.terms(i) else { return Transmit::Idle };
+        let early = !self.s(i).peer_vector_done;
         let first = records.iter().next().map_or(0, |e| e.payload.len());
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
         if need > out.len()
             || need > hello.frame_bytes as usize
             || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
         {
+            if early {
+                // Perhaps it does: it has not said yet.
+                return self.end_first_flight(i);
+            }
             // The peer does not take events of this size.
             mark!("batch.blocked_by_size");
             self.links[l as usize].0.blocked = true;
             self.s(i).stats.blocked += 1;
             self.mark_ready(i);
             return Transmit::Idle;
+        }
+        if need > self.s(i).credit && early {
+            return self.end_first_flight(i);
         }
         if need > self.s(i).credit {
             mark!("credit.blocked");
@@ -214,12 +229,12 @@ impl Node<'_> {
         }
         let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
         let (codec, share) = (self.codec_for(i), self.history_share(i));
-        let (n, first_seq) = (request.stream, request.from_seq);
-        let held = self.histories.range(n).filter(|_| share > 0 && !without);
-        let room = out.len().min(self.s(i).credit);
+        let (stream, first_seq) = (request.stream, request.from_seq);
+        let held = self.histories.range(stream).filter(|_| share > 0 && !without);
+        let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
         let rate = self.s(i).pace.rate;
-        let none = Past { stream: n, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
-        let past = held.and_then(|(from, _)| self.histories.past(n, from, first_seq));
+        let none = Past { stream, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
+        let past = held.and_then(|(from, _)| self.histories.past(stream, from, first_seq));
         let past = past.filter(|past| past.bytes.len() <= share).unwrap_or(none);
         let past = Past { link_rate: rate, ..past };
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
@@ -237,9 +252,12 @@ impl Node<'_> {
             self.end(i, Code::Limit, EndedBy::Us);
             return Transmit::Idle;
         };
+        if early {
+            out[0] |= OPTIONAL;
+            self.note_early(i, made.codec, made.raw_bytes);
+        }
         self.links[l as usize].0.sent = made.last_seq;
-        self.remember(n, first_seq, records.iter().take(made.count as usize), share);
-        let n = bytes;
+        self.remember(stream, first_seq, records.iter().take(made.count as usize), share);
         if request.grant.stream().node != self.config.name {
             mark!("batch.passed_on");
         }
@@ -248,10 +266,10 @@ impl Node<'_> {
         }
         let (at, share) = (self.now.at, self.limits.credit_bytes);
         let s = self.s(i);
-        let flight = Flight { link: l, last_seq: made.last_seq, bytes: n, at, delivered: s.pace.delivered };
+        let flight = Flight { link: l, last_seq: made.last_seq, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
-        s.in_flight += n;
-        s.credit -= n;
+        s.in_flight += bytes;
+        s.credit -= bytes;
         s.stats.sent += made.count;
         let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
         s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
@@ -264,6 +282,6 @@ impl Node<'_> {
             out[0] |= FLAG;
         }
         self.mark_ready(i);
-        self.count(i, n)
+        self.count(i, bytes)
     }
 }

@@ -19,8 +19,9 @@ impl Node<'_> {
             return Err(Code::Deployment);
         }
         hello.codecs |= CodecId::STORED.bit();
+        let credit = self.early_credit(i, &hello);
         let s = self.s(i);
-        s.credit = hello.credit_bytes as usize;
+        s.credit = credit;
         s.hello = Some(hello);
         self.mark_ready(i);
         Ok(())
@@ -37,6 +38,7 @@ impl Node<'_> {
             if self.s(i).peer_vector_done {
                 return Err(Code::State);
             }
+            self.end_early(i);
             self.s(i).peer_vector_done = true;
             self.set_timer(i);
             let mut l = self.s(i).links;
@@ -77,7 +79,9 @@ impl Node<'_> {
             Some(l) => l,
             None => self.add_link(i, stream, grants)?,
         };
+        let goes_on = self.settle_early(i, l, entry.seq);
         let link = &mut self.links[l as usize].0;
+        let believed = link.peer_tag.take().filter(|_| goes_on);
         link.peer_handle = handle;
         link.peer_have = entry.seq;
         if !has(Bug::ResumeFromZero) {
@@ -94,26 +98,40 @@ impl Node<'_> {
             stats.resumed_at = stats.resumed_at.saturating_add(entry.seq.min(stream.durable.top.seq));
         }
         let durable = stream.durable.have;
-        let differs = entry.seq == durable.seq && entry.tag != durable.chain.tag();
-        if entry.seq > 0 && differs && !has(Bug::ForkUnnoticed) {
+        let ours = if entry.seq == durable.seq { Some(durable.chain.tag()) } else { believed };
+        if entry.seq > 0 && ours.is_some_and(|tag| tag != entry.tag) && !has(Bug::ForkUnnoticed) {
             mark!("fork.at_vector");
+            if believed.is_some() {
+                // Nobody will acknowledge the first flight.
+                self.links[l as usize].0.sent = entry.seq;
+                self.lose_flights(i, l);
+            }
             self.fork_of_link(l);
             return Ok(());
         }
+        if believed.is_some() {
+            self.links[l as usize].0.peer_tag = None;
+        }
         // Of a hub that holds less it is not known yet whether it is the same history.
-        if entry.seq > 0 && entry.seq == durable.seq {
+        if entry.seq > 0 && ours.is_some() {
             self.note_receipt(i, l, entry.seq);
         }
         Ok(())
     }
 
+    /// The link of session `i` whose stream the peer was told of under this handle.
+    pub(super) fn told_link(&self, i: u32, handle: u32) -> Result<u32, Code> {
+        let told = |&l: &u32| handle != NONE && self.links[l as usize].0.handle == handle;
+        self.links_of(i).find(told).ok_or(Code::State)
+    }
+
     pub(super) fn take_acks(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
         for pair in parse_acks(body) {
             let (handle, seq) = pair?;
-            let l = self.links_of(i).find(|&l| self.links[l as usize].0.handle == handle).ok_or(Code::State)?;
+            let l = self.told_link(i, handle)?;
             let link = &self.links[l as usize].0;
             let top = self.streams.at(link.stream).map_or(0, |s| s.durable.top.seq);
-            if handle == NONE || seq > top {
+            if seq > top {
                 // It cannot have what does not exist here.
                 return Err(Code::State);
             }
@@ -130,8 +148,12 @@ impl Node<'_> {
                 // The first batch was checked against the chain; from here on it is ours.
                 link.peer_tag = None;
             }
+            // What the peer holds behind a first flight that was in vain has yet to be compared with ours.
+            let compared = link.peer_tag.is_none();
             self.s(i).stats.acknowledged += new;
-            self.note_receipt(i, l, seq);
+            if compared {
+                self.note_receipt(i, l, seq);
+            }
             self.queue_link(l);
         }
         let now = self.now.at;

@@ -12,9 +12,8 @@ use crate::event::Records;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{Principal, authorize};
 use crate::session::{Lacking, Reading, State};
-use crate::varint::Reader;
 use crate::wire::batch::BatchHead;
-use crate::wire::control::emit_number;
+use crate::wire::control::{emit_number, parse_number};
 use crate::wire::frame::{FrameType, emit};
 
 /// Events that are read for a history if nothing is known of their size.
@@ -25,13 +24,13 @@ const READS_MAX: u32 = 8;
 impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
-        let peer = self.s(i).hello.map_or(0, |h| h.codecs);
+        let peer = self.terms(i).map_or(0, |h| h.codecs);
         self.codecs.choose(peer)
     }
 
     /// Bytes of history that both ends of session `i` can hold; 0 if the codec uses none.
     pub(super) fn history_share(&mut self, i: u32) -> usize {
-        let peer = self.s(i).hello.map_or(0, |h| h.history_kib as usize) << 10;
+        let peer = self.terms(i).map_or(0, |h| h.history_kib as usize) << 10;
         if self.codec_for(i).uses_history() { peer.min(self.histories.share()) } else { 0 }
     }
 
@@ -140,7 +139,7 @@ impl Node<'_> {
         let n = self.links[l as usize].0.stream;
         let (from, last) = (batch.first_seq - batch.history, batch.first_seq - 1);
         let stream = self.streams.at(n).ok_or(Code::State)?;
-        if batch.history == 0 || self.histories.past(n, from, batch.first_seq).is_some() {
+        if batch.history == 0 || self.histories.holds(n, from, batch.first_seq) {
             self.s(i).lacking = None;
             return Ok(true);
         }
@@ -169,11 +168,16 @@ impl Node<'_> {
         }
         mark!("history.lacking");
         self.s(i).lacking = None;
+        self.owe_no_history(i, l);
+        Ok(false)
+    }
+
+    /// The peer is to send the stream of link `l` again, without history; what comes until it knows is dropped.
+    pub(super) fn owe_no_history(&mut self, i: u32, l: u32) {
         let link = &mut self.links[l as usize].0;
         (link.dropping, link.owes_no_history) = (true, true);
         self.s(i).owes_no_history = true;
         self.mark_ready(i);
-        Ok(false)
     }
 
     /// The next read that a batch waits for.
@@ -222,12 +226,8 @@ impl Node<'_> {
 
     /// The peer lacks the history of a stream: what it has not acknowledged goes again, without.
     pub(super) fn take_no_history(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
-        let mut r = Reader::new(body);
-        let handle = r.varint_max(u64::from(u32::MAX))? as u32;
-        if !r.is_empty() {
-            return Err(Code::Malformed);
-        }
-        let l = self.links_of(i).find(|&l| self.links[l as usize].0.handle == handle).ok_or(Code::State)?;
+        let handle = u32::try_from(parse_number(body)?).map_err(|_| Code::Malformed)?;
+        let l = self.told_link(i, handle)?;
         let link = &mut self.links[l as usize].0;
         if link.no_history {
             return Err(Code::State);
@@ -237,16 +237,7 @@ impl Node<'_> {
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }
-        let s = &mut self.sessions[i as usize].0;
-        s.read = s.read.filter(|read| read.link != l);
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if f.link == l {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        self.lose_flights(i, l);
         self.queue_link(l);
         self.mark_ready(i);
         Ok(())

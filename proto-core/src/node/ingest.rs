@@ -25,11 +25,17 @@ impl Node<'_> {
             return Err(code.into());
         }
         let mut r = Reader::new(body);
-        let batch = BatchHead::parse(&mut r, self.limits.batch_bytes)?;
+        // A first flight that is too large is dropped below: its sender did not know.
+        let most = if head.early { u32::MAX as usize } else { self.limits.batch_bytes };
+        let batch = BatchHead::parse(&mut r, most)?;
         let l = self.link_of(i, batch.handle)?;
         let n = self.links[l as usize].0.stream;
         let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
         if self.drops(l, &batch) {
+            self.return_credit(i, head);
+            return Ok(());
+        }
+        if !self.suits(head, &batch, next) {
             self.return_credit(i, head);
             return Ok(());
         }
@@ -47,7 +53,13 @@ impl Node<'_> {
             None => Err(Code::BadBatch.into()),
         };
         self.scratch = scratch;
-        outcome?;
+        match outcome {
+            Err(Refused::Bad(code)) if self.refuse_early(i, l, head, code) => {
+                self.return_credit(i, head);
+                return Ok(());
+            }
+            other => other?,
+        }
         self.s(i).ack_soon |= head.flag;
         self.return_credit(i, head);
         Ok(())

@@ -23,6 +23,7 @@ mod append;
 mod batch;
 mod commit;
 mod control;
+mod early;
 mod expire;
 mod history;
 mod ingest;

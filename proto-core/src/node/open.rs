@@ -218,6 +218,9 @@ impl Node<'_> {
         self.s(i).announce = NONE;
         while l != NONE {
             let link = core::mem::replace(&mut self.links[l as usize].0, Link::FREE);
+            if let Some(stream) = self.streams.at_mut(link.stream) {
+                stream.in_doubt |= stream.own && link.sent > link.peer_have;
+            }
             self.unlink_stream(link.stream, l, link.next_of_stream);
             if self.streams.forget_if_empty(link.stream) {
                 self.histories.forget(link.stream);

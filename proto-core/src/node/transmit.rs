@@ -179,7 +179,7 @@ impl Node<'_> {
         at
     }
 
-    fn hello(&mut self) -> Hello {
+    pub(super) fn hello(&mut self) -> Hello {
         Hello {
             features: FLOORS,
             codecs: self.codecs.bits(),
@@ -237,6 +237,7 @@ impl Node<'_> {
         if last && !s.vector_done {
             s.vector_done = true;
             out[0] |= crate::wire::frame::FLAG;
+            self.begin_early(i);
         } else if entries == 0 {
             return None;
         }

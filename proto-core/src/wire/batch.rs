@@ -79,6 +79,7 @@ impl BatchHead {
 /// What [`emit`] made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Emitted {
+    pub(crate) codec: CodecId,
     pub(crate) body_bytes: usize,
     pub(crate) raw_bytes: usize,
     pub(crate) count: u64,
@@ -147,7 +148,7 @@ pub(crate) fn emit(
             raw
         }
     };
-    Some(Emitted { body_bytes: at + n, raw_bytes: raw, count, last_seq: head.last_seq() })
+    Some(Emitted { codec: head.codec, body_bytes: at + n, raw_bytes: raw, count, last_seq: head.last_seq() })
 }
 
 /// The events of a decompressed batch. Construction walks the columns once, so that iteration

@@ -10,7 +10,8 @@ pub const FRAME_HEAD_MAX_BYTES: usize = 5;
 /// Largest body of any frame that is not a BATCH.
 pub const CONTROL_BODY_MAX_BYTES: usize = 4096;
 
-/// Bit of the first byte: a receiver that does not know the type skips the frame.
+/// Bit of the first byte: a receiver that does not know the type skips the frame. On a BATCH: it was sent before
+/// its sender knew what the receiver holds (docs/PROTOCOL.md#early-1).
 pub const OPTIONAL: u8 = 0x20;
 /// Bit of the first byte whose meaning the type gives: last VECTOR of the opening; flush for BATCH.
 pub const FLAG: u8 = 0x40;
@@ -58,6 +59,8 @@ pub struct FrameHead {
     pub kind: Option<FrameType>,
     /// Whether [`FLAG`] is set.
     pub flag: bool,
+    /// A BATCH with [`OPTIONAL`]: of a first flight (docs/PROTOCOL.md#early-1).
+    pub early: bool,
     /// Bytes of this header.
     pub head_bytes: usize,
     /// Bytes of the body that follows.
@@ -109,13 +112,14 @@ impl FrameHead {
             Err(_) if head.len() < FRAME_HEAD_MAX_BYTES - 1 && head.iter().all(|b| b & 0x80 != 0) => return Ok(None),
             Err(e) => return Err(e),
         };
+        let early = kind == Some(FrameType::Batch) && first & OPTIONAL != 0;
         let max = if kind == Some(FrameType::Batch) { batch_max_bytes } else { CONTROL_BODY_MAX_BYTES };
         if len > max as u64 && !has(Bug::FrameBoundUnchecked) {
             mark!("hostile.frame_too_large");
             return Err(Code::FrameTooLarge);
         }
         let head_bytes = 1 + varint_len(len);
-        Ok(Some(FrameHead { kind, flag: first & FLAG != 0, head_bytes, body_bytes: len as usize }))
+        Ok(Some(FrameHead { kind, flag: first & FLAG != 0, early, head_bytes, body_bytes: len as usize }))
     }
 }
 

@@ -5,7 +5,7 @@ use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Records, put_record};
 use ropeway_core::limits::Limits;
 use ropeway_core::node::{ReadFault, ReadRequest, SessionId};
-use ropeway_core::policy::Role;
+use ropeway_core::policy::{PeerIdentity, Role};
 use ropeway_core::varint::Writer;
 
 const PAYLOAD: &[u8] = b"payload";
@@ -131,4 +131,16 @@ fn a_sender_that_is_told_so_begins_again_at_what_was_acknowledged() {
     let id = meet(&mut clinic, ("hub", Role::Hub), &key, 2, &chain_at(&key, 2), 0);
     clinic.feed(id, &[14, 1, 7]);
     assert_eq!(clinic.refused_with(id), Some(Code::State));
+}
+
+#[test]
+fn a_handle_that_was_not_given_yet_has_no_history_to_lack() {
+    let (mut hub, key) = (Solo::hub(Limits::hub(4)), stream("clinic_a"));
+    let id = hub.node.open(hub.now(), PeerIdentity { name: name("clinic_a"), role: Role::Clinic }).unwrap();
+    hub.feed(id, &frame(1, &hello(0)));
+    let entry = [&[1 | (key.lane as u8) << 2][..], &7u64.to_le_bytes(), &[0]].concat();
+    hub.feed(id, &frame(2 | 0x40, &entry));
+    // The stream is known, but the hub has not told of it: inside, it has the number 2^32 - 1.
+    hub.feed(id, &frame(14, &[0xff, 0xff, 0xff, 0xff, 0x0f]));
+    assert_eq!(hub.refused_with(id), Some(Code::State));
 }

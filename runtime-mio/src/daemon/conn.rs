@@ -91,14 +91,8 @@ impl Conn {
     }
 
     /// Gives frames to TLS.
-    pub(super) fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.tls.write_plain(bytes)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => bytes = &bytes[n..],
-            }
-        }
-        Ok(())
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tls.write_plain(bytes)
     }
 
     /// The bytes that wait for the node: those held back, or else new ones from TLS, which go to

@@ -221,19 +221,20 @@ impl Daemon {
 
     /// Sends what there is to send while the socket takes it.
     pub(super) fn write(&mut self, c: usize) {
-        // The handshake's last words wait for the session's first ones: one packet instead of two.
-        let mut together = true;
+        // Frames that come one after the other share a record, so they are not flushed one by one; and the handshake's
+        // last words wait for the session's first ones: one packet instead of two.
+        let (mut is_all, mut together) = (false, true);
         loop {
             let Some(conn) = self.conns.get(c).and_then(Option::as_ref) else { return };
             let waits = std::mem::take(&mut together) && conn.may_wait();
-            if !waits && !self.flush(c) {
+            if (is_all || conn.closing || conn.tls.has_records()) && !waits && !self.flush(c) {
                 return;
             }
             let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
             if conn.closing {
                 return self.drop_conn(c);
             }
-            let Some(session) = conn.session else { return };
+            let Some(session) = conn.session.filter(|_| !is_all) else { return };
             match self.node.poll_transmit(self.clock.now(), session, &mut self.out) {
                 Ok(Transmit::Bytes(n)) => {
                     if let Err(e) = conn.send(&self.out[..n]) {
@@ -243,13 +244,9 @@ impl Daemon {
                 }
                 Ok(Transmit::Read(request)) => {
                     self.disk.push(Job::Read { request });
-                    self.flush(c);
-                    return;
+                    is_all = true;
                 }
-                Ok(Transmit::Idle) => {
-                    self.flush(c);
-                    return;
-                }
+                Ok(Transmit::Idle) => is_all = true,
                 Ok(Transmit::Close) | Err(_) => conn.closing = true,
             }
         }

@@ -221,7 +221,7 @@ impl End {
         }
         let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
         let Self { conn, source, .. } = self;
-        let taken = source.scope(|| conn.write_plain(bytes)).unwrap_or(0);
+        let taken = source.scope(|| conn.write_plain(bytes)).map_or(0, |()| bytes.len());
         self.plain_out += taken as u64;
         self.flush(socket);
         taken

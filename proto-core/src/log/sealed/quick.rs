@@ -1,7 +1,7 @@
 //! Reading a sealed file without its key: header, checksums of the frames, trailer
 //! (docs/LOG.md#scan-5).
 
-use super::super::header::CRC;
+use super::super::frame::frame_crc;
 use super::super::{FRAME_HEAD_BYTES, FRAME_TAG_BYTES, Want};
 use super::{
     DENSE_ALIGN, DenseType, Kind, SEALED_HEADER_BYTES, SEALED_MAX_BYTES, SealedHeader, TRAILER_BYTES, Trailer,
@@ -177,15 +177,10 @@ impl SealedCrcScan {
     /// Whether the frame at the start of `bytes` has a right checksum (docs/LOG.md#sealed-5).
     fn is_right(&self, bytes: &[u8]) -> bool {
         let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
-        let [a, b, c, _, sum @ ..] = *head;
-        let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+        let [a, b, c, d, sum @ ..] = *head;
+        let (word, len) = ([a, b, c, d], u32::from_le_bytes([a, b, c, 0]) as usize);
         let Some(sealed) = rest.get(..len + FRAME_TAG_BYTES) else { return false };
-        let mut crc = CRC.digest();
-        crc.update(&self.salt);
-        crc.update(&self.offset.to_le_bytes());
-        crc.update(&head[..4]);
-        crc.update(sealed);
-        crc.finalize().to_le_bytes() == sum
+        frame_crc(&self.salt, self.offset, word, &[sealed]).to_le_bytes() == sum
     }
 
     fn go_to(&mut self, offset: u64) {

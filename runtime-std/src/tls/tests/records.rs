@@ -39,9 +39,9 @@ fn open() -> (World, Conn, Conn) {
     (w, c, s)
 }
 
-/// The lengths of the records in which these bytes go out, headers included.
-fn records(conn: &mut Conn, bytes: usize) -> Vec<usize> {
-    assert_eq!(conn.write_plain(&vec![7; bytes]).unwrap(), bytes);
+/// The lengths of the records in which pieces of so many bytes go out, headers included.
+fn records(conn: &mut Conn, pieces: &[usize]) -> Vec<usize> {
+    pieces.iter().for_each(|&bytes| conn.write_plain(&vec![7; bytes]).unwrap());
     let mut wire = Vec::new();
     while conn.wants_write() {
         conn.write_tls(&mut wire).unwrap();
@@ -60,14 +60,14 @@ fn records(conn: &mut Conn, bytes: usize) -> Vec<usize> {
 fn a_frame_of_a_thin_link_is_one_record_and_22_bytes_more() {
     let (_w, mut c, _s) = open();
     for bytes in [1, 3, 100, 1450, 4000] {
-        assert_eq!(records(&mut c, bytes), [bytes + RECORD_BYTES]);
+        assert_eq!(records(&mut c, &[bytes]), [bytes + RECORD_BYTES]);
     }
 }
 
 #[test]
 fn a_large_frame_is_split_so_that_the_peer_sees_it_come_for_half_a_percent() {
     let (_w, mut c, _s) = open();
-    let split = records(&mut c, 257 << 10);
+    let split = records(&mut c, &[257 << 10]);
     assert!(split.iter().all(|&r| r <= RECORD_MAX_BYTES + RECORD_BYTES), "{split:?}");
     let more = split.iter().sum::<usize>() - (257 << 10);
     println!("{} records, {more} bytes more than the {} of the frame", split.len(), 257 << 10);
@@ -98,4 +98,14 @@ fn what_is_ready_goes_out_in_one_write_however_many_records_it_is() {
     s.write_tls(&mut Counted::new(&mut writes, &mut bytes)).unwrap();
     assert!(!s.wants_write());
     assert_eq!(writes.0, [bytes as usize]);
+}
+
+#[test]
+fn small_frames_that_come_together_share_a_record_and_none_waits_for_a_large_one() {
+    let (_w, mut c, _s) = open();
+    assert_eq!(records(&mut c, &[39, 20, 90]), [149 + RECORD_BYTES]);
+    assert_eq!(records(&mut c, &[5, 1450, 7]), [5, 1450, 7].map(|n| n + RECORD_BYTES));
+    assert_eq!(records(&mut c, &[400, 400]), [400, 400].map(|n| n + RECORD_BYTES));
+    c.write_plain(&[7; 100]).unwrap();
+    assert!(c.wants_write() && !c.has_records());
 }
