@@ -63,22 +63,18 @@ impl Node<'_> {
         let share = self.limits.credit_bytes;
         let hello = self.terms(i)?;
         let s = &mut self.sessions[i as usize].0;
-        let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
-        let alone = s.in_flight == 0;
+        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
+        let has_room = s.pace.has_room(s.in_flight, compressed, bounds);
         // A first flight is small: it is used up.
         let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
         if s.credit < least {
             mark!("batch.out_of_credit");
         }
-        if s.flights.is_full() || (s.in_flight >= window && !alone) {
+        if s.flights.is_full() || !has_room {
             mark!("batch.window_full");
         }
-        if s.read.is_some()
-            || s.needs_credit > 0
-            || s.credit < least
-            || s.flights.is_full()
-            || (s.in_flight >= window && !alone)
-        {
+        if s.read.is_some() || s.needs_credit > 0 || s.credit < least || s.flights.is_full() || !has_room {
             return None;
         }
         let l = self.next_link(i)?;
@@ -87,7 +83,6 @@ impl Node<'_> {
         }
         let codec = self.codec_for(i);
         let s = &mut self.sessions[i as usize].0;
-        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
         let raw = compressed as u64 * s.pace.ratio_256 / 256;
         // What is not compressed must fit as it is; the rest most likely will.
         let stored = out_bytes.min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
@@ -264,7 +259,7 @@ impl Node<'_> {
         if has(Bug::ReceiptAtSending) {
             self.note_receipt(i, l, made.last_seq);
         }
-        let (at, share) = (self.now.at, self.limits.credit_bytes);
+        let (at, share, frame_time_ms) = (self.now.at, self.limits.credit_bytes, self.config.timing.frame_time_ms);
         let s = self.s(i);
         let flight = Flight { link: l, last_seq: made.last_seq, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
@@ -273,8 +268,9 @@ impl Node<'_> {
         s.stats.sent += made.count;
         let ratio = (made.raw_bytes as u64 * 256 / made.body_bytes.max(1) as u64).clamp(128, 256 * 64);
         s.pace.ratio_256 = (s.pace.ratio_256 * 3 + ratio) / 4;
-        let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize))
-            || s.flights.len() == FLIGHTS_MAX;
+        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
+        let compressed = s.pace.frame_bytes(frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let window_full = !s.pace.has_room(s.in_flight, compressed, bounds) || s.flights.len() == FLIGHTS_MAX;
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.
