@@ -240,6 +240,8 @@ pub(crate) struct Session {
     pub(crate) goodbye_sent: bool,
     /// The peer has nothing more to send; it waits until we have not either.
     pub(crate) peer_goodbye: bool,
+    /// It may have to send something again all the same.
+    pub(crate) goodbye_open: bool,
 
     // Sending events.
     pub(crate) hello: Option<Hello>,
@@ -343,6 +345,7 @@ impl Session {
             finishing: false,
             goodbye_sent: false,
             peer_goodbye: false,
+            goodbye_open: false,
             hello: None,
             peer_vector_done: false,
             early: None,
@@ -419,6 +422,8 @@ pub(crate) struct Link {
     pub(crate) no_history: bool,
     /// The peer was told that the history is lacking here: its batches are dropped until it knows.
     pub(crate) dropping: bool,
+    /// A batch of the peer's was dropped, and it has not come again yet.
+    pub(crate) dropped: bool,
     /// NOHISTORY is to be sent.
     pub(crate) owes_no_history: bool,
     /// It cannot be sent on: damaged here.
@@ -448,6 +453,7 @@ impl Link {
         floor_came: false,
         no_history: false,
         dropping: false,
+        dropped: false,
         owes_no_history: false,
         blocked: false,
         forked: false,

@@ -236,7 +236,7 @@ impl Replica {
                     break;
                 }
             }
-            let closing = self.transmit(link, hub, session, &mut out)?;
+            let closing = self.transmit(link, hub, session, &mut out, work)?;
             work.tell(self.node.stats(session), link);
             while let Some(event) = self.node.poll_event() {
                 match event {
@@ -250,7 +250,7 @@ impl Replica {
                     Event::Closed { ending, stats, .. } => {
                         work.tell(Some(stats), link);
                         work.stay.iter_mut().for_each(|stay| stay.ended(ending, &stats));
-                        let _ = self.transmit(link, hub, session, &mut out);
+                        let _ = self.transmit(link, hub, session, &mut out, work);
                         return ended(hub, ending, &stats);
                     }
                     Event::Fork { stream } => log::error!("{}: {stream}", Code::Fork),
@@ -301,7 +301,14 @@ impl Replica {
 
     /// Sends what there is to send while the socket takes it; true when the session wants the
     /// connection closed.
-    fn transmit(&mut self, link: &mut Link, hub: &str, session: SessionId, out: &mut [u8]) -> Result<bool> {
+    fn transmit<P>(
+        &mut self,
+        link: &mut Link,
+        hub: &str,
+        session: SessionId,
+        out: &mut [u8],
+        work: &mut Work<'_, P>,
+    ) -> Result<bool> {
         // The handshake's last words wait for the session's first ones: one packet instead of two.
         let mut together = !link.full;
         let closing = loop {
@@ -331,6 +338,14 @@ impl Replica {
             };
             match next {
                 Transmit::Bytes(n) => link.send(&out[..n])?,
+                // Nobody pushes, and all is on its way: our last word goes with it, in the same packet.
+                Transmit::Idle if work.may_finish() && self.node.has_nothing_to_send(session) => {
+                    if let Some(local) = work.local.take() {
+                        local.end(self);
+                    }
+                    work.is_finishing = true;
+                    self.node.finish(self.clock.now(), session);
+                }
                 Transmit::Idle | Transmit::Read(_) => break false,
                 Transmit::Close => break true,
             }
@@ -363,12 +378,19 @@ pub(crate) struct Work<'a, P> {
     pub(crate) local: Option<LocalServer>,
     /// The session does not end by itself.
     pub(crate) stay: Option<&'a mut Stay>,
+    /// The node was asked to end the session.
+    is_finishing: bool,
 }
 
 impl<P> Work<'_, P> {
     pub(crate) fn new(progress: P) -> Self {
         let (report, start) = (SyncReport::default(), Instant::now());
-        Work { report, start, end: None, progress, meter: None, local: None, stay: None }
+        Work { report, start, end: None, progress, meter: None, local: None, stay: None, is_finishing: false }
+    }
+
+    /// Whether the session may end when all is sent.
+    fn may_finish(&self) -> bool {
+        !self.is_finishing && self.stay.is_none() && !self.local.as_ref().is_some_and(LocalServer::is_busy)
     }
 
     /// Who else may have news, beside the hub.

@@ -59,7 +59,7 @@ impl Pair {
         let begun_us = self.now_us;
         let end = |mut conn: Conn| {
             conn.set_buffer_limit(None);
-            End { conn, session: None, plain: Vec::new(), paused: false, over: false, ended: None }
+            End { conn, session: None, plain: Vec::new(), paused: false, finishing: false, over: false, ended: None }
         };
         let ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
         // Nothing leaves the clinic before SYN and SYN-ACK.
@@ -97,6 +97,8 @@ struct End {
     /// Bytes that the node has not taken yet.
     plain: Vec<u8>,
     paused: bool,
+    /// The node was asked to end the session.
+    finishing: bool,
     /// The node wants the connection closed.
     over: bool,
     ended: Option<Ending>,
@@ -318,6 +320,10 @@ impl Call<'_> {
                     self.frame_bytes += n as u64;
                     end.conn.write_plain(&host.out[..n])?;
                 }
+                Transmit::Idle if e == CLINIC && !self.stays && host.node.has_nothing_to_send(id) && !end.finishing => {
+                    end.finishing = true;
+                    host.node.finish(now(us), id);
+                }
                 Transmit::Idle | Transmit::Read(_) => is_all = true,
                 Transmit::Close => {
                     self.flush(e)?;
@@ -356,7 +362,11 @@ impl Call<'_> {
                         }
                     }
                 }
-                Event::Closed { ending, .. } => end.ended = end.ended.or(Some(ending)),
+                Event::Closed { ending, .. } => {
+                    // The last acknowledgement and the answer to our GOODBYE came together.
+                    self.caught_up += u32::from(e == CLINIC && ending.code.is_none());
+                    end.ended = end.ended.or(Some(ending));
+                }
                 Event::StorageFailed { code } => return Err(format!("the log: {code}").into()),
                 Event::Fork { stream } | Event::TailLost { stream } => {
                     return Err(format!("{stream} is not what it was").into());

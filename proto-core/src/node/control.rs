@@ -34,6 +34,7 @@ impl Node<'_> {
             let entry = Entry::parse(&mut r, &peer.name, &me)?;
             self.take_entry(i, &peer, &entry)?;
         }
+        self.land_flights(i);
         if last {
             if self.s(i).peer_vector_done {
                 return Err(Code::State);
@@ -81,7 +82,7 @@ impl Node<'_> {
         };
         let goes_on = self.settle_early(i, l, entry.seq);
         let link = &mut self.links[l as usize].0;
-        let believed = link.peer_tag.take().filter(|_| goes_on);
+        let believed = link.peer_tag.take().filter(|_| goes_on && entry.seq == link.peer_have);
         link.peer_handle = handle;
         link.peer_have = entry.seq;
         if !has(Bug::ResumeFromZero) {
@@ -156,6 +157,14 @@ impl Node<'_> {
             }
             self.queue_link(l);
         }
+        self.land_flights(i);
+        self.mark_ready(i);
+        self.check_caught_up(i);
+        Ok(())
+    }
+
+    /// What the peer of session `i` has shown to hold is under way no more.
+    fn land_flights(&mut self, i: u32) {
         let now = self.now.at;
         let (sessions, links) = (&mut self.sessions, &self.links);
         let s = &mut sessions[i as usize].0;
@@ -168,9 +177,6 @@ impl Node<'_> {
                 let _ = s.flights.push_back(f);
             }
         }
-        self.mark_ready(i);
-        self.check_caught_up(i);
-        Ok(())
     }
 
     /// If the peer is a hub, it holds the stream durably up to `seq`, with the same history: remembered in
@@ -287,10 +293,11 @@ impl Node<'_> {
             let Some(stream) = self.streams.at(link.stream) else { return true };
             // What is damaged here cannot be sent; the session must end all the same.
             let readable = stream.readable_upto(link.sent + 1) > link.sent;
-            let more = !link.blocked && (readable || self.owes_floor(link, stream));
+            // What came after our last word waits for the next session.
+            let more = !s.goodbye_sent && !link.blocked && (readable || self.owes_floor(link, stream));
             let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
             let sent = !self.sends(link, stream) || acked && !more;
-            let nothing_pending = stream.now.top.seq == stream.durable.top.seq;
+            let nothing_pending = s.goodbye_sent || stream.now.top.seq == stream.durable.top.seq;
             let got = link.write.is_none() || link.forked || stream.durable.have.seq >= link.peer_have;
             sent && nothing_pending && got
         })

@@ -82,8 +82,8 @@ impl Node<'_> {
         }
     }
 
-    /// The peer has told how far it holds link `l`'s stream: whether the first flight went on from there. If not,
-    /// it is sent again from where the peer is.
+    /// The peer has told how far it holds link `l`'s stream: whether it has taken the first flight. If not, it is sent
+    /// again from where the peer is.
     pub(super) fn settle_early(&mut self, i: u32, l: u32, seq: u64) -> bool {
         let s = &self.sessions[i as usize].0;
         let link = &self.links[l as usize].0;
@@ -91,14 +91,19 @@ impl Node<'_> {
             stream.in_doubt = false;
         }
         let Some(early) = s.early.filter(|_| link.peer_handle == NONE) else { return false };
-        let (flown, met) = (link.sent > link.peer_have, link.peer_have == seq);
+        // A peer that holds more has taken it too: what it held already, it passed over.
+        let (flown, met) = (link.sent > link.peer_have, seq >= link.peer_have);
         let understood =
             s.hello.is_some_and(|h| early.codecs & !h.codecs == 0 && early.raw_bytes <= h.batch_bytes as usize);
-        if met && understood {
-            return flown;
+        if flown && met && understood {
+            return true;
         }
         if flown {
             mark!("early.sent_in_vain");
+        }
+        if flown || !met {
+            // There is something to send after all: a last word is void (docs/PROTOCOL.md#goodbye-4).
+            self.s(i).goodbye_sent = false;
         }
         if !(flown && has(Bug::EarlyNotRewound)) {
             self.links[l as usize].0.sent = seq;
@@ -136,6 +141,29 @@ impl Node<'_> {
                 let _ = s.flights.push_back(f);
             }
         }
+    }
+
+    /// Whether everything that is here for the hub of session `i` has been sent: then a clinic may say GOODBYE
+    /// although it has not been acknowledged yet (docs/PROTOCOL.md#goodbye-4).
+    pub(super) fn has_sent_all(&self, i: u32) -> bool {
+        let s = &self.sessions[i as usize].0;
+        let to_hub = self.config.role == Role::Clinic && s.peer.is_some_and(|peer| peer.role == Role::Hub);
+        let told = s.vector_done && (s.peer_vector_done || s.early.is_some());
+        let none_in_line = s.read.is_none() && s.lanes.iter().all(crate::fifo::Fifo::is_empty) && !s.owes_no_history;
+        to_hub
+            && told
+            && s.announce == NONE
+            && none_in_line
+            && !s.owes_floors
+            && self.links_of(i).all(|l| {
+                let link = &self.links[l as usize].0;
+                let Some(stream) = self.streams.at(link.stream).filter(|stream| self.sends(link, stream)) else {
+                    return true;
+                };
+                let more = stream.readable_upto(link.sent + 1) > link.sent || self.owes_floor(link, stream);
+                let pending = stream.now.top.seq > stream.durable.top.seq;
+                !pending && (link.blocked || !more)
+            })
     }
 
     /// The next event does not fit a first flight: it waits for what the peer says.

@@ -234,6 +234,9 @@ impl Node<'_> {
         }
         mark!("history.refused");
         link.no_history = true;
+        // The peer will not take it for the end: it lacks what was dropped.
+        self.s(i).goodbye_sent = false;
+        let link = &mut self.links[l as usize].0;
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }

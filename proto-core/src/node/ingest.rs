@@ -18,7 +18,13 @@ use crate::wire::frame::FrameHead;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
-        if !self.s(i).peer_vector_done || self.s(i).peer_goodbye {
+        let s = self.s(i);
+        if s.peer_goodbye && s.goodbye_open {
+            // It has learned that something of its first flight did not arrive.
+            mark!("goodbye.withdrawn");
+            (s.peer_goodbye, s.finishing) = (false, false);
+        }
+        if !s.peer_vector_done || s.peer_goodbye {
             return Err(Code::State.into());
         }
         if let Some(code) = self.commit.failed() {
@@ -31,21 +37,15 @@ impl Node<'_> {
         let l = self.link_of(i, batch.handle)?;
         let n = self.links[l as usize].0.stream;
         let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
-        if self.drops(l, &batch) {
-            self.return_credit(i, head);
-            return Ok(());
-        }
-        if !self.suits(head, &batch, next) {
-            self.return_credit(i, head);
-            return Ok(());
+        if self.drops(l, &batch) || !self.suits(head, &batch, next) {
+            return self.drop_batch(i, l, head);
         }
         if batch.first_seq > next && !has(Bug::GapAccepted) {
             mark!("hostile.gap");
             return Err(Code::Gap.into());
         }
         if !self.has_history(i, l, &batch)? {
-            self.return_credit(i, head);
-            return Ok(());
+            return self.drop_batch(i, l, head);
         }
         let mut scratch = core::mem::replace(&mut self.scratch, crate::mem::Lent::Borrowed(&mut []));
         let outcome = match scratch.get_mut(..batch.raw_bytes) {
@@ -54,13 +54,18 @@ impl Node<'_> {
         };
         self.scratch = scratch;
         match outcome {
-            Err(Refused::Bad(code)) if self.refuse_early(i, l, head, code) => {
-                self.return_credit(i, head);
-                return Ok(());
-            }
+            Err(Refused::Bad(code)) if self.refuse_early(i, l, head, code) => return self.drop_batch(i, l, head),
             other => other?,
         }
+        self.links[l as usize].0.dropped = false;
         self.s(i).ack_soon |= head.flag;
+        self.return_credit(i, head);
+        Ok(())
+    }
+
+    /// A batch cannot be used, through nobody's fault: it comes again.
+    fn drop_batch(&mut self, i: u32, l: u32, head: &FrameHead) -> Result<(), Refused> {
+        self.links[l as usize].0.dropped = true;
         self.return_credit(i, head);
         Ok(())
     }

@@ -70,13 +70,21 @@ impl Node<'_> {
     }
 
     /// Asks for a clean end: when everything is done in both directions the session says GOODBYE,
-    /// waits for the peer's and closes without a code.
+    /// waits for the peer's and closes without a code. A clinic says it to a hub as soon as it has nothing left to
+    /// send (docs/PROTOCOL.md#goodbye-4): events that are appended after that wait for the next session. See
+    /// [`Node::has_nothing_to_send`].
     pub fn finish(&mut self, now: Now, id: SessionId) {
         self.at(now);
         if let Ok(i) = self.session(id) {
             self.s(i).finishing = true;
             self.mark_ready(i);
         }
+    }
+
+    /// Whether [`Node::finish`] would make a clinic say GOODBYE at once: all that is here for the hub is on its way.
+    #[must_use]
+    pub fn has_nothing_to_send(&self, id: SessionId) -> bool {
+        self.session(id).is_ok_and(|i| self.sessions[i as usize].0.state == State::Live && self.has_sent_all(i))
     }
 
     /// Says that the connection is gone. Harmless for a session that has ended.

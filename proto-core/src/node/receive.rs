@@ -287,7 +287,7 @@ impl Node<'_> {
             FrameType::Ping => Ok(self.take_ping(i, body)?),
             FrameType::Pong => Ok(()),
             FrameType::Goodbye => {
-                self.goodbye(i);
+                self.goodbye(i, head.early);
                 Ok(())
             }
             FrameType::Receipt | FrameType::Head => Err(Code::Version.into()),

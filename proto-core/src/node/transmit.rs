@@ -11,7 +11,7 @@ use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
 use crate::time::{Instant, Now};
 use crate::varint::Writer;
 use crate::wire::control::{ErrorBody, FLOORS, Hello, emit_number};
-use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, emit};
+use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
 /// The id names no session: it has ended and its end was told.
@@ -85,13 +85,18 @@ impl Node<'_> {
             return Ok(self.put_last(i, out));
         }
         let done = s.caught_up_told || has(Bug::GoodbyeTooEarly) && s.vector_done && s.peer_vector_done;
-        if s.finishing && done && !s.goodbye_sent {
-            if s.peer_goodbye {
+        let (may, peer_goodbye) = (s.finishing && !s.goodbye_sent, s.peer_goodbye);
+        if may && (done || !peer_goodbye && self.has_sent_all(i)) {
+            if peer_goodbye {
                 mark!("goodbye.answered");
                 self.end_with(i, Ending { code: None, by: EndedBy::Peer });
                 return Ok(self.put_last(i, out));
             }
             if let Some(n) = emit(out, FrameType::Goodbye, false, |_| Some(0)) {
+                if !done {
+                    mark!("goodbye.said_early");
+                    out[0] |= OPTIONAL;
+                }
                 self.s(i).goodbye_sent = true;
                 return Ok(self.count(i, n));
             }
@@ -280,22 +285,43 @@ impl Node<'_> {
 
     /// The peer has said GOODBYE. If we had said it before, that is the end. Else the peer sends no
     /// more events, and hears GOODBYE when it has all of ours.
-    pub(super) fn goodbye(&mut self, i: u32) {
+    pub(super) fn goodbye(&mut self, i: u32, early: bool) {
         if self.s(i).goodbye_sent {
+            // It was the answer only if nothing of ours is open: it may have been said at the same time.
+            let code = match () {
+                () if self.s(i).forked => Some(Code::Fork),
+                () if !self.is_caught_up(i) && !has(Bug::GoodbyeTooEarly) => Some(Code::Cut),
+                () => None,
+            };
             mark!("goodbye.came_back");
-            return self.end_with(i, Ending { code: None, by: EndedBy::Us });
+            return match code {
+                Some(code) => self.end(i, code, EndedBy::Us),
+                None => self.end_with(i, Ending { code: None, by: EndedBy::Us }),
+            };
+        }
+        let mut dropped = false;
+        let mut l = self.s(i).links;
+        while l != NONE {
+            let link = &mut self.links[l as usize].0;
+            dropped |= core::mem::take(&mut link.dropped);
+            l = link.next;
         }
         let kept_back = self.links_of(i).any(|l| {
             let link = &self.links[l as usize].0;
             link.write.is_some() && self.streams.at(link.stream).is_some_and(|s| s.now.have.seq < link.peer_have)
         });
+        if early && (kept_back || dropped) {
+            // It was said before its sender knew that it has to send something again.
+            mark!("goodbye.void");
+            return;
+        }
         if kept_back || !self.s(i).peer_vector_done {
             // It told of events that it did not send.
             mark!("goodbye.kept_back");
             return self.end(i, Code::Cut, EndedBy::Peer);
         }
         let s = self.s(i);
-        (s.peer_goodbye, s.finishing) = (true, true);
+        (s.peer_goodbye, s.goodbye_open, s.finishing) = (true, early, true);
         self.mark_ready(i);
     }
 }

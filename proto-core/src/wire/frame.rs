@@ -11,7 +11,7 @@ pub const FRAME_HEAD_MAX_BYTES: usize = 5;
 pub const CONTROL_BODY_MAX_BYTES: usize = 4096;
 
 /// Bit of the first byte: a receiver that does not know the type skips the frame. On a BATCH: it was sent before
-/// its sender knew what the receiver holds (docs/PROTOCOL.md#early-1).
+/// its sender knew what the receiver holds (docs/PROTOCOL.md#early-1). On a GOODBYE: before it knew that it holds all.
 pub const OPTIONAL: u8 = 0x20;
 /// Bit of the first byte whose meaning the type gives: last VECTOR of the opening; flush for BATCH.
 pub const FLAG: u8 = 0x40;
@@ -59,7 +59,8 @@ pub struct FrameHead {
     pub kind: Option<FrameType>,
     /// Whether [`FLAG`] is set.
     pub flag: bool,
-    /// A BATCH with [`OPTIONAL`]: of a first flight (docs/PROTOCOL.md#early-1).
+    /// A BATCH with [`OPTIONAL`]: of a first flight (docs/PROTOCOL.md#early-1); or such a GOODBYE: what was sent before it is not
+    /// acknowledged yet (docs/PROTOCOL.md#goodbye-4).
     pub early: bool,
     /// Bytes of this header.
     pub head_bytes: usize,
@@ -112,7 +113,7 @@ impl FrameHead {
             Err(_) if head.len() < FRAME_HEAD_MAX_BYTES - 1 && head.iter().all(|b| b & 0x80 != 0) => return Ok(None),
             Err(e) => return Err(e),
         };
-        let early = kind == Some(FrameType::Batch) && first & OPTIONAL != 0;
+        let early = matches!(kind, Some(FrameType::Batch | FrameType::Goodbye)) && first & OPTIONAL != 0;
         let max = if kind == Some(FrameType::Batch) { batch_max_bytes } else { CONTROL_BODY_MAX_BYTES };
         if len > max as u64 && !has(Bug::FrameBoundUnchecked) {
             mark!("hostile.frame_too_large");

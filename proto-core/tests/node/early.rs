@@ -86,8 +86,7 @@ fn what_the_hub_has_not_acknowledged_goes_right_behind_the_vector() {
 #[test]
 fn where_the_hub_is_elsewhere_it_goes_on_from_there() {
     let key = stream("clinic_a");
-    for (at, next) in [(0, Some((1, 5, 3 | 0x40))), (1, Some((2, 5, 3 | 0x40))), (4, Some((5, 5, 3 | 0x40))), (5, None)]
-    {
+    for (at, next) in [(0, Some((1, 5, 3 | 0x40))), (1, Some((2, 5, 3 | 0x40))), (4, None), (5, None)] {
         let mut clinic = clinic(5, 2, "hub");
         let id = dial(&mut clinic);
         assert_eq!(sent(&mut clinic, id), Some((3, 5, EARLY)));
@@ -112,12 +111,12 @@ fn a_hub_with_another_history_is_found_out_although_the_flight_was_under_way() {
     clinic.feed(id, &hub_says(2, &Chain([9; 32])));
     clinic.serve(id);
     assert_eq!((clinic.refused_with(id), entry(&clinic).acked), (Some(Code::Fork), 2));
-    // It holds more, of another history: no receipt is noted for what it says of it.
+    // It holds more, of another history: no receipt is noted for what it says of it, and it does not take the flight.
     let mut other = self::clinic(5, 2, "hub");
     let id = dial(&mut other);
     assert_eq!(sent(&mut other, id), Some((3, 5, EARLY)));
     other.feed(id, &hub_says(4, &Chain([9; 32])));
-    other.feed(id, &frame(4, &[0, 4]));
+    other.feed(id, &[frame(4, &[0, 4]), vec![14, 1, 0]].concat());
     assert_eq!(entry(&other).acked, 2);
     let request = wants(&mut other, id).unwrap();
     assert_eq!(give(&mut other, &request), []);
@@ -226,4 +225,88 @@ fn an_event_that_is_too_large_for_a_first_flight_waits_for_the_hub() {
         Transmit::Bytes(n) => assert!(n > 6000 && out[0] == 3 | 0x40, "{n}, {:02x}", out[0]),
         other => panic!("{other:?}"),
     }
+}
+
+/// Before all is acknowledged, and after.
+const OPEN_GOODBYE: [u8; 2] = [12 | 0x20, 0];
+const GOODBYE: [u8; 2] = [12, 0];
+
+#[test]
+fn a_clinic_that_is_to_end_says_goodbye_behind_its_first_flight_and_ends_with_the_answer() {
+    let key = stream("clinic_a");
+    let mut clinic = clinic(5, 2, "hub");
+    let id = dial(&mut clinic);
+    assert!(!clinic.node.has_nothing_to_send(id));
+    let now = clinic.now();
+    clinic.node.finish(now, id);
+    assert_eq!(sent(&mut clinic, id), Some((3, 5, EARLY)));
+    assert!(clinic.node.has_nothing_to_send(id));
+    assert_eq!(says(&mut clinic, id).0, OPEN_GOODBYE);
+    clinic.feed(id, &hub_says(2, &chain_at(&key, 2)));
+    assert_eq!(says(&mut clinic, id).0, [], "once is enough");
+    clinic.feed(id, &[frame(4, &[0, 5]), GOODBYE.to_vec()].concat());
+    clinic.serve(id);
+    assert_eq!((entry(&clinic).acked, clinic.closed[0].code), (5, None));
+}
+
+#[test]
+fn an_answer_before_all_is_acknowledged_is_no_clean_end() {
+    let key = stream("clinic_a");
+    let mut clinic = clinic(5, 2, "hub");
+    let id = dial(&mut clinic);
+    let now = clinic.now();
+    clinic.node.finish(now, id);
+    sent(&mut clinic, id);
+    says(&mut clinic, id);
+    clinic.feed(id, &[hub_says(2, &chain_at(&key, 2)), frame(4, &[0, 4]), GOODBYE.to_vec()].concat());
+    assert_eq!((clinic.refused_with(id), entry(&clinic).acked), (Some(Code::Cut), 4));
+}
+
+#[test]
+fn a_goodbye_behind_a_flight_in_vain_is_void_at_both_ends() {
+    let key = stream("clinic_a");
+    let mut clinic = clinic(5, 2, "hub");
+    let id = dial(&mut clinic);
+    let now = clinic.now();
+    clinic.node.finish(now, id);
+    sent(&mut clinic, id);
+    assert_eq!(says(&mut clinic, id).0, OPEN_GOODBYE);
+    clinic.feed(id, &hub_says(1, &chain_at(&key, 1)));
+    assert_eq!(sent(&mut clinic, id), Some((2, 5, 3 | 0x40)));
+    assert_eq!(says(&mut clinic, id).0, OPEN_GOODBYE, "again");
+
+    let mut hub = holder("hub", Role::Hub, &key, 1, 0);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 5, &chain_at(&key, 5), 0);
+    says(&mut hub, id);
+    let mut flight = batch(0, 3, chain_at(&key, 2), &[b"payload".as_slice(); 3]).0;
+    flight[0] |= 0x20;
+    hub.feed(id, &[flight, OPEN_GOODBYE.to_vec()].concat());
+    assert_eq!((says(&mut hub, id).0, hub.refused_with(id)), (vec![], None));
+    let again = batch(0, 2, chain_at(&key, 1), &[b"payload".as_slice(); 4]).0;
+    hub.feed(id, &[again, OPEN_GOODBYE.to_vec()].concat());
+    hub.disk();
+    hub.ms += 1000;
+    let now = hub.now();
+    hub.node.timeout(now);
+    let said = says(&mut hub, id).0;
+    assert!(said.ends_with(&[&[4, 2, 0, 5], &GOODBYE[..]].concat()), "{said:02x?}");
+    // It thought that the hub holds all, and has sent nothing.
+    let mut hub = holder("hub", Role::Hub, &key, 1, 0);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 5, &chain_at(&key, 5), 0);
+    says(&mut hub, id);
+    hub.feed(id, &OPEN_GOODBYE);
+    assert_eq!((says(&mut hub, id).0, hub.refused_with(id)), (vec![], None));
+    let mut clinic = self::clinic(5, 5, "hub");
+    let id = dial(&mut clinic);
+    let now = clinic.now();
+    clinic.node.finish(now, id);
+    assert!(says(&mut clinic, id).0.ends_with(&OPEN_GOODBYE));
+    clinic.feed(id, &hub_says(1, &chain_at(&key, 1)));
+    assert_eq!(sent(&mut clinic, id), Some((2, 5, 3 | 0x40)));
+    // What is kept back by one who knows makes it no clean end.
+    let mut hub = holder("hub", Role::Hub, &key, 1, 0);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 5, &chain_at(&key, 5), 0);
+    hub.feed(id, &GOODBYE);
+    hub.serve(id);
+    assert_eq!(hub.closed[0].code, Some(Code::Cut));
 }
