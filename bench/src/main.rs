@@ -4,10 +4,12 @@
 //! measured in turns within one run; of several rounds the median is shown.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ropeway_mio::cli::{self, Output};
 
 mod codec;
 mod corpus;
@@ -51,6 +53,13 @@ enum Command {
         #[arg(long)]
         cold: bool,
     },
+    /// The `ropeway` command, which is measured in processes of its own
+    #[command(hide = true, disable_help_flag = true)]
+    Ropeway {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// What to measure of the log.
@@ -79,6 +88,7 @@ fn main() -> ExitCode {
         Command::Codec(args) => codec::run(&args),
         Command::Wire(args) => wire::run(&args),
         Command::OpenOnce { dir, cold } => log::open_once(&dir, cold),
+        Command::Ropeway { args } => return ropeway(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,4 +97,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does what the `ropeway` command does, for as long as whoever has started this is there.
+fn ropeway(args: Vec<OsString>) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let cli = match cli::args::parse(std::iter::once("ropeway".into()).chain(args)) {
+        Ok(cli) => cli,
+        Err(usage) => return usage.show(),
+    };
+    let mut out = Output::standard(&cli.global);
+    let result = cli::dispatch(&cli, &mut out);
+    cli::finish(result, &mut out).into()
 }

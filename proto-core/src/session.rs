@@ -203,6 +203,13 @@ impl Pace {
         usize::try_from(bdp.saturating_mul(2)).unwrap_or(max).clamp(min, max.max(min))
     }
 
+    /// Whether a batch of about `next` bytes may join the `in_flight` bytes under way. The window holds it too, unless
+    /// it is only the second: the queue of a thin link is short, and what does not fit into it is lost there.
+    pub(crate) fn has_room(&self, in_flight: usize, next: usize, (min, max): (usize, usize)) -> bool {
+        let (window, slack) = (self.window(min, max), next / 8);
+        in_flight == 0 || in_flight < window && (in_flight <= next + slack || in_flight + next - slack <= window)
+    }
+
     /// Compressed bytes that one batch should have: `frame_time_ms` of link time.
     pub(crate) fn frame_bytes(&self, frame_time_ms: u64, min: usize, max: usize) -> usize {
         usize::try_from(self.rate.saturating_mul(frame_time_ms) / 1000).unwrap_or(max).clamp(min, max.max(min))
@@ -522,5 +529,18 @@ mod tests {
         assert!((1300..3000).contains(&pace.rate), "{}", pace.rate);
         assert_eq!(pace.window(min, max), min);
         assert!((650..1500).contains(&pace.frame_bytes(500, 100, max)));
+    }
+
+    #[test]
+    fn the_third_batch_waits_until_the_window_holds_it_and_the_second_goes_in_any_case() {
+        let bounds = (8192, 1 << 20);
+        let rooms = |pace: Pace, next, all: [usize; 5]| all.map(|bytes| pace.has_room(bytes, next, bounds));
+        // Nothing is known yet: 8 KiB, and batches of 4.
+        let all = [0, 4000, 4600, 5000, 8192];
+        assert_eq!(rooms(Pace::START, 4096, all), [true, true, true, false, false]);
+        // Batches that take longer than a round trip: two of them keep the link busy.
+        let far = Pace { rate: 100_000, rtt_ms: 300, ..Pace::START };
+        let all = [0, 50_000, 56_000, 59_000, 100_000];
+        assert_eq!(rooms(far, 50_000, all), [true, true, true, false, false]);
     }
 }

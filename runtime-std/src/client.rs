@@ -91,7 +91,7 @@ impl From<SyncError> for Error {
 /// The largest time to sleep in one piece.
 const NAP_MAX_MS: u64 = 1000;
 /// Silence that is normal on 2G: nobody is given up for less.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 /// What the 1,250 bytes of a handshake take at 100 bytes a second.
 const HANDSHAKE_BYTES_TIME: Duration = Duration::from_millis(12_500);
 /// How long a sync that is done waits for somebody who is still pushing.
@@ -309,8 +309,10 @@ impl Replica {
         out: &mut [u8],
         work: &mut Work<'_, P>,
     ) -> Result<bool> {
+        // The handshake's last words wait for the session's first ones: one packet instead of two.
+        let mut together = !link.full;
         let closing = loop {
-            if link.conn.has_records() {
+            if !std::mem::take(&mut together) && link.conn.has_records() {
                 link.flush(hub)?;
                 if link.conn.wants_write() {
                     return Ok(false);
@@ -319,6 +321,10 @@ impl Replica {
             let now = self.clock.now();
             let next = match self.node.poll_transmit(now, session, out) {
                 Ok(Transmit::Read(request)) => {
+                    // What has left is what the budget knows of.
+                    if link.conn.has_records() {
+                        link.flush(hub)?;
+                    }
                     // Without room for it, it waits for the end of the session.
                     let Some(packed) = self.answer_within(&link.meter, now, request, out) else { break false };
                     // Idle here means that it was turned into something else to send.
@@ -470,6 +476,8 @@ pub(crate) struct Link {
     pub(crate) up: u64,
     pub(crate) down: u64,
     eof: bool,
+    /// The socket has not taken everything.
+    full: bool,
     /// How long it took to connect: one round trip, or more if a packet was lost.
     connecting: Duration,
 }
@@ -478,7 +486,7 @@ impl Link {
     pub(crate) fn new(mut conn: Conn, socket: TcpStream, meter: Meter, connecting: Duration) -> Self {
         // What is written is bounded by one frame at a time; a smaller limit would split it.
         conn.set_buffer_limit(None);
-        Self { conn, socket, meter, up: 0, down: 0, eof: false, connecting }
+        Self { conn, socket, meter, up: 0, down: 0, eof: false, full: false, connecting }
     }
 
     /// How long the handshake may take: its round trips, as long as they took to connect and with as
@@ -495,10 +503,14 @@ impl Link {
         while self.conn.wants_write() {
             match self.conn.write_tls(&mut Metered::new(&mut self.socket, &mut self.up, &self.meter)) {
                 Ok(_) => {}
-                Err(e) if again(&e) => return Ok(()),
+                Err(e) if again(&e) => {
+                    self.full = true;
+                    return Ok(());
+                }
                 Err(e) => return Err(Error::new(Code::Cut, format!("{hub}: {e}"))),
             }
         }
+        self.full = false;
         Ok(())
     }
 

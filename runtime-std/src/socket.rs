@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::net::sockopt;
 
@@ -29,6 +30,16 @@ pub fn tune(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// For somebody who will call again at once: what is not acknowledged by the other machine after this time
+/// was sent in vain, if that is sooner than [`tune`] has said. A wish, too.
+pub(crate) fn give_up_after(socket: impl AsFd, time: Duration) {
+    let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).clamp(1, UNACKNOWLEDGED_MAX_MS);
+    #[cfg(target_os = "linux")]
+    let _ = sockopt::set_tcp_user_timeout(socket, ms);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, ms);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +54,17 @@ mod tests {
         assert!(sockopt::socket_send_buffer_size(&socket).unwrap() <= 2 * SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), UNACKNOWLEDGED_MAX_MS);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_calls_again_at_once_waits_for_less_and_never_for_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        tune(&socket).unwrap();
+        for (time, ms) in [(Duration::from_secs(20), 20_000), (Duration::from_secs(600), UNACKNOWLEDGED_MAX_MS)] {
+            give_up_after(&socket, time);
+            assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), ms);
+        }
     }
 }

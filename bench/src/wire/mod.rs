@@ -1,7 +1,7 @@
 //! What a sync costs on the wire: bytes, round trips, and how well a thin link is used.
 //!
-//! Nodes, logs and TLS are the real ones. All but the part `runtimes` work in virtual time: exact, the same each
-//! time, and quick.
+//! Nodes, logs and TLS are the real ones. All but the parts `runtimes` and `packets` work in virtual time: exact, the
+//! same each time, and quick.
 
 mod air;
 #[cfg(test)]
@@ -10,6 +10,8 @@ mod call;
 mod host;
 mod large;
 mod link;
+#[cfg(target_os = "linux")]
+mod packets;
 mod runtimes;
 mod session;
 mod sync;
@@ -22,11 +24,11 @@ use ropeway_std::DataDir;
 use tempfile::TempDir;
 
 use call::{CLINIC, Pair};
-use host::{CLOCK, make_clinic, make_hub};
+use host::{CLOCK, Host, make_clinic, make_hub};
 
 use crate::Result;
 use crate::corpus::Corpus;
-use crate::table::print;
+use crate::table::{Table, print};
 
 /// What to measure of the wire.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,6 +48,12 @@ pub(crate) struct WireArgs {
     /// Tables to make
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
+    /// Of the part `packets` only these tables
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "TABLE")]
+    packets: Vec<Scene>,
+    /// Of the part `packets` only a taste, on a quicker link, in a few seconds
+    #[arg(long)]
+    quick: bool,
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -62,6 +70,21 @@ enum Part {
     Link,
     /// The real client and the real daemon over a modelled link, beside the same in virtual time (half a minute)
     Runtimes,
+    /// The same as processes over the kernel's TCP, through a link that loses packets and breaks (many minutes; root)
+    Packets,
+}
+
+/// A table of the part `packets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scene {
+    /// Backlogs, whole and cut
+    Backlog,
+    /// Links that die all the time
+    Dying,
+    /// Urgent events behind bulk
+    Urgent,
+    /// Short syncs
+    Session,
 }
 
 /// Makes the tables that are asked for, and prints them.
@@ -87,8 +110,22 @@ pub(crate) fn run(args: &WireArgs) -> Result<()> {
     if wanted(Part::Runtimes) {
         tables.push(runtimes::measure()?);
     }
+    if wanted(Part::Packets) {
+        tables.append(&mut packets(&corpora, args)?);
+    }
     print(&tables, args.json);
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn packets(corpora: &[Corpus], args: &WireArgs) -> Result<Vec<Table>> {
+    packets::measure(corpora, args)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn packets(_: &[Corpus], _: &WireArgs) -> Result<Vec<Table>> {
+    eprintln!("the part `packets` is skipped: it needs Linux");
+    Ok(Vec::new())
 }
 
 /// A folder for the nodes' directories: in memory where there is one, since the disk is not measured here.
@@ -116,18 +153,31 @@ const GROUP: usize = 64;
 
 /// The clinic takes events `range` of a corpus, one after the other in virtual time.
 fn append(pair: &mut Pair, corpus: &Corpus, range: std::ops::Range<usize>, lane: Lane, gap_s: u32) -> Result<()> {
+    pair.now_us = fill(&mut pair.hosts[CLINIC], pair.now_us, corpus, range, lane, gap_s)?;
+    Ok(())
+}
+
+/// As [`append`], for any host, from a moment on; the moment of the last event.
+fn fill(
+    host: &mut Host,
+    from_us: u64,
+    corpus: &Corpus,
+    range: std::ops::Range<usize>,
+    lane: Lane,
+    gap_s: u32,
+) -> Result<u64> {
+    let mut us = from_us;
     for n in range {
         // Between half and one and a half of the mean, spread evenly and without a pattern (a step of the golden
         // ratio).
         let share = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
-        pair.now_us += u64::from(gap_s) * (500_000 + ((share * 1_000_000) >> 20));
-        let (us, (kind, payload)) = (pair.now_us, corpus.event(n));
-        pair.hosts[CLINIC].append(us, lane, kind, payload)?;
+        us += u64::from(gap_s) * (500_000 + ((share * 1_000_000) >> 20));
+        let (kind, payload) = corpus.event(n);
+        host.append(us, lane, kind, payload)?;
         if n % GROUP == GROUP - 1 {
-            pair.hosts[CLINIC].drive(us)?;
+            host.drive(us)?;
         }
     }
-    let us = pair.now_us;
-    pair.hosts[CLINIC].drive(us)?;
-    Ok(())
+    host.drive(us)?;
+    Ok(us)
 }

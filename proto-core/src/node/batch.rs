@@ -61,22 +61,18 @@ impl Node<'_> {
         let share = self.limits.credit_bytes;
         let hello = self.terms(i)?;
         let s = &mut self.sessions[i as usize].0;
-        let window = s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
-        let alone = s.in_flight == 0;
+        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
+        let has_room = s.pace.has_room(s.in_flight, compressed, bounds);
         // A first flight is small: it is used up.
         let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
         if s.credit < least {
             mark!("batch.out_of_credit");
         }
-        if s.flights.is_full() || (s.in_flight >= window && !alone) {
+        if s.flights.is_full() || !has_room {
             mark!("batch.window_full");
         }
-        if s.read.is_some()
-            || s.needs_credit > 0
-            || s.credit < least
-            || s.flights.is_full()
-            || (s.in_flight >= window && !alone)
-        {
+        if s.read.is_some() || s.needs_credit > 0 || s.credit < least || s.flights.is_full() || !has_room {
             return None;
         }
         let l = self.next_link(i)?;
@@ -88,7 +84,6 @@ impl Node<'_> {
         }
         let codec = self.codec_for(i);
         let s = &mut self.sessions[i as usize].0;
-        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
         let raw = compressed as u64 * s.pace.ratio_256 / 256;
         // What is not compressed must fit as it is; the rest most likely will.
         let stored = out.len().min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
@@ -298,15 +293,16 @@ impl Node<'_> {
                 self.note_receipt(i, l, last_seq);
             }
         }
-        let (at, share) = (self.now.at, self.limits.credit_bytes);
+        let (at, share, frame_time_ms) = (self.now.at, self.limits.credit_bytes, self.config.timing.frame_time_ms);
         let s = self.s(i);
         let flight = Flight { link: l, last_seq, upto, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
         s.in_flight += bytes;
         s.credit -= bytes;
         s.stats.sent += if whole { count } else { 0 };
-        let window_full = s.in_flight >= s.pace.window(WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize))
-            || s.flights.len() == FLIGHTS_MAX;
+        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
+        let compressed = s.pace.frame_bytes(frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let window_full = !s.pace.has_room(s.in_flight, compressed, bounds) || s.flights.len() == FLIGHTS_MAX;
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.

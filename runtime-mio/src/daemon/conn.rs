@@ -21,6 +21,8 @@ pub(super) struct Conn {
     /// Decrypted bytes that the node would not take yet.
     pub(super) held: Vec<u8>,
     pub(super) paused: bool,
+    /// The socket has not taken everything.
+    full: bool,
     /// Everything was said: close when the last bytes are out.
     pub(super) closing: bool,
 }
@@ -50,6 +52,7 @@ impl Conn {
             bytes_out: 0,
             held: Vec::new(),
             paused: false,
+            full: false,
             closing: false,
         }
     }
@@ -66,8 +69,14 @@ impl Conn {
         }
     }
 
+    /// Whether what TLS has ready may wait for what comes next, to go out in one packet with it.
+    pub(super) fn may_wait(&self) -> bool {
+        self.session.is_some() && !self.full && !self.closing
+    }
+
     /// Writes what TLS has ready until the socket takes no more; true if nothing is left.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
+        self.full = true;
         let Conn { socket, tls, bytes_out, .. } = self;
         while tls.wants_write() {
             match tls.write_tls(&mut Counted::new(socket, bytes_out)) {
@@ -77,6 +86,7 @@ impl Conn {
                 Err(e) => return Err(e),
             }
         }
+        self.full = false;
         Ok(true)
     }
 

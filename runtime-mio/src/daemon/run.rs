@@ -221,20 +221,16 @@ impl Daemon {
 
     /// Sends what there is to send while the socket takes it.
     pub(super) fn write(&mut self, c: usize) {
-        // Frames that come one after the other share a record, so they are not flushed one by one.
-        let mut is_all = false;
+        // Frames that come one after the other share a record, so they are not flushed one by one; and the handshake's
+        // last words wait for the session's first ones: one packet instead of two.
+        let (mut is_all, mut together) = (false, true);
         loop {
-            let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
-            if is_all || conn.closing || conn.tls.has_records() {
-                match conn.flush() {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(e) => {
-                        log::debug!("{}: {e}", conn.address);
-                        return if conn.session.is_none() { self.refuse(c, Code::Cut, "") } else { self.drop_conn(c) };
-                    }
-                }
+            let Some(conn) = self.conns.get(c).and_then(Option::as_ref) else { return };
+            let waits = std::mem::take(&mut together) && conn.may_wait();
+            if (is_all || conn.closing || conn.tls.has_records()) && !waits && !self.flush(c) {
+                return;
             }
+            let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
             if conn.closing {
                 return self.drop_conn(c);
             }
@@ -252,6 +248,23 @@ impl Daemon {
                 }
                 Ok(Transmit::Idle) => is_all = true,
                 Ok(Transmit::Close) | Err(_) => conn.closing = true,
+            }
+        }
+    }
+
+    /// Gives the socket what waits for it; true if nothing is left. A connection that is lost is gone then.
+    fn flush(&mut self, c: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
+        match conn.flush() {
+            Ok(empty) => empty,
+            Err(e) => {
+                log::debug!("{}: {e}", conn.address);
+                if conn.session.is_none() {
+                    self.refuse(c, Code::Cut, "")
+                } else {
+                    self.drop_conn(c)
+                }
+                false
             }
         }
     }

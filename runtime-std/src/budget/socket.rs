@@ -1,6 +1,6 @@
 //! A socket with a meter.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use super::meter::{Meter, Way};
 
@@ -38,6 +38,15 @@ impl<S: Write> Write for Metered<'_, S> {
         match self.meter.allow(Way::Up, buf.len()) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             n => self.socket.write(&buf[..n]).inspect(|n| self.counted(Way::Up, *n)),
+        }
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        match (self.meter.allow(Way::Up, all), bufs.iter().find(|buf| !buf.is_empty())) {
+            (n, _) if n == all => self.socket.write_vectored(bufs).inspect(|n| self.counted(Way::Up, *n)),
+            (_, Some(first)) => self.write(first),
+            (_, None) => Ok(0),
         }
     }
 

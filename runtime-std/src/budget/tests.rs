@@ -1,6 +1,7 @@
 //! The account and the meter over days, crashes and clocks that jump, in virtual time.
 
 use std::cell::Cell;
+use std::io::{IoSlice, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use ropeway_core::code::Code;
 use super::account::Account;
 use super::days::{DAY_S, Look};
 use super::meter::{Meter, Way};
-use super::{Budget, Window, Windows};
+use super::socket::Metered;
+use super::{Budget, SESSION_MIN_BYTES, Window, Windows};
 use crate::dir::DataDir;
 use crate::tls::TIME_FLOOR_S;
 
@@ -246,4 +248,25 @@ fn urgent_events_may_use_more_than_the_day_has_if_they_are_allowed_to() {
     assert!(meter.ready(true).is_ok());
     assert_eq!(pass(&meter, 1 << 20), 10_500);
     assert!(meter.ready(true).is_err());
+}
+
+#[test]
+fn several_pieces_pass_in_one_write_as_far_as_the_budget_goes() {
+    let (scene, pieces) = (Scene::new(), [[1u8; 3000], [2; 3000]]);
+    let pieces = pieces.each_ref().map(|piece| IoSlice::new(piece));
+    let write = |bytes| {
+        let meter = scene.meter(&Budget { session_bytes: Some(bytes), ..Budget::default() }).unwrap();
+        let (mut socket, mut count) = (Vec::new(), 0);
+        let n = Metered::new(&mut socket, &mut count, &meter).write_vectored(&pieces).ok();
+        assert_eq!((n.unwrap_or(0), n.unwrap_or(0) as u64), (socket.len(), count));
+        (n, meter)
+    };
+    assert_eq!(write(1 << 20).0, Some(6000));
+    // Not all may pass: then one piece after the other.
+    let (most, meter) = write(SESSION_MIN_BYTES);
+    assert_eq!(most, Some(3000));
+    meter.spend(Way::Up, SESSION_MIN_BYTES);
+    let (mut socket, mut count) = (Vec::new(), 0);
+    let none = Metered::new(&mut socket, &mut count, &meter).write_vectored(&pieces);
+    assert_eq!(none.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

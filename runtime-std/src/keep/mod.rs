@@ -19,12 +19,13 @@ use ropeway_core::code::Code;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::budget::{Budget, Meter};
-use crate::client::{Link, SyncOptions, SyncReport, Work};
+use crate::client::{Link, SILENCE, SyncOptions, SyncReport, Work};
 use crate::error::{Error, Result};
 use crate::identity::NodeIdentity;
 use crate::local::LocalServer;
 use crate::machine::random;
 use crate::replica::{Replica, identity};
+use crate::socket::give_up_after;
 use crate::tls::{Client, TlsOptions};
 
 use backoff::Backoff;
@@ -105,6 +106,9 @@ pub struct KeepReport {
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How long one such look may take: the hub and pushers wait meanwhile.
 pub(crate) const TIDY_LIMIT: Duration = Duration::from_millis(500);
+/// An acknowledgement may take so many times as long as connecting took, beside the silence that is normal: queues
+/// fill up.
+const ROUND_TRIPS_MAX: u32 = 8;
 /// The longest time to sleep in one piece.
 const NAP_MAX: Duration = Duration::from_secs(60);
 
@@ -240,8 +244,12 @@ impl Replica {
             }
             self.attend(keep, Some(dial.fd()), NAP_MAX)?;
         };
-        meter.connected(called.elapsed());
-        Ok(Some(Link::new(client.connect(keep.hub)?, socket, meter.clone(), called.elapsed())))
+        let connecting = called.elapsed();
+        meter.connected(connecting);
+        // A link that comes back with another address does not tell the connections that it had before. Only the
+        // other machine's acknowledgements count here: a hub whose disk is slow is not given up.
+        give_up_after(&socket, SILENCE + ROUND_TRIPS_MAX * connecting);
+        Ok(Some(Link::new(client.connect(keep.hub)?, socket, meter.clone(), connecting)))
     }
 
     /// Waits, for pushers only, until this time or the end is asked for.

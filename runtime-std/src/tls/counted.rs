@@ -1,6 +1,6 @@
 //! Counting the bytes of the wire.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 /// A socket that adds what passes to a counter.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ impl<S: Read> Read for Counted<'_, S> {
 impl<S: Write> Write for Counted<'_, S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.socket.write(buf).inspect(|n| *self.bytes += *n as u64)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.write_vectored(bufs).inspect(|n| *self.bytes += *n as u64)
     }
 
     fn flush(&mut self) -> io::Result<()> {

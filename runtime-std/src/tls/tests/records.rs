@@ -1,6 +1,29 @@
 //! How frames lie in records.
 
+use std::io::{IoSlice, Write};
+
 use super::*;
+use crate::tls::Counted;
+
+/// How many bytes each write had: each is a packet, where packets do not wait for company.
+#[derive(Default)]
+struct Writes(Vec<usize>);
+
+impl Write for Writes {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> std::io::Result<usize> {
+        let n = bufs.iter().map(|buf| buf.len()).sum();
+        self.0.push(n);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Two sides after their handshake.
 fn open() -> (World, Conn, Conn) {
@@ -61,6 +84,20 @@ fn a_large_frame_is_split_so_that_the_peer_sees_it_come_for_half_a_percent() {
         s.read_tls(&mut first).unwrap();
     }
     assert!(s.process().unwrap() > 4000);
+}
+
+#[test]
+fn what_is_ready_goes_out_in_one_write_however_many_records_it_is() {
+    let w = World::new();
+    let clinic = w.node("clinic_a", Role::Clinic);
+    let mut c = Client::new(&clinic, &at(0)).unwrap().connect("hub").unwrap();
+    let mut s = Server::new(&w.hub, &at(NOW_S)).unwrap().accept().unwrap();
+    pass(&mut c, &mut s);
+    // ServerHello, ChangeCipherSpec, and what is encrypted.
+    let (mut writes, mut bytes) = (Writes::default(), 0);
+    s.write_tls(&mut Counted::new(&mut writes, &mut bytes)).unwrap();
+    assert!(!s.wants_write());
+    assert_eq!(writes.0, [bytes as usize]);
 }
 
 #[test]
