@@ -227,19 +227,17 @@ impl Node<'_> {
             self.queue_link(l);
             return Transmit::Idle;
         }
-        let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
+        let handle = self.links[l as usize].0.handle;
         let (codec, share) = (self.codec_for(i), self.history_share(i));
         let (stream, first_seq) = (request.stream, request.from_seq);
-        let held = self.histories.range(stream).filter(|_| share > 0 && !without);
         let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
-        let rate = self.s(i).pace.rate;
-        let none = Past { stream, from_seq: first_seq, before_seq: first_seq, ..Past::default() };
-        let past = held.and_then(|(from, _)| self.histories.past(stream, from, first_seq));
-        let past = past.filter(|past| past.bytes.len() <= share).unwrap_or(none);
-        let past = Past { link_rate: rate, ..past };
-        let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let mut made = None;
         let mut put = |target: usize| {
+            // A codec with a state has lost it if the try before was in vain.
+            let none = self.refer_to(i, l, codec, first_seq);
+            let held = self.histories.past(stream, none.from_seq, first_seq);
+            let past = held.map_or(none, |held| Past { bytes: held.bytes, stamps: held.stamps, ..none });
+            let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
             emit(&mut out[..room], FrameType::Batch, false, |body| {
                 made = batch::emit(handle, records, target, (codecs, codec), &past, scratch, body);
                 made.as_ref().map(|m| m.body_bytes)

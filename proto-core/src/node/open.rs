@@ -54,11 +54,13 @@ impl Node<'_> {
         }
         let i = free.ok_or(OpenError::Full)? as u32;
         let (at, credit) = (self.now.at, self.limits.credit_bytes);
+        let offers = self.codecs.bits(at);
         let s = self.s(i);
         *s = Session {
             state: State::Live,
             peer: Some(peer),
             opened: at,
+            offers,
             last_rx: at,
             rx_credit: credit,
             ..Session::new(s.generation)
@@ -224,6 +226,7 @@ impl Node<'_> {
             self.unlink_stream(link.stream, l, link.next_of_stream);
             if self.streams.forget_if_empty(link.stream) {
                 self.histories.forget(link.stream);
+                self.codecs.forget(link.stream);
             }
             if !has(Bug::LinksLeak) {
                 self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);
