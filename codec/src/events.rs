@@ -16,7 +16,7 @@ use crate::preset::Preset;
 /// A record of a log, and what is told of it besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Its stamp: milliseconds since 1970, below 2^48.
+    /// Its stamp: milliseconds since 1970, at most 2^48 - 2.
     pub ms: u64,
     /// What tells it from others of the same millisecond.
     pub counter: u16,
@@ -37,7 +37,7 @@ pub struct Events {
 
 impl Events {
     /// They, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Event<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Event<'_>> + Clone {
         let both = self.heads.iter().zip(self.records.iter());
         both.map(|(&(ms, counter, mark, kind), bytes)| Event { ms, counter, mark, kind, bytes })
     }
@@ -274,7 +274,7 @@ impl Heads {
             u64::from(node & 1023)
         };
         let ms = (last / 1000).checked_add(seconds)?.checked_mul(1000)?.checked_add(residue)?;
-        (ms > last && ms < 1 << 48).then_some(ms)
+        (ms > last && ms < (1 << 48) - 1).then_some(ms)
     }
 }
 
