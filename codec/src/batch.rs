@@ -49,7 +49,7 @@ impl Records {
     }
 
     /// Their contents, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let begins = core::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(begin, &end)| self.bytes.get(begin..end).unwrap_or_default())
     }
@@ -68,6 +68,8 @@ pub enum DecodeError {
     Truncated,
     /// Bytes are left over after its last record.
     Trailing,
+    /// The stamp or the kind of an event is none.
+    Stamp,
 }
 
 impl fmt::Display for DecodeError {
@@ -76,6 +78,7 @@ impl fmt::Display for DecodeError {
             Self::TooLong => "the batch's records are longer than was promised",
             Self::Truncated => "the batch ends before its records do",
             Self::Trailing => "bytes are left over after the batch's last record",
+            Self::Stamp => "an event's stamp or kind is out of its range",
         })
     }
 }
@@ -223,7 +226,7 @@ impl Model {
     }
 
     /// Codes a record whose bytes are known.
-    fn pass<C: Coder>(&mut self, coder: &mut C, record: &Record<'_>) {
+    pub(crate) fn pass<C: Coder>(&mut self, coder: &mut C, record: &Record<'_>) {
         let bytes = record.bytes.get(..LEN_MAX as usize).unwrap_or(record.bytes);
         let kind = self.framing.kind(coder, Kind::of(bytes));
         if kind != Kind::Container {
@@ -243,7 +246,7 @@ impl Model {
     }
 
     /// Reads a record.
-    fn record(
+    pub(crate) fn record(
         &mut self,
         read: &mut Read<'_>,
         hlc_ms: Option<u64>,

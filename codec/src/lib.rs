@@ -44,6 +44,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `batch` | the interface: records in batches, limits, errors, what is stored as it is |
+//! | `events` | events of a log: records with stamps and kinds, which cost next to nothing |
 //! | `framing` | where records end, and which kind of bytes they are |
 //! | `coder` | the arithmetic coder, for writing, reading, learning and measuring |
 //! | `model` | the order in which a byte meets the predictors |
@@ -74,6 +75,7 @@ mod batch;
 mod bitwise;
 mod coder;
 mod counter;
+mod events;
 mod forecast;
 mod framing;
 mod link;
@@ -91,6 +93,7 @@ mod window;
 
 pub use batch::{Cost, DecodeError, Model, Record, Records, VERSION};
 pub use coder::Way;
+pub use events::{Event, Events, Stream};
 pub use preset::Preset;
 
 /// What the feature `ablation` can switch off, and its bit.

@@ -70,3 +70,35 @@ fn this_version_writes_and_reads_what_it_always_did() {
         assert!(rest.is_empty() && expected.is_empty());
     }
 }
+
+#[test]
+fn events_of_a_log_are_written_and_read_as_they_always_were() {
+    let events = events();
+    let events: Vec<ropeway_codec::Event<'_>> = (0u64..)
+        .zip(&events)
+        .map(|(n, (bytes, _))| {
+            let three = n / 3;
+            let ms = 1_770_000_000_000 + three * 1_000 + three * three / 90 * 60_000 + three % 5 / 4 * 17;
+            ropeway_codec::Event { ms, counter: (n % 3) as u16, mark: n < 9, kind: (n % 2) as u16 * 300, bytes }
+        })
+        .collect();
+    let (mut here, mut there) = (ropeway_codec::Stream::new(Preset::Large), ropeway_codec::Stream::new(Preset::Large));
+    let (mut rest, mut written) = (events.as_slice(), Vec::new());
+    for size in BATCHES {
+        let (batch, after) = rest.split_at(size.min(rest.len()));
+        let mut bytes = Vec::new();
+        here.encode(batch, &mut bytes);
+        let got = there.decode(&bytes, batch.len(), (batch[0].ms, batch[0].counter), 100_000).unwrap();
+        assert!(got.iter().eq(batch.iter().copied()));
+        written.extend((bytes.len() as u32).to_be_bytes());
+        written.extend(bytes);
+        rest = after;
+    }
+    let name = format!("v{VERSION}-events.bin");
+    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "vectors", &name].iter().collect();
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&file, &written).unwrap();
+    }
+    let golden = std::fs::read(file).expect("vectors of this VERSION: write them with UPDATE_VECTORS=1");
+    assert!(written == golden, "what is written of events has changed: raise VERSION in codec/src/batch.rs");
+}

@@ -5,6 +5,7 @@ pub mod toy;
 
 use crate::code::Code;
 use crate::history::Past;
+use crate::time::Instant;
 
 /// Number of a codec on the wire (docs/PROTOCOL.md#codec-1), 0 to 31.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +20,16 @@ impl CodecId {
 
     /// One zstd frame per batch, which may refer to the events before it.
     pub const ZSTD_HISTORY: CodecId = CodecId(2);
+
+    /// A model of the stream, which learns from batch to batch (docs/PROTOCOL.md#codec-4).
+    pub const MODEL: CodecId = CodecId(3);
+
+    /// Whether a codec has a state that goes on from one batch to the next, so that events need not be at hand
+    /// for it.
+    #[must_use]
+    pub fn keeps_state(self) -> bool {
+        self == Self::MODEL
+    }
 
     /// Whether batches of this codec say how many events before them it has used
     /// (docs/PROTOCOL.md#history-1).
@@ -58,6 +69,28 @@ pub trait Codec {
     fn decompress_after(&mut self, past: &Past<'_>, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
         let _ = past;
         self.decompress(data, out)
+    }
+    /// Whether it has a state that knows the events of this past and no other, so that it needs no bytes of them.
+    fn has_state(&mut self, past: &Past<'_>, sending: bool) -> bool {
+        let _ = (past, sending);
+        false
+    }
+    /// The events that were decompressed last are those of the stream: their chain came out right.
+    fn confirm(&mut self) {}
+    /// A stream has lost its number at this node.
+    fn forget(&mut self, stream: u32) {
+        let _ = stream;
+    }
+    /// Whether its work is worth the bytes that it saves on a link that carries so many a second, 0 if that is not
+    /// known.
+    fn suits(&self, link_rate: u64) -> bool {
+        let _ = link_rate;
+        true
+    }
+    /// Whether this node has time to learn streams anew.
+    fn has_time(&mut self, now: Instant) -> bool {
+        let _ = now;
+        true
     }
 }
 
@@ -103,9 +136,10 @@ impl<'m> Codecs<'m> {
         self
     }
 
-    /// The set for HELLO.
-    pub(crate) fn bits(&mut self) -> u32 {
-        self.list.iter_mut().fold(CodecId::STORED.bit(), |bits, c| bits | c.as_mut().id().bit())
+    /// The set for HELLO: without those for which there is no time.
+    pub fn bits(&mut self, now: Instant) -> u32 {
+        let willing = self.list.iter_mut().map(CodecRef::as_mut).filter_map(|c| c.has_time(now).then(|| c.id().bit()));
+        willing.fold(CodecId::STORED.bit(), |bits, bit| bits | bit)
     }
 
     /// Whether one of them takes batches that refer to earlier events.
@@ -113,15 +147,45 @@ impl<'m> Codecs<'m> {
         self.list.iter_mut().any(|c| c.as_mut().id().uses_history())
     }
 
-    /// The first codec that the peer speaks too; `stored` if there is none.
-    pub(crate) fn choose(&mut self, peer: u32) -> CodecId {
-        let ids = self.list.iter_mut().map(|c| c.as_mut().id());
-        ids.into_iter().find(|id| peer & id.bit() != 0).unwrap_or(CodecId::STORED)
+    /// The first codec that the peer speaks too and that suits the link, if there is time for it; `stored` if
+    /// there is none.
+    pub fn choose(&mut self, peer: u32, link_rate: u64, now: Instant) -> CodecId {
+        let mut fit = self.list.iter_mut().map(CodecRef::as_mut).filter_map(|c| {
+            let (id, suits) = (c.id(), c.suits(link_rate));
+            (peer & id.bit() != 0 && suits && c.has_time(now)).then_some(id)
+        });
+        fit.next().unwrap_or(CodecId::STORED)
+    }
+
+    fn find(&mut self, id: CodecId) -> Option<&mut (dyn Codec + Send + 'm)> {
+        self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id)
+    }
+
+    /// See [`Codec::has_state`].
+    pub(crate) fn has_state(&mut self, id: CodecId, past: &Past<'_>, sending: bool) -> bool {
+        self.find(id).is_some_and(|c| c.has_state(past, sending))
+    }
+
+    /// See [`Codec::has_time`].
+    pub(crate) fn has_time(&mut self, id: CodecId, now: Instant) -> bool {
+        self.find(id).is_some_and(|c| c.has_time(now))
+    }
+
+    /// See [`Codec::confirm`].
+    pub(crate) fn confirm(&mut self, id: CodecId) {
+        if let Some(c) = self.find(id) {
+            c.confirm();
+        }
+    }
+
+    /// See [`Codec::forget`].
+    pub(crate) fn forget(&mut self, stream: u32) {
+        self.list.iter_mut().for_each(|c| c.as_mut().forget(stream));
     }
 
     /// Compresses with this codec; `None` if that does not make it smaller, or does not fit.
     pub(crate) fn compress(&mut self, id: CodecId, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        let codec = self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id)?;
+        let codec = self.find(id)?;
         let n = if id.uses_history() { codec.compress_after(past, raw, out) } else { codec.compress(raw, out) };
         n.filter(|n| *n < raw.len())
     }
@@ -135,7 +199,7 @@ impl<'m> Codecs<'m> {
             out.copy_from_slice(data);
             return Ok(());
         }
-        let codec = self.list.iter_mut().map(CodecRef::as_mut).find(|c| c.id() == id).ok_or(Code::BadBatch)?;
+        let codec = self.find(id).ok_or(Code::BadBatch)?;
         if id.uses_history() { codec.decompress_after(past, data, out) } else { codec.decompress(data, out) }
     }
 }

@@ -222,6 +222,8 @@ pub(crate) struct Session {
     pub(crate) state: State,
     pub(crate) peer: Option<PeerIdentity>,
     pub(crate) opened: Instant,
+    /// Codecs that our HELLO offers, as bits: later there may be more time for one, or less.
+    pub(crate) offers: u32,
     pub(crate) last_rx: Instant,
     pub(crate) links: u32,
     pub(crate) links_tail: u32,
@@ -333,6 +335,7 @@ impl Session {
             state: State::Free,
             peer: None,
             opened: Instant(0),
+            offers: 0,
             last_rx: Instant(0),
             links: NONE,
             links_tail: NONE,
@@ -445,6 +448,14 @@ pub(crate) struct Link {
     pub(crate) floor_came: bool,
     /// The peer lacks the history of it: none is used.
     pub(crate) no_history: bool,
+    /// First event that the last batch referred to, if the codec keeps a state; 0 if there was none.
+    pub(crate) refers_from: u64,
+    /// A batch has gone on from the one before it, and referred to more than what a peer reads from its log.
+    pub(crate) went_on: bool,
+    /// The peer has lost its state meanwhile: none goes on so far any more.
+    pub(crate) bounded: bool,
+    /// How often the peer was told that the history is lacking here.
+    pub(crate) told_lacking: u8,
     /// The peer was told that the history is lacking here: its batches are dropped until it knows.
     pub(crate) dropping: bool,
     /// A batch of the peer's was dropped, and it has not come again yet.
@@ -477,6 +488,10 @@ impl Link {
         floor_told: false,
         floor_came: false,
         no_history: false,
+        refers_from: 0,
+        went_on: false,
+        bounded: false,
+        told_lacking: 0,
         dropping: false,
         dropped: false,
         owes_no_history: false,

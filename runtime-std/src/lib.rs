@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod local;
 pub mod machine;
 pub mod memory_ca;
+pub mod model_codec;
 pub mod pass;
 pub mod quick;
 pub mod repair;

@@ -34,13 +34,26 @@ pub struct Options {
     pub timing: Timing,
     /// What clinics may read here.
     pub policy: Policy,
-    /// Granularity of time stamps, in milliseconds.
+    /// Granularity of time stamps, in milliseconds. A finer one costs bytes on the wire: the last three digits of a
+    /// stamp are noise.
     pub hlc_tick_ms: u64,
+    /// States of [`ModelCodec`](crate::model_codec::ModelCodec), of about 3 MB each, that there may be at once; 0: it
+    /// is neither used nor offered.
+    pub model_states: usize,
 }
+
+/// A stream in each direction.
+const MODEL_STATES: usize = 2;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::clinic(), timing: Timing::default(), policy: Policy::Own, hlc_tick_ms: 1000 }
+        Self {
+            limits: Limits::clinic(),
+            timing: Timing::default(),
+            policy: Policy::Own,
+            hlc_tick_ms: 1000,
+            model_states: MODEL_STATES,
+        }
     }
 }
 
@@ -409,8 +422,14 @@ pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prep
         wall_floor_ms: TIME_FLOOR_S * 1000,
         timing: options.timing,
     };
-    let setup =
-        Setup { config, limits, memory: Memory::owned(&limits), codecs: codecs(), key: ring.current_key()?, seed };
+    let setup = Setup {
+        config,
+        limits,
+        memory: Memory::owned(&limits),
+        codecs: codecs(options.model_states),
+        key: ring.current_key()?,
+        seed,
+    };
     let store = Store::new(dir, segments, opened.index)?;
     Ok(Prepared { setup, recovered: opened.recovered, damages: opened.damages, store, book })
 }

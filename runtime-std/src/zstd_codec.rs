@@ -3,6 +3,8 @@
 use ropeway_core::code::Code;
 use ropeway_core::codec::{Codec, CodecId, CodecRef, Codecs};
 use ropeway_core::history::Past;
+
+use crate::model_codec::ModelCodec;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, find_frame_compressed_size};
 
@@ -150,10 +152,12 @@ impl Codec for ZstdHistory {
     }
 }
 
-/// The codecs of a node on an ordinary computer.
+/// The codecs of a node on an ordinary computer; [`ModelCodec`] if it may have states, so many.
 #[must_use]
-pub fn codecs() -> Codecs<'static> {
-    let codecs = Codecs::default().with(CodecRef::Owned(Box::new(ZstdHistory)));
+pub fn codecs(model_states: usize) -> Codecs<'static> {
+    let model = (model_states > 0).then(|| CodecRef::Owned(Box::new(ModelCodec::new(model_states))));
+    let codecs = model.into_iter().fold(Codecs::default(), Codecs::with);
+    let codecs = codecs.with(CodecRef::Owned(Box::new(ZstdHistory)));
     match Zstd::new() {
         Some(zstd) => codecs.with(CodecRef::Owned(Box::new(zstd))),
         None => codecs,

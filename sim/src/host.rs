@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
-use ropeway_core::codec::toy::Toy;
+use ropeway_core::codec::toy::{Keeper, Toy};
 use ropeway_core::codec::{CodecRef, Codecs};
 use ropeway_core::event::Event as LogEvent;
 use ropeway_core::hlc::Hlc;
@@ -24,6 +24,7 @@ use ropeway_std::tls::{Client, Server};
 
 use crate::check::Check;
 use crate::disk::{Disk, Mount};
+use crate::shadow::{Keeps, Shadow};
 use crate::truth::{Truth, fingerprint};
 
 /// Start of simulated wall time.
@@ -69,6 +70,8 @@ pub struct Host {
     pub(crate) reads: VecDeque<ReadRequest>,
     /// Whether it compresses batches against earlier events.
     pub(crate) remembers: bool,
+    /// What keeps states for that, if anything does.
+    pub(crate) keeps: Option<Keeps>,
     /// What damages found since the log was opened have cost.
     pub(crate) lost_live: Vec<(Damage, LostRange)>,
     /// The salt under which it writes since this boot.
@@ -161,6 +164,7 @@ impl Host {
             book: Book::default(),
             reads: VecDeque::new(),
             remembers: false,
+            keeps: None,
             lost_live: Vec::new(),
             salt: None,
             boot: 0,
@@ -328,10 +332,12 @@ impl Host {
         store.begin_scrub(self.disk.mount(), Progress::default());
         self.store = Some(store);
         self.reads.clear();
-        let codecs = match self.remembers {
-            true => Codecs::default().with(CodecRef::Owned(Box::new(Toy))),
-            false => Codecs::default(),
-        };
+        let keeper = self.keeps.map(|keeps| match keeps {
+            Keeps::Toy => CodecRef::Owned(Box::new(Keeper::default())),
+            Keeps::Model => CodecRef::Owned(Box::new(Shadow::new())),
+        });
+        let toy = self.remembers.then(|| CodecRef::Owned(Box::new(Toy)));
+        let codecs = keeper.into_iter().chain(toy).fold(Codecs::default(), Codecs::with);
         let setup = Setup {
             config: self.config,
             limits: self.limits,

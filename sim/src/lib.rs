@@ -35,6 +35,7 @@ mod replay;
 mod report;
 mod rng;
 mod run;
+mod shadow;
 mod shrink;
 mod step;
 mod tap;
@@ -62,6 +63,7 @@ pub use replay::{
 pub use report::{NodeReport, Report};
 pub use rng::{Rng, TAPE_BYTES};
 pub use run::{run, run_tape, run_traced};
+pub use shadow::Keeps;
 pub use shrink::{Extent, Shrunk, shrink, shrink_repro};
 pub use tap::Said;
 pub use timeline::{Moment, Timeline};

@@ -10,6 +10,7 @@ use crate::host::HOSTILE;
 use crate::options::Options;
 use crate::report::Report;
 use crate::rng::Rng;
+use crate::shadow::Keeps;
 use crate::step::Due;
 use crate::world::{World, small_limits};
 
@@ -50,6 +51,13 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     let how = w.rng.below(4);
     w.seals = how % 2 == 1;
     w.remembers = how >= 2;
+    // The model itself takes too long for more of them.
+    w.keeps = match w.entropy.0 % 64 {
+        _ if !w.remembers => None,
+        63 => Some(Keeps::Model),
+        32..63 => Some(Keeps::Toy),
+        _ => None,
+    };
     w.retains = how == 3 && !options.hostile_disk;
     w.timeline.rate = (options.profile.up_rate, options.profile.down_rate);
     let payload_bytes = populate(&mut w, options);

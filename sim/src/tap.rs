@@ -12,6 +12,7 @@ use ropeway_core::wire::batch::{BatchHead, Columns};
 use ropeway_core::wire::frame::{FrameHead, FrameType};
 use ropeway_core::wire::vector::Entry;
 
+use crate::shadow::noted;
 use crate::truth::fingerprint;
 
 /// Something that was said on the wire.
@@ -143,7 +144,10 @@ impl Tap {
         let parsed = BatchHead::parse(&mut r, 1 << 20).and_then(|head| {
             match head.codec {
                 CodecId::STORED => raw.extend_from_slice(r.rest()),
-                CodecId::ZSTD_HISTORY => raw = Toy::unpack(r.rest(), head.raw_bytes).ok_or(Code::BadBatch)?,
+                CodecId::ZSTD_HISTORY | CodecId::MODEL => {
+                    let read = noted(r.rest()).or_else(|| Toy::unpack(r.rest(), head.raw_bytes));
+                    raw = read.ok_or(Code::BadBatch)?;
+                }
                 _ => return Err(Code::BadBatch),
             }
             let columns = Columns::parse(&raw, &head, 1 << 20)?;

@@ -21,6 +21,7 @@ use crate::mutant::Mutant;
 use crate::options::Stack;
 use crate::profile::Profile;
 use crate::rng::Rng;
+use crate::shadow::Keeps;
 use crate::step::Due;
 use crate::tap::{Parcels, Said};
 use crate::timeline::{Moment, Timeline};
@@ -81,6 +82,8 @@ pub struct World {
     pub(crate) hostile_disk: bool,
     /// Every host compresses batches against earlier events.
     pub remembers: bool,
+    /// With states that go on from batch to batch.
+    pub keeps: Option<Keeps>,
     /// Every host seals its full segments.
     pub(crate) seals: bool,
     /// Old events are removed where they are kept elsewhere.
@@ -106,7 +109,7 @@ pub struct World {
     pub(crate) points: Option<Points>,
     serial: u64,
     /// What the nodes' random bytes are made of: they must differ even when the tape is over.
-    entropy: (u64, u64),
+    pub(crate) entropy: (u64, u64),
 }
 
 /// Small sizes: segments fill and turn over within a short run.
@@ -158,6 +161,7 @@ impl World {
             mutant: Mutant::None,
             hostile_disk: false,
             remembers: false,
+            keeps: None,
             seals: false,
             retains: false,
             stack: Stack::Stream,
@@ -235,6 +239,7 @@ impl World {
         self.hosts[h].seals |= self.seals;
         // One of them has no codec for it.
         self.hosts[h].remembers |= self.remembers && h != 3;
+        self.hosts[h].keeps = self.keeps.filter(|_| h != 4);
         self.hosts[h].opens_unsynced = self.mutant == Mutant::OpensUnsynced;
         self.hosts[h].start(self.now_us, seed, &mut self.truth, crashed);
         if self.hosts[h].node.is_none() {

@@ -4,6 +4,7 @@
 
 use super::air::Air;
 use super::home;
+use super::host::Packing;
 use super::session::{Kind, cost, known, session, typical};
 use super::sync::cold;
 use crate::corpus::Corpus;
@@ -13,15 +14,15 @@ const IDLE: Budget = Budget { name: "IDLE", bytes: 1_399, round_trips: 3.0 };
 /// The same, resumed by a ticket.
 const IDLE_RESUMED: Budget = Budget { name: "IDLE_RESUMED", bytes: 779, round_trips: 3.0 };
 /// One event of usual size over a new connection.
-const ONE: Budget = Budget { name: "ONE", bytes: 1_489, round_trips: 3.0 };
+const ONE: Budget = Budget { name: "ONE", bytes: 1_451, round_trips: 3.0 };
 /// One event of usual size, resumed.
-const ONE_RESUMED: Budget = Budget { name: "ONE_RESUMED", bytes: 869, round_trips: 3.0 };
+const ONE_RESUMED: Budget = Budget { name: "ONE_RESUMED", bytes: 831, round_trips: 3.0 };
 /// One event of usual size within an open session.
-const ONE_OPEN: Budget = Budget { name: "ONE_OPEN", bytes: 134, round_trips: 1.0 };
+const ONE_OPEN: Budget = Budget { name: "ONE_OPEN", bytes: 96, round_trips: 1.0 };
 /// 100 events over a new connection.
-const HUNDRED: Budget = Budget { name: "HUNDRED", bytes: 4_971, round_trips: 3.0 };
+const HUNDRED: Budget = Budget { name: "HUNDRED", bytes: 2_752, round_trips: 3.0 };
 /// 5,000 events over 2G, cold. Round trips mean nothing here.
-const FIVE_THOUSAND: Budget = Budget { name: "FIVE_THOUSAND", bytes: 171_330, round_trips: 0.0 };
+const FIVE_THOUSAND: Budget = Budget { name: "FIVE_THOUSAND", bytes: 59_679, round_trips: 0.0 };
 
 /// What a session may cost.
 struct Budget {
@@ -74,11 +75,11 @@ fn no_session_costs_more_than_its_budget() {
         (Kind::OneOpen, ONE_OPEN),
     ];
     for (kind, budget) in kinds {
-        let cost = cost(kind, &corpus, 1).unwrap();
+        let cost = cost(kind, &corpus, 1, Packing::Model).unwrap();
         told.extend(budget.check(cost.all(), cost.round_trips));
     }
     let (folder, n) = (home().unwrap(), typical(&corpus));
-    let mut pair = known(folder.path(), 1, &corpus, n).unwrap();
+    let mut pair = known(folder.path(), 1, &corpus, n, Packing::Model).unwrap();
     pair.forget_tickets().unwrap();
     let cost = session(&mut pair, &corpus, n..n + 100).unwrap();
     told.extend(HUNDRED.check(cost.all(), cost.round_trips));
@@ -87,21 +88,21 @@ fn no_session_costs_more_than_its_budget() {
 
 #[test]
 fn a_cold_backlog_of_5000_events_costs_no_more_than_its_budget() {
-    let cold = cold(&Corpus::generated(5_000), 120, Air::thin()).unwrap();
+    let cold = cold(&Corpus::generated(5_000), 120, Air::thin(), Packing::Model).unwrap();
     let told = FIVE_THOUSAND.check(cold.bytes, 0.0);
     assert!(told.is_none(), "\n{}\n", told.unwrap_or_default());
 }
 
 #[test]
 fn what_a_hub_knows_of_other_clinics_costs_a_clinic_nothing() {
-    let idle = |clinics| cost(Kind::IdleResumed, &Corpus::generated(300), clinics).unwrap();
+    let idle = |clinics| cost(Kind::IdleResumed, &Corpus::generated(300), clinics, Packing::Model).unwrap();
     assert_eq!(idle(1), idle(20));
 }
 
 #[test]
 fn the_same_sync_costs_the_same_bytes_each_time() {
     let corpus = Corpus::generated(60);
-    let once = || cold(&corpus, 120, Air::thin()).unwrap();
+    let once = || cold(&corpus, 120, Air::thin(), Packing::Model).unwrap();
     let first = once();
     for _ in 0..4 {
         assert_eq!(once(), first);

@@ -11,7 +11,7 @@ use ropeway_std::tls::{Client, Conn, Server, TlsOptions};
 
 use super::NAME;
 use super::air::{Air, Way};
-use super::host::{CLOCK, Host, now};
+use super::host::{CLOCK, Host, Packing, now};
 use crate::Result;
 
 /// The end that dials.
@@ -39,8 +39,8 @@ impl Pair {
     }
 
     /// Opens both nodes.
-    pub(super) fn open(clinic: &DataDir, hub: &DataDir) -> Result<Self> {
-        Self::new(Host::open(clinic, 0)?, Host::open(hub, 0)?, 0)
+    pub(super) fn open(clinic: &DataDir, hub: &DataDir, packing: Packing) -> Result<Self> {
+        Self::new(Host::open_packing(clinic, 0, packing)?, Host::open(hub, 0)?, 0)
     }
 
     /// Events of the clinic that are durable at the hub.

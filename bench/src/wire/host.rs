@@ -58,6 +58,17 @@ fn name(name: &str) -> Result<NodeName> {
     NodeName::new(name).map_err(|e| format!("{name}: {e}").into())
 }
 
+/// What a node compresses with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// As in the field: the model where the link is slow, else zstd.
+    Model,
+    /// zstd with history.
+    Zstd,
+    /// Nothing.
+    Stored,
+}
+
 /// A node at work.
 pub(super) struct Host {
     pub(super) node: Node<'static>,
@@ -72,32 +83,35 @@ pub(super) struct Host {
 impl Host {
     /// Opens the node of `dir`, with the sizes that its role has in the field.
     pub(super) fn open(dir: &DataDir, us: u64) -> Result<Self> {
-        Self::open_with(dir, us, None, false)
+        Self::open_packing(dir, us, Packing::Model)
     }
 
-    /// As [`Host::open`], compressing nothing.
-    pub(super) fn open_stored(dir: &DataDir, us: u64) -> Result<Self> {
-        Self::open_with(dir, us, None, true)
+    /// As [`Host::open`], with these codecs.
+    pub(super) fn open_packing(dir: &DataDir, us: u64, packing: Packing) -> Result<Self> {
+        Self::open_with(dir, us, None, packing)
     }
 
     /// As [`Host::open`], small, and by another name than its certificate has: for sessions without TLS.
     pub(super) fn open_as(dir: &DataDir, us: u64, other: &str) -> Result<Self> {
-        Self::open_with(dir, us, Some(name(other)?), false)
+        Self::open_with(dir, us, Some(name(other)?), Packing::Model)
     }
 
-    fn open_with(dir: &DataDir, us: u64, other: Option<NodeName>, stored: bool) -> Result<Self> {
+    fn open_with(dir: &DataDir, us: u64, other: Option<NodeName>, packing: Packing) -> Result<Self> {
         let lock = DirLock::acquire(dir)?;
         let (identity, mut file) = identity(dir)?;
         let mut options = Options::default();
         if file.role == Role::Hub {
             options.limits = Limits::hub(HUB_SESSIONS);
         }
+        if packing != Packing::Model {
+            options.model_states = 0;
+        }
         if let Some(other) = other {
             file.name = other;
             options.limits = Limits::leaf();
         }
         let Prepared { mut setup, recovered, store, .. } = prepare(dir, &file, &options)?;
-        if stored {
+        if packing == Packing::Stored {
             setup.codecs = Codecs::default();
         }
         let node = Node::new(setup, recovered, now(us))?;

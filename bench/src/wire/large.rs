@@ -4,6 +4,7 @@ use ropeway_core::id::Lane;
 
 use super::air::Air;
 use super::call::{Call, HUB};
+use super::host::Packing;
 use super::{NAME, append, home, pair};
 use crate::Result;
 use crate::corpus::Corpus;
@@ -32,7 +33,7 @@ pub(super) struct Dying {
 /// `None`: it does not arrive.
 pub(super) fn dying() -> Result<Option<Dying>> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     append(&mut pair, &Corpus::noise(1, EVENT_BYTES), 0..1, Lane::Normal, 0)?;
     let (from_us, mut bytes) = (pair.now_us, 0);
     for n in 1..=LIVES_MAX {
@@ -57,7 +58,7 @@ pub(super) fn dying() -> Result<Option<Dying>> {
 /// Seconds until each of some urgent events of 1 KB is durable at the hub while a large one is under way.
 pub(super) fn urgent() -> Result<Vec<f64>> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     append(&mut pair, &Corpus::noise(1, EVENT_BYTES), 0..1, Lane::Bulk, 0)?;
     let short = Corpus::noise(URGENT, 1_024);
     let mut call = pair.dial(Air::thin())?;

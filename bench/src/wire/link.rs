@@ -4,7 +4,7 @@ use ropeway_core::id::Lane;
 
 use super::air::Air;
 use super::call::{Call, HUB, Pair};
-use super::host::Host;
+use super::host::{Host, Packing};
 use super::{NAME, append, dirs, home, large, pair};
 use crate::Result;
 use crate::corpus::Corpus;
@@ -92,7 +92,7 @@ fn large_rows(table: &mut Table) -> Result<()> {
 /// takes.
 fn drain(corpus: &Corpus, gap_s: u32) -> Result<(f64, f64)> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
     let mut call = pair.dial(Air::thin())?;
     call.until_caught_up()?;
@@ -105,7 +105,7 @@ fn drain(corpus: &Corpus, gap_s: u32) -> Result<(f64, f64)> {
 pub(super) fn metadata(corpus: &Corpus, gap_s: u32) -> Result<f64> {
     let home = home()?;
     let (clinic, hub) = dirs(&home)?;
-    let mut pair = Pair::new(Host::open_stored(&clinic, 0)?, Host::open(&hub, 0)?, 0)?;
+    let mut pair = Pair::new(Host::open_packing(&clinic, 0, Packing::Stored)?, Host::open(&hub, 0)?, 0)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
     let mut call = pair.dial(Air::thin())?;
     call.finish()?;
@@ -125,7 +125,7 @@ struct Resent {
 /// What each cut has cost. `seconds`: what the backlog takes without cuts.
 fn cuts(corpus: &Corpus, gap_s: u32, seconds: f64) -> Result<Vec<Resent>> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     append(&mut pair, corpus, 0..corpus.len(), Lane::Normal, gap_s)?;
     let life_us = (seconds * LIFE_SHARE * 1e6) as u64;
     let mut resent = Vec::new();
@@ -170,7 +170,7 @@ struct Urgent {
 /// How long it takes until an urgent event is durable at the hub while bulk is under way.
 fn urgent() -> Result<Urgent> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     let (bulk, short) = (Corpus::noise(BULK.0, BULK.1), Corpus::noise(URGENT, 1_024));
     append(&mut pair, &bulk, 0..bulk.len(), Lane::Bulk, 1)?;
     let mut call = pair.dial(Air::thin())?;

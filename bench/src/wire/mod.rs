@@ -24,7 +24,7 @@ use ropeway_std::DataDir;
 use tempfile::TempDir;
 
 use call::{CLINIC, Pair};
-use host::{CLOCK, Host, make_clinic, make_hub};
+use host::{CLOCK, Host, Packing, make_clinic, make_hub};
 
 use crate::Result;
 use crate::corpus::Corpus;
@@ -137,9 +137,9 @@ fn home() -> Result<TempDir> {
 const NAME: &str = "clinic_a";
 
 /// A hub and a clinic, both new, with fresh certificates.
-fn pair(home: &TempDir) -> Result<Pair> {
+fn pair(home: &TempDir, packing: Packing) -> Result<Pair> {
     let (clinic, hub) = dirs(home)?;
-    Pair::open(&clinic, &hub)
+    Pair::open(&clinic, &hub, packing)
 }
 
 /// Their directories.

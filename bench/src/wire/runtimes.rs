@@ -11,7 +11,7 @@ use ropeway_std::tls::Clock;
 use ropeway_std::{DataDir, Options, Replica, SyncOptions};
 
 use super::air::Air;
-use super::host::{make_clinic, make_hub};
+use super::host::{Packing, make_clinic, make_hub};
 use super::{NAME, append, home, pair};
 use crate::Result;
 use crate::corpus::Corpus;
@@ -120,7 +120,7 @@ fn real(corpus: &Corpus, sizes: &[(usize, Air)]) -> Result<Vec<Step>> {
 /// The same in virtual time.
 fn modelled(corpus: &Corpus, sizes: &[(usize, Air)]) -> Result<Vec<Step>> {
     let home = home()?;
-    let mut pair = pair(&home)?;
+    let mut pair = pair(&home, Packing::Model)?;
     let (mut steps, mut at) = (Vec::new(), 0);
     for &(events, air) in sizes {
         append(&mut pair, corpus, at..at + events, Lane::Normal, 0)?;

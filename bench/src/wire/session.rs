@@ -7,7 +7,7 @@ use ropeway_std::DataDir;
 
 use super::air::Air;
 use super::call::{HUB, Pair};
-use super::host::{CLOCK, Host, make_clinic, make_hub, meet};
+use super::host::{CLOCK, Host, Packing, make_clinic, make_hub, meet};
 use super::{NAME, append, home};
 use crate::Result;
 use crate::corpus::Corpus;
@@ -77,10 +77,10 @@ pub(super) fn typical(corpus: &Corpus) -> usize {
 }
 
 /// A hub that knows so many clinics by one event of each, and a clinic whose first `history` events it has.
-pub(super) fn known(home: &Path, clinics: u32, corpus: &Corpus, history: usize) -> Result<Pair> {
+pub(super) fn known(home: &Path, clinics: u32, corpus: &Corpus, history: usize, packing: Packing) -> Result<Pair> {
     let hub = make_hub(home, CLOCK)?;
     let clinic = make_clinic(home, &hub, NAME, CLOCK)?;
-    let mut pair = Pair::open(&clinic, &hub)?;
+    let mut pair = Pair::open(&clinic, &hub, packing)?;
     acquaint(&mut pair.hosts[HUB], &hub, home, clinics.saturating_sub(1))?;
     append(&mut pair, corpus, 0..history, Lane::Normal, 60)?;
     let mut call = pair.dial(Air::cable())?;
@@ -130,9 +130,9 @@ pub(super) enum Kind {
 }
 
 /// What it costs, between nodes that know each other and a hub that knows so many clinics.
-pub(super) fn cost(kind: Kind, corpus: &Corpus, clinics: u32) -> Result<Cost> {
+pub(super) fn cost(kind: Kind, corpus: &Corpus, clinics: u32, packing: Packing) -> Result<Cost> {
     let (home, n) = (home()?, typical(corpus));
-    let mut pair = known(home.path(), clinics, corpus, n)?;
+    let mut pair = known(home.path(), clinics, corpus, n, packing)?;
     match kind {
         Kind::One | Kind::Idle => pair.forget_tickets()?,
         Kind::OneResumed | Kind::OneOpen | Kind::IdleResumed => {}
@@ -164,6 +164,7 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             ("up_bytes", "up (B)"),
             ("down_bytes", "down (B)"),
             ("bytes", "all (B)"),
+            ("zstd_bytes", "with zstd (B)"),
             ("target_bytes", "target (B)"),
             ("frame_bytes", "of it frames"),
             ("round_trips", "round trips"),
@@ -171,7 +172,8 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             ("end_round_trips", "to the end"),
         ],
     );
-    let mut row = |what: &str, event: Option<&Corpus>, cost: Cost, bytes: Option<f64>, trips: Option<f64>| {
+    let mut row = |what: &str, event: Option<(&Corpus, Cost)>, cost: Cost, bytes: Option<f64>, trips: Option<f64>| {
+        let (event, zstd) = event.unzip();
         let [up, down] = cost.bytes;
         table.row(vec![
             Cell::Text(what.into()),
@@ -180,6 +182,7 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             Cell::Count(up),
             Cell::Count(down),
             Cell::Count(cost.all()),
+            zstd.map_or(Cell::Nothing, |cost| Cell::Count(cost.all())),
             Cell::maybe(bytes, 0),
             Cell::Count(cost.frame_bytes),
             Cell::Figure(cost.round_trips, 2),
@@ -194,14 +197,15 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
             ("1 event, open session", Kind::OneOpen, 110.0, 1.0),
         ];
         for (what, kind, bytes, trips) in one {
-            row(what, Some(corpus), cost(kind, corpus, 1)?, Some(bytes), Some(trips));
+            let zstd = cost(kind, corpus, 1, Packing::Zstd)?;
+            row(what, Some((corpus, zstd)), cost(kind, corpus, 1, Packing::Model)?, Some(bytes), Some(trips));
         }
     }
     let corpus = corpora.first().ok_or("no corpus")?;
-    row("nothing new, new connection", None, cost(Kind::Idle, corpus, 1)?, None, None);
+    row("nothing new, new connection", None, cost(Kind::Idle, corpus, 1, Packing::Model)?, None, None);
     for clinics in [1, clinics] {
         let what = format!("nothing new, resumed, hub of {clinics}");
-        row(&what, None, cost(Kind::IdleResumed, corpus, clinics)?, Some(760.0), None);
+        row(&what, None, cost(Kind::IdleResumed, corpus, clinics, Packing::Model)?, Some(760.0), None);
     }
     table.note(format!(
         "From ClientHello to the last GOODBYE; what is not frames is TLS. Within an open session, from the event to its \

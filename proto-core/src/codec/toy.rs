@@ -1,4 +1,8 @@
-//! A codec for tests: it notices at once when the two ends hold different histories.
+//! Codecs for tests: they notice at once when the two ends hold different histories.
+
+mod keeper;
+
+pub use keeper::Keeper;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -49,8 +53,8 @@ impl Toy {
         Some(out)
     }
 
-    fn pack(past: &Past<'_>, raw: &[u8]) -> Vec<u8> {
-        let (mut out, mut seen, mut literals) = (tag(past).to_vec(), BTreeMap::new(), 0..0);
+    fn pack(tag: [u8; 4], raw: &[u8]) -> Vec<u8> {
+        let (mut out, mut seen, mut literals) = (tag.to_vec(), BTreeMap::new(), 0..0);
         let mut at = 0;
         while at < raw.len() {
             let key = raw.get(at..at + COPY_MIN);
@@ -94,7 +98,7 @@ impl Codec for Toy {
     }
 
     fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        let packed = Toy::pack(past, raw);
+        let packed = Toy::pack(tag(past), raw);
         out.get_mut(..packed.len())?.copy_from_slice(&packed);
         Some(packed.len())
     }

@@ -9,6 +9,7 @@ use crate::codec::{CodecId, Codecs};
 use crate::event::{Chain, Event, RECORD_HEAD_BYTES, Records, flags, put_record};
 use crate::history::Past;
 use crate::hlc::Hlc;
+use crate::time::Instant;
 use crate::varint::{Reader, Writer};
 use crate::wire::batch::{self, BatchHead, Columns};
 
@@ -58,7 +59,7 @@ pub fn batch_of_events(data: &[u8], codecs: &mut Codecs<'_>) {
     let records = Records { first_seq, prev_chain: start, bytes: &bytes };
     let (mut scratch, mut out) = (vec![0; BATCH_MAX], vec![0; BATCH_MAX + 64]);
     let past = Past { before_seq: first_seq, from_seq: first_seq, ..Past::default() };
-    let codec = codecs.choose(peer_codecs);
+    let codec = codecs.choose(peer_codecs, 0, Instant(0));
     let made = batch::emit(handle, &records, target, (codecs, codec), &past, &mut scratch, &mut out).expect("room");
     assert!(made.raw_bytes <= target || made.count == 1);
     out.truncate(made.body_bytes);
@@ -95,10 +96,10 @@ fn unpack(body: &[u8], codecs: &mut Codecs<'_>) -> Result<(BatchHead, Vec<u8>), 
     assert_eq!(again[..n], body[..body.len() - r.rest().len()], "a head has one form");
     assert!(head.raw_bytes <= BATCH_MAX && head.last_seq() >= head.first_seq);
 
+    let past = Past { batch_count: head.count, first_hlc: head.first_hlc, ..Past::default() };
     let mut decode = |filler: u8| {
         let mut room = vec![filler; GUARD + head.raw_bytes + GUARD];
-        let outcome =
-            codecs.decompress(head.codec, &Past::default(), r.rest(), &mut room[GUARD..GUARD + head.raw_bytes]);
+        let outcome = codecs.decompress(head.codec, &past, r.rest(), &mut room[GUARD..GUARD + head.raw_bytes]);
         let behind = room.split_off(GUARD + head.raw_bytes);
         let raw = room.split_off(GUARD);
         assert!(room.iter().chain(&behind).all(|b| *b == filler), "written beyond the room");

@@ -1,11 +1,11 @@
 //! Which events go to a peer next, and packing them.
 
-use super::parts::past_of;
 use super::{Node, ReadFault, ReadRequest, Transmit};
 use crate::code::Code;
 use crate::codec::CodecId;
 use crate::event::Records;
 use crate::fifo::NONE;
+use crate::history::Past;
 use crate::limits::{BATCH_MIN_BYTES, BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
@@ -62,8 +62,10 @@ impl Node<'_> {
         let hello = self.terms(i)?;
         let s = &mut self.sessions[i as usize].0;
         let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
+        let next_bytes = self.part_bytes(i).unwrap_or(compressed);
+        let s = &mut self.sessions[i as usize].0;
         let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
-        let has_room = s.pace.has_room(s.in_flight, compressed, bounds);
+        let has_room = s.pace.has_room(s.in_flight, next_bytes, bounds);
         // A first flight is small: it is used up.
         let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
         if s.credit < least {
@@ -242,15 +244,17 @@ impl Node<'_> {
             self.queue_link(l);
             return Transmit::Idle;
         }
-        let (handle, without) = (self.links[l as usize].0.handle, self.links[l as usize].0.no_history);
+        let handle = self.links[l as usize].0.handle;
         let (codec, share) = (self.codec_for(i), self.history_share(i));
         let (stream, first_seq) = (request.stream, request.from_seq);
         let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
-        let rate = self.s(i).pace.rate;
-        let past = past_of(&mut self.histories, (stream, first_seq), if without { 0 } else { share }, rate);
-        let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let mut made = None;
         let mut put = |target: usize| {
+            // A codec with a state has lost it if the try before was in vain.
+            let none = self.refer_to(i, l, codec, first_seq);
+            let held = self.histories.past(stream, none.from_seq, first_seq);
+            let past = held.map_or(none, |held| Past { bytes: held.bytes, stamps: held.stamps, ..none });
+            let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
             emit(&mut out[..room], FrameType::Batch, false, |body| {
                 made = batch::emit(handle, records, target, (codecs, codec), &past, scratch, body);
                 made.as_ref().map(|m| m.body_bytes)
@@ -294,6 +298,7 @@ impl Node<'_> {
             }
         }
         let (at, share, frame_time_ms) = (self.now.at, self.limits.credit_bytes, self.config.timing.frame_time_ms);
+        let part_bytes = self.part_bytes(i);
         let s = self.s(i);
         let flight = Flight { link: l, last_seq, upto, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
@@ -302,7 +307,8 @@ impl Node<'_> {
         s.stats.sent += if whole { count } else { 0 };
         let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
         let compressed = s.pace.frame_bytes(frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
-        let window_full = !s.pace.has_room(s.in_flight, compressed, bounds) || s.flights.len() == FLIGHTS_MAX;
+        let next_bytes = part_bytes.unwrap_or(compressed);
+        let window_full = !s.pace.has_room(s.in_flight, next_bytes, bounds) || s.flights.len() == FLIGHTS_MAX;
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.

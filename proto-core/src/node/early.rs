@@ -64,7 +64,7 @@ impl Node<'_> {
             return None;
         }
         let guess = |own: Hello| Hello { frame_bytes: FRAME_MIN_BYTES as u32, ..own };
-        Some(s.hello.unwrap_or_else(|| guess(self.hello())))
+        Some(s.hello.unwrap_or_else(|| guess(self.hello(s.offers))))
     }
 
     /// What has been sent of a first flight counts as used of what the peer grants now.
@@ -175,8 +175,8 @@ impl Node<'_> {
 
     /// Whether a batch of a first flight can be used: it goes on from what is here, and is of a kind that was
     /// offered. If not it is dropped: its sender hears of that from our HELLO and vector.
-    pub(super) fn suits(&mut self, frame: &FrameHead, batch: &BatchHead, next: u64) -> bool {
-        let offered = self.codecs.bits() & batch.codec.bit() != 0 && batch.raw_bytes <= self.limits.batch_bytes;
+    pub(super) fn suits(&mut self, i: u32, frame: &FrameHead, batch: &BatchHead, next: u64) -> bool {
+        let offered = self.s(i).offers & batch.codec.bit() != 0 && batch.raw_bytes <= self.limits.batch_bytes;
         let suits = !frame.early || offered && batch.first_seq <= next;
         if !suits {
             mark!("early.dropped");

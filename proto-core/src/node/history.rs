@@ -9,6 +9,7 @@ use super::{Node, ReadFault, ReadRequest};
 use crate::code::Code;
 use crate::codec::CodecId;
 use crate::event::Records;
+use crate::history::Past;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{Principal, authorize};
 use crate::session::{Lacking, Reading, State};
@@ -20,12 +21,62 @@ use crate::wire::frame::{FrameType, emit};
 const EVENTS_FIRST: u64 = 1024;
 /// Reads for the history of one batch: others may have taken its place in memory meanwhile.
 const READS_MAX: u32 = 8;
+/// Of these are worth reading for a codec that learns them slowly: some 30 ms of a fast core, and 200 ms of a Pi's,
+/// which is what the bytes that more of them would save take at 2G.
+const LEARN_BYTES: usize = 64 << 10;
 
 impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
         let peer = self.terms(i).map_or(0, |h| h.codecs);
-        self.codecs.choose(peer)
+        let (rate, now) = (self.s(i).pace.rate, self.now.at);
+        self.codecs.choose(peer, rate, now)
+    }
+
+    /// The codec for batches that go in parts: what is packed for several peers, or again after a cut, must not depend on
+    /// what went before it in a session.
+    pub(super) fn codec_for_parts(&mut self, i: u32) -> CodecId {
+        let peer = self.terms(i).map_or(0, |h| h.codecs) & !CodecId::MODEL.bit();
+        let (rate, now) = (self.s(i).pace.rate, self.now.at);
+        self.codecs.choose(peer, rate, now)
+    }
+
+    /// What stands in a past for session `i` beside the events themselves.
+    pub(super) fn past_of(&self, i: u32, stream: u32, from_seq: u64, before_seq: u64) -> Past<'static> {
+        let id = self.id(i);
+        let session = u64::from(id.generation) << 32 | u64::from(id.index);
+        let link_rate = self.sessions[i as usize].0.pace.rate;
+        Past { session, stream, from_seq, before_seq, link_rate, ..Past::default() }
+    }
+
+    /// Which events the next batch of link `l` refers to, without their bytes.
+    pub(super) fn refer_to(&mut self, i: u32, l: u32, codec: CodecId, first_seq: u64) -> Past<'static> {
+        let share = self.history_share(i);
+        let link = &self.links[l as usize].0;
+        let (n, went_from) = (link.stream, link.refers_from);
+        let none = self.past_of(i, n, first_seq, first_seq);
+        if share == 0 || link.no_history {
+            return none;
+        }
+        let begin = if codec.keeps_state() {
+            self.histories.begin_within(n, first_seq, share.min(LEARN_BYTES))
+        } else {
+            let held = self.histories.range(n).and_then(|(from, _)| self.histories.past(n, from, first_seq));
+            held.filter(|past| past.bytes.len() <= share).map(|past| past.from_seq)
+        };
+        let begin = begin.unwrap_or(first_seq);
+        // While batches are under way one goes on from the other: the peer's state is as fresh as this one.
+        let onward = Past { from_seq: went_from, ..none };
+        let link = &mut self.links[l as usize].0;
+        let runs = went_from > 0 && went_from < begin && !link.bounded;
+        let runs = runs && self.sessions[i as usize].0.in_flight > 0;
+        if codec.keeps_state() && runs && self.codecs.has_state(codec, &onward, true) {
+            mark!("history.goes_on");
+            link.went_on = true;
+            return onward;
+        }
+        link.refers_from = if codec.keeps_state() { begin } else { 0 };
+        Past { from_seq: begin, ..none }
     }
 
     /// Bytes of history that both ends of session `i` can hold; 0 if the codec uses none.
@@ -126,7 +177,9 @@ impl Node<'_> {
     pub(super) fn drops(&mut self, l: u32, batch: &BatchHead) -> bool {
         let link = &mut self.links[l as usize].0;
         let next = self.streams.at(link.stream).map_or(0, |s| s.now.have.seq) + 1;
-        link.dropping &= batch.history > 0 || batch.first_seq > next;
+        // It may be said of more than is read from a log, and once more of what is.
+        let again = batch.codec.keeps_state() && link.told_lacking < 2;
+        link.dropping &= (batch.history > 0 && !again) || batch.first_seq > next;
         if link.dropping {
             mark!("history.dropped");
         }
@@ -139,17 +192,21 @@ impl Node<'_> {
         let n = self.links[l as usize].0.stream;
         let (from, last) = (batch.first_seq - batch.history, batch.first_seq - 1);
         let stream = self.streams.at(n).ok_or(Code::State)?;
-        if batch.history == 0 || self.histories.holds(n, from, batch.first_seq) {
+        let past = self.past_of(i, n, from, batch.first_seq);
+        let known = batch.history == 0 || self.codecs.has_state(batch.codec, &past, false);
+        let time = !batch.codec.keeps_state() || self.codecs.has_time(batch.codec, self.now.at);
+        if known || time && self.histories.holds(n, from, batch.first_seq) {
             self.s(i).lacking = None;
             return Ok(true);
         }
         let (held, durable) = (stream.now.have.seq >= last, stream.readable_upto(from) >= last);
         let pending = held && !durable && stream.floor.seq < from && stream.durable.gap_end.is_none();
         let reads = self.s(i).lacking.map_or(0, |x| x.reads);
-        if pending {
+        if pending && time {
             mark!("history.waits_for_sync");
             return Err(Refused::NoRoom);
         }
+        let readable = held && durable && time;
         let onward = match self.histories.range(n) {
             // More than there is room for.
             Some((first, next)) if reads > 0 && first > from && next > from => None,
@@ -159,7 +216,7 @@ impl Node<'_> {
                 Some(from)
             }
         };
-        if let Some(from_seq) = onward.filter(|_| held && durable && reads < READS_MAX && self.histories.share() > 0) {
+        if let Some(from_seq) = onward.filter(|_| readable && reads < READS_MAX && self.histories.share() > 0) {
             mark!("history.read_to_receive");
             let lacking = Lacking { stream: n, from_seq, upto_seq: last, token: None, reads: reads + 1 };
             self.s(i).lacking = Some(lacking);
@@ -176,6 +233,7 @@ impl Node<'_> {
     pub(super) fn owe_no_history(&mut self, i: u32, l: u32) {
         let link = &mut self.links[l as usize].0;
         (link.dropping, link.owes_no_history) = (true, true);
+        link.told_lacking = link.told_lacking.saturating_add(1);
         self.s(i).owes_no_history = true;
         self.mark_ready(i);
     }
@@ -233,10 +291,16 @@ impl Node<'_> {
             return Err(Code::State);
         }
         mark!("history.refused");
-        link.no_history = true;
         // The peer will not take it for the end: it lacks what was dropped.
         self.s(i).goodbye_sent = false;
         let link = &mut self.links[l as usize].0;
+        if link.went_on && !link.bounded {
+            mark!("history.bounded");
+            link.bounded = true;
+        } else {
+            link.no_history = true;
+        }
+        link.refers_from = 0;
         if !has(Bug::HistoryNotRewound) {
             link.sent = link.peer_have;
         }

@@ -7,6 +7,7 @@ use super::receive::Refused;
 use crate::code::Code;
 use crate::event::{Event, flags};
 use crate::fifo::NONE;
+use crate::history::Past;
 use crate::hlc::{Hlc, Observed};
 use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_after};
 use crate::planted::{Bug, has, mark};
@@ -26,7 +27,7 @@ impl Node<'_> {
         let l = self.link_of(i, batch.handle)?;
         let n = self.links[l as usize].0.stream;
         let next = self.streams.at(n).ok_or(Code::State)?.now.have.seq + 1;
-        if self.drops(l, &batch) || !self.suits(head, &batch, next) {
+        if self.drops(l, &batch) || !self.suits(i, head, &batch, next) {
             return self.drop_batch(i, l, head);
         }
         if batch.first_seq > next && !has(Bug::GapAccepted) {
@@ -35,6 +36,11 @@ impl Node<'_> {
         }
         if !self.has_history(i, l, &batch)? {
             return self.drop_batch(i, l, head);
+        }
+        if batch.codec.keeps_state() && batch.last_seq() >= next {
+            // A state goes on with each batch once, so this must be all that may have to be waited for: an event
+            // takes at most a byte more in the log than in the columns.
+            self.room_for(2 * RUN_HEAD_MAX_BYTES + batch.raw_bytes + batch.count as usize)?;
         }
         let mut scratch = core::mem::replace(&mut self.scratch, crate::mem::Lent::Borrowed(&mut []));
         let outcome = match scratch.get_mut(..batch.raw_bytes) {
@@ -74,6 +80,18 @@ impl Node<'_> {
         Ok(())
     }
 
+    fn room_for(&mut self, cost: usize) -> Result<(), Refused> {
+        match self.reserve(cost) {
+            Ok(()) => Ok(()),
+            Err(NoRoom::Busy) => {
+                mark!("batch.waits_for_room");
+                Err(Refused::NoRoom)
+            }
+            Err(NoRoom::DiskFull) => Err(Code::DiskFull.into()),
+            Err(NoRoom::Failed(code)) => Err(code.into()),
+        }
+    }
+
     /// A batch was dealt with: its bytes may come again.
     pub(super) fn return_credit(&mut self, i: u32, head: &FrameHead) {
         let s = self.s(i);
@@ -109,7 +127,10 @@ impl Node<'_> {
     fn unpack(&mut self, i: u32, l: u32, batch: &BatchHead, data: &[u8], raw: &mut [u8]) -> Result<(), Refused> {
         let stream = self.links[l as usize].0.stream;
         let from = batch.first_seq - batch.history;
-        let past = self.histories.past(stream, from, batch.first_seq).unwrap_or_default();
+        let past = self.past_of(i, stream, from, batch.first_seq);
+        let past = Past { batch_count: batch.count, first_hlc: batch.first_hlc, ..past };
+        let held = self.histories.past(stream, from, batch.first_seq);
+        let past = held.map_or(past, |held| Past { bytes: held.bytes, stamps: held.stamps, ..past });
         self.codecs.decompress(batch.codec, &past, data, raw)?;
         // `event_bytes` bounds what this node writes itself. A peer's event may be as large as the
         // batch that HELLO allows: the sender cannot know a smaller limit.
@@ -149,6 +170,9 @@ impl Node<'_> {
             }
             other => other?,
         }
+        if known == 0 {
+            self.codecs.confirm(batch.codec);
+        }
         // Between a gap and the end our log has the events already.
         let here = |seq: u64| now.gap_end.is_some_and(|gap| gap.seq < seq && seq <= now.top.seq);
         let wanted = || fresh().filter(|(_, seq)| !here(*seq));
@@ -157,15 +181,7 @@ impl Node<'_> {
             cost += event_bytes_after(prev, &e);
             prev = Some(e.hlc);
         }
-        match self.reserve(cost) {
-            Ok(()) => {}
-            Err(NoRoom::Busy) => {
-                mark!("batch.waits_for_room");
-                return Err(Refused::NoRoom);
-            }
-            Err(NoRoom::DiskFull) => return Err(Code::DiskFull.into()),
-            Err(NoRoom::Failed(code)) => return Err(code.into()),
-        }
+        self.room_for(cost)?;
         let (mut chain, mut stored) = (have.chain, 0);
         let dropped = usize::from(known > 0 && has(Bug::DuplicateDropsNext));
         for (mut e, seq) in fresh().skip(dropped) {

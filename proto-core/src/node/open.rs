@@ -54,11 +54,13 @@ impl Node<'_> {
         }
         let i = free.ok_or(OpenError::Full)? as u32;
         let (at, credit) = (self.now.at, self.limits.credit_bytes);
+        let offers = self.codecs.bits(at);
         let s = self.s(i);
         *s = Session {
             state: State::Live,
             peer: Some(peer),
             opened: at,
+            offers,
             last_rx: at,
             rx_credit: credit,
             ..Session::new(s.generation)
@@ -236,6 +238,7 @@ impl Node<'_> {
             if self.streams.forget_if_empty(link.stream) {
                 self.histories.forget(link.stream);
                 self.outbox.forget(link.stream);
+                self.codecs.forget(link.stream);
             }
             if !has(Bug::LinksLeak) {
                 self.links[l as usize].0.next = core::mem::replace(&mut self.free_links, l);

@@ -52,6 +52,13 @@ impl Node<'_> {
         self.sessions[i as usize].0.cuts[self.lane_of(l)].filter(|cut| cut.link == l && cut.seq == seq)
     }
 
+    /// About how long the next frame of session `i` is, if it is a part.
+    pub(super) fn part_bytes(&self, i: u32) -> Option<usize> {
+        let s = &self.sessions[i as usize].0;
+        let goes_on = |lane: usize| s.cuts[lane].is_some_and(|cut| cut.begun) && self.cut_in(i, lane).is_some();
+        (0..s.cuts.len()).any(goes_on).then_some(PART_MIN_BYTES)
+    }
+
     /// The link of a lane whose next batch goes in parts: it goes on before the others do, or two that take
     /// turns would each make the peer forget the other's.
     pub(super) fn cut_in(&self, i: u32, lane: usize) -> Option<u32> {
@@ -163,7 +170,9 @@ impl Node<'_> {
         let whole = self.whole_bytes(i, out_bytes).saturating_sub(FRAME_HEAD_MAX_BYTES);
         let (n, seq, handle) = (request.stream, request.from_seq, self.links[l as usize].0.handle);
         let most = self.s(i).hello.map_or(0, |h| h.frame_bytes as usize).min(self.limits.frame_bytes);
-        let (codec, rate) = (self.codec_for(i), self.s(i).pace.rate);
+        let (codec, rate) = (self.codec_for_parts(i), self.s(i).pace.rate);
+        // A state does not go on over what is packed once for all.
+        self.links[l as usize].0.refers_from = 0;
         let slot = self.outbox.claim()?;
         let past = past_of(&mut self.histories, (n, seq), share, rate);
         let past_bytes = past.bytes.len();

@@ -143,7 +143,7 @@ impl Node<'_> {
             n > 0
         };
         if self.s(i).hello_due {
-            let hello = self.hello();
+            let hello = self.hello(self.sessions[i as usize].0.offers);
             if !put(&mut |o| emit(o, FrameType::Hello, false, |b| hello.emit(b))) {
                 return 0;
             }
@@ -188,10 +188,10 @@ impl Node<'_> {
         at
     }
 
-    pub(super) fn hello(&mut self) -> Hello {
+    pub(super) fn hello(&self, codecs: u32) -> Hello {
         Hello {
             features: if self.limits.parcels > 0 { FLOORS | PARTS } else { FLOORS },
-            codecs: self.codecs.bits(),
+            codecs,
             frame_bytes: self.limits.frame_bytes as u32,
             batch_bytes: self.limits.batch_bytes as u32,
             credit_bytes: self.limits.credit_bytes as u32,

@@ -111,17 +111,9 @@ pub(crate) fn emit(
         (count, raw, prev, chain) = (count + 1, raw + cost, e.hlc, chain.then(&e));
     }
     let columns = scratch.get_mut(..raw)?;
-    let mut w = Writer::new(columns);
-    let events = || records.iter().take(count as usize);
-    let mut prev = first.hlc;
-    for (i, e) in events().enumerate() {
-        put_stamp(&mut w, prev, e.hlc, e.flags, i == 0).ok()?;
-        prev = e.hlc;
-    }
-    events().try_for_each(|e| w.varint(u64::from(e.kind))).ok()?;
-    events().try_for_each(|e| w.varint(e.payload.len() as u64)).ok()?;
-    events().try_for_each(|e| w.put(e.payload)).ok()?;
-    debug_assert_eq!(w.len(), raw);
+    let written = put_columns(records.iter().take(count as usize), columns)?;
+    debug_assert_eq!(written, raw);
+    let past = &Past { batch_count: count, first_hlc: first.hlc, ..*past };
 
     let mut head = BatchHead {
         handle,
@@ -151,6 +143,21 @@ pub(crate) fn emit(
     Some(Emitted { codec: head.codec, body_bytes: at + n, raw_bytes: raw, count, last_seq: head.last_seq() })
 }
 
+/// Writes the columns of events, of which there is at least one; how many bytes they are. `None` if there is no
+/// room.
+pub fn put_columns<'a>(events: impl Iterator<Item = Event<'a>> + Clone, out: &mut [u8]) -> Option<usize> {
+    let mut w = Writer::new(out);
+    let mut prev = events.clone().next()?.hlc;
+    for (i, e) in events.clone().enumerate() {
+        put_stamp(&mut w, prev, e.hlc, e.flags, i == 0).ok()?;
+        prev = e.hlc;
+    }
+    events.clone().try_for_each(|e| w.varint(u64::from(e.kind))).ok()?;
+    events.clone().try_for_each(|e| w.varint(e.payload.len() as u64)).ok()?;
+    events.clone().try_for_each(|e| w.put(e.payload)).ok()?;
+    Some(w.len())
+}
+
 /// The events of a decompressed batch. Construction walks the columns once, so that iteration
 /// cannot fail.
 #[derive(Clone, Copy, Debug)]
@@ -170,20 +177,28 @@ impl<'a> Columns<'a> {
     /// # Errors
     /// [`Code::BadBatch`], [`Code::HlcRange`], [`Code::TooLarge`].
     pub fn parse(raw: &'a [u8], head: &BatchHead, event_max_bytes: usize) -> Result<Columns<'a>, Code> {
+        Self::of(raw, (head.count, head.first_hlc), event_max_bytes)
+    }
+
+    /// As [`Columns::parse`], of so many events of which the first has this stamp.
+    ///
+    /// # Errors
+    /// As of [`Columns::parse`].
+    pub fn of(raw: &'a [u8], (count, first_hlc): (u64, Hlc), event_max_bytes: usize) -> Result<Columns<'a>, Code> {
         let bad = |_| Code::BadBatch;
         let mut r = Reader::new(raw);
         let stamps = r.rest();
-        let mut prev = head.first_hlc;
-        for i in 0..head.count {
+        let mut prev = first_hlc;
+        for i in 0..count {
             (prev, _) = take_stamp(&mut r, prev, i == 0)?;
         }
         let kinds = r.rest();
-        for _ in 0..head.count {
+        for _ in 0..count {
             r.varint_max(u64::from(u16::MAX)).map_err(bad)?;
         }
         let lengths = r.rest();
         let mut sum = 0usize;
-        for _ in 0..head.count {
+        for _ in 0..count {
             let len = r.varint().map_err(bad)?;
             if len > event_max_bytes as u64 {
                 return Err(Code::TooLarge);
@@ -193,7 +208,7 @@ impl<'a> Columns<'a> {
         if sum != r.rest().len() {
             return Err(Code::BadBatch);
         }
-        Ok(Columns { count: head.count, first_hlc: head.first_hlc, stamps, kinds, lengths, payloads: r.rest() })
+        Ok(Columns { count, first_hlc, stamps, kinds, lengths, payloads: r.rest() })
     }
 
     /// The events in order.

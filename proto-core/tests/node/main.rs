@@ -4,6 +4,7 @@
 mod early;
 mod expire;
 mod gap;
+mod going_on;
 mod history;
 mod hostile;
 mod parts;

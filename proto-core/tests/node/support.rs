@@ -41,6 +41,16 @@ impl Solo {
 
     /// A node that was opened with what `fill` puts into its log.
     pub(crate) fn with(node: &str, role: Role, limits: Limits, fill: impl FnOnce(&mut Recovered<'static>)) -> Self {
+        Self::with_codec(node, role, limits, Box::new(Tagged), fill)
+    }
+
+    pub(crate) fn with_codec(
+        node: &str,
+        role: Role,
+        limits: Limits,
+        codec: Box<dyn Codec + Send>,
+        fill: impl FnOnce(&mut Recovered<'static>),
+    ) -> Self {
         let config = Config {
             name: name(node),
             role,
@@ -58,7 +68,7 @@ impl Solo {
             config,
             limits,
             memory: Memory::owned(&limits),
-            codecs: Codecs::default().with(CodecRef::Owned(Box::new(Tagged))),
+            codecs: Codecs::default().with(CodecRef::Owned(codec)),
             key: (1, DataKey::new([1; 32])),
             seed: [9; 32],
         };

@@ -191,6 +191,9 @@ pub struct ServeArgs {
     /// How fast the log is read to find rot: monthly (each segment once a month), bytes a second (500k), or off
     #[arg(long, value_name = "RATE", default_value = "monthly", value_parser = value::SCRUB_RATE)]
     pub scrub: ScrubRate,
+    /// States of the strongest codec, of 3 MB each: one for each clinic that sends at the same time; 0: never used
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub model_states: u32,
 }
 
 impl ServeArgs {

@@ -17,6 +17,7 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
         policy: args.policy,
         max_sessions: args.max_sessions as usize,
         scrub: args.scrub,
+        model_states: args.model_states as usize,
         ..DaemonOptions::new(args.bind)
     };
     let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;

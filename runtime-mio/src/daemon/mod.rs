@@ -49,6 +49,8 @@ pub struct DaemonOptions {
     pub grace: Duration,
     /// How fast the log is read to find rot.
     pub scrub: ScrubRate,
+    /// See [`Options::model_states`].
+    pub model_states: usize,
 }
 
 impl DaemonOptions {
@@ -64,10 +66,13 @@ impl DaemonOptions {
             handshake_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             scrub: ScrubRate::Monthly,
+            model_states: MODEL_STATES,
         }
     }
 }
 
+/// 16 MB of them: clinics that send at the same time have one each.
+const MODEL_STATES: usize = 5;
 /// Sockets that may be open before their peer is known.
 const STRANGERS_MAX: usize = 1024;
 /// Bytes that a stranger may send before the handshake is done.
@@ -142,7 +147,8 @@ impl Daemon {
             return Err(Error::new(Code::NotAHub, format!("{} has a clinic certificate", file.name)));
         }
         let limits = Limits::hub(options.max_sessions);
-        let node_options = Options { limits, timing: options.timing, policy: options.policy, ..Options::default() };
+        let DaemonOptions { timing, policy, model_states, .. } = options;
+        let node_options = Options { limits, timing, policy, model_states, ..Options::default() };
         let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let tickets = Tickets::open(&dir, &id, &setup.key.1, TICKETS_MAX, TlsOptions::default().clock);

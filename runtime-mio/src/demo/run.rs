@@ -24,8 +24,8 @@ use crate::daemon::{Daemon, DaemonOptions, Stopper};
 
 /// Bytes up before the first event: the TLS handshake and the greeting. Measured.
 const HELLO_BYTES: u64 = 900;
-/// Bytes up for an event of the workload, compressed and encrypted. Measured.
-const EVENT_BYTES: u64 = 68;
+/// Bytes up for an event of the workload over a slow link, compressed and encrypted. Measured.
+const EVENT_BYTES: u64 = 14;
 /// How long a cut link stays down, in milliseconds of link time.
 const DOWN_MS: u64 = 5_000;
 

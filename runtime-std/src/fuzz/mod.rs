@@ -6,11 +6,13 @@ mod certificate;
 mod decompress;
 mod keyfile;
 mod keyring;
+mod model;
 
 pub use certificate::certificate;
 pub use decompress::decompress;
 pub use keyfile::keyfile;
 pub use keyring::keyring;
+pub use model::model;
 
 #[cfg(test)]
 mod tests {
@@ -34,5 +36,10 @@ mod tests {
     #[test]
     fn the_keyring_seeds_hold() {
         replay("keyring", super::keyring);
+    }
+
+    #[test]
+    fn the_model_seeds_hold() {
+        replay("model", super::model);
     }
 }

@@ -97,7 +97,13 @@ pub(super) fn measure(asked: &Asked, corpora: &[Corpus], gap_s: u32, profile: Pr
     let mut jobs = Vec::new();
     for corpus in corpora {
         // About what the clinic sends: where the cuts are is to be the same in each run.
-        let bytes = super::super::sync::cold(corpus, gap_s, super::super::air::Air::thin())?.bytes;
+        let bytes = super::super::sync::cold(
+            corpus,
+            gap_s,
+            super::super::air::Air::thin(),
+            super::super::host::Packing::Model,
+        )?
+        .bytes;
         for Row { loss_ppm, queue_bytes, cuts, forgets, .. } in LINKS {
             let mut dice = Dice::new(SEED);
             let mut marks: Vec<u64> = (0..cuts).map(|_| bytes / 10 + dice.below(bytes * 8 / 10)).collect();

@@ -89,6 +89,7 @@ fn serve_and_sync() {
         policy: Policy::Own,
         max_sessions: 256,
         scrub: ScrubRate::Monthly,
+        model_states: 5,
     };
     assert_eq!(serve, plain);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --policy all --max-sessions 9").command else {
