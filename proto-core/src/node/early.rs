@@ -52,8 +52,10 @@ impl Node<'_> {
         let s = &self.sessions[link.session as usize].0;
         let by_peer = |stream: &Stream| stream.acked_by.is_none_or(|by| s.peer.is_some_and(|peer| peer.name == by));
         let whole = stream.floor.seq <= stream.acked && stream.durable.gap_end.is_none();
-        let known = by_peer(stream) && !stream.in_doubt;
-        s.early.is_some() && stream.own && link.peer_handle == NONE && whole && known
+        // A node that has left an incarnation is a copy of what the hub has heard more of.
+        let present = stream.own && stream.key.incarnation == self.incarnation;
+        let known = present && by_peer(stream) && !stream.in_doubt;
+        s.early.is_some() && link.peer_handle == NONE && whole && known
     }
 
     /// What the peer takes: as it said, or what every peer does. `None` while no batch may go.

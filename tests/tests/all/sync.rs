@@ -29,7 +29,7 @@ fn everything_pushed_is_at_the_hub_once_and_in_order() {
 fn a_patient_can_be_registered_while_a_slow_sync_holds_the_log() {
     let d = Deployment::new(&["clinic_a"]);
     let mut workload = Workload::new(1, 0);
-    d.push("clinic_a", (0..600).map(|_| workload.next_event().1));
+    d.push("clinic_a", (0..4000).map(|_| workload.next_event().1));
     let _built = program();
     let hub = d.serve(Policy::Own);
     let profile: Profile = "bhutan-2g".parse().unwrap();
@@ -49,7 +49,7 @@ fn a_patient_can_be_registered_while_a_slow_sync_holds_the_log() {
     assert!(pushed.status.success(), "{}", said(&pushed));
     assert!(!syncing.is_finished());
     let report = syncing.join().unwrap();
-    assert_eq!((report.sent, report.acknowledged), (601, 601));
+    assert_eq!((report.sent, report.acknowledged), (4001, 4001));
     assert_eq!(d.payloads("hub", "clinic_a").last().unwrap(), b"late");
     assert!(!dir.join("ropeway.sock").exists());
 }
