@@ -26,7 +26,7 @@ struct State {
     hash: Chain,
 }
 
-/// See the [module](self).
+/// A codec with states that only shows whether both ends have the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Keeper {
     /// The one that was used last is the last.
