@@ -97,6 +97,9 @@ const HANDSHAKE_BYTES_TIME: Duration = Duration::from_millis(12_500);
 /// How long a sync that is done waits for somebody who is still pushing.
 const PUSH_GRACE: Duration = Duration::from_secs(5);
 
+/// Frames up to this size share a packet with what is ready before them.
+const TOGETHER_MAX_BYTES: usize = 512;
+
 impl Replica {
     /// Brings this node and a hub up to date with each other, both ways, and ends when everything
     /// is acknowledged as durable. What was acknowledged when the link is cut stays acknowledged:
@@ -309,10 +312,10 @@ impl Replica {
         out: &mut [u8],
         work: &mut Work<'_, P>,
     ) -> Result<bool> {
-        // The handshake's last words wait for the session's first ones: one packet instead of two.
+        // The handshake's last words wait for the session's first ones: one packet instead of two. Not for a large frame.
         let mut together = !link.full;
         let closing = loop {
-            if !std::mem::take(&mut together) && link.conn.has_records() {
+            if !together && link.conn.has_records() {
                 link.flush(hub)?;
                 if link.conn.wants_write() {
                     return Ok(false);
@@ -322,7 +325,7 @@ impl Replica {
             let next = match self.node.poll_transmit(now, session, out) {
                 Ok(Transmit::Read(request)) => {
                     // What has left is what the budget knows of.
-                    if link.conn.has_records() {
+                    if link.meter.is_limited() && link.conn.has_records() {
                         link.flush(hub)?;
                     }
                     // Without room for it, it waits for the end of the session.
@@ -337,7 +340,10 @@ impl Replica {
                 Err(_) => break false,
             };
             match next {
-                Transmit::Bytes(n) => link.send(&out[..n])?,
+                Transmit::Bytes(n) => {
+                    together &= n <= TOGETHER_MAX_BYTES;
+                    link.send(&out[..n])?;
+                }
                 // Nobody pushes, and all is on its way: our last word goes with it, in the same packet.
                 Transmit::Idle if work.may_finish() && self.node.has_nothing_to_send(session) => {
                     if let Some(local) = work.local.take() {

@@ -184,6 +184,11 @@ impl Meter {
         self.with(|m| m.spend(way, bytes));
     }
 
+    /// Whether there is an end to the bytes of this session.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.with(|m| m.left_for(true)) < u64::MAX
+    }
+
     /// Whether it makes sense to wait for the socket in this direction.
     pub(crate) fn is_open(&self, way: Way) -> bool {
         self.with(|m| m.wait(way).is_zero())
