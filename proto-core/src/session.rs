@@ -165,7 +165,14 @@ pub(crate) struct Pace {
     pub(crate) rtt_ms: u64,
     /// Raw bytes per compressed byte, in 256ths.
     pub(crate) ratio_256: u64,
+    /// The batch before left more to send.
+    pub(crate) more: bool,
+    /// How often the link has waited for the next batch of late: packing takes longer than carrying.
+    pub(crate) waited: u8,
 }
+
+/// Of [`Pace::waited`], where the link counts as fast; each time that it has waited counts twice.
+const WAITED_ENOUGH: u8 = 4;
 
 /// Bytes that a link is believed to carry at least, when a deadline is set, in the time after which
 /// silence is the end.
@@ -174,7 +181,23 @@ const PATIENCE_LEAST_BYTES: u64 = 256 * 60;
 const PATIENCE_MOST_BYTES: u64 = 2048 * 60;
 
 impl Pace {
-    pub(crate) const START: Pace = Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, ratio_256: 512 };
+    pub(crate) const START: Pace =
+        Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, ratio_256: 512, more: false, waited: 0 };
+
+    /// A batch is about to be packed while so many bytes are under way.
+    pub(crate) fn packs(&mut self, in_flight: usize) {
+        self.waited = match (self.more, in_flight) {
+            (false, _) => self.waited,
+            (true, 0) => (self.waited + 2).min(2 * WAITED_ENOUGH),
+            (true, _) => self.waited.saturating_sub(1),
+        };
+    }
+
+    /// What the link carries in bytes a second, as far as it matters to how batches are packed: without end where it
+    /// waits for them. The measured rate does not tell: it is that of packing then. 0 if it is not known.
+    pub(crate) fn link_rate(&self) -> u64 {
+        if self.waited >= WAITED_ENOUGH { u64::MAX } else { self.rate }
+    }
 
     pub(crate) fn acknowledged(&mut self, f: &Flight, now: Instant) {
         self.delivered += f.bytes as u64;
@@ -529,6 +552,25 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_waits_for_batches_is_fast_whatever_was_measured() {
+        let mut pace = Pace { rate: 9_000, more: true, ..Pace::START };
+        // Two batches fill the smallest window, so every second one finds nothing under way.
+        for in_flight in [4096, 0, 4096, 0] {
+            pace.packs(in_flight);
+            assert_eq!(pace.link_rate(), 9_000);
+        }
+        pace.packs(4096);
+        pace.packs(0);
+        assert_eq!(pace.link_rate(), u64::MAX);
+        (0..8).for_each(|_| pace.packs(4096));
+        assert_eq!(pace.link_rate(), 9_000);
+        // One event now and then is no sign of anything.
+        pace.more = false;
+        (0..8).for_each(|_| pace.packs(0));
+        assert_eq!(pace.link_rate(), 9_000);
+    }
 
     #[test]
     fn the_window_grows_with_what_is_acknowledged_and_settles_at_the_links_rate() {

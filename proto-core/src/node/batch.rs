@@ -244,6 +244,8 @@ impl Node<'_> {
             self.queue_link(l);
             return Transmit::Idle;
         }
+        let s = self.s(i);
+        s.pace.packs(s.in_flight);
         let handle = self.links[l as usize].0.handle;
         let (codec, share) = (self.codec_for(i), self.history_share(i));
         let (stream, first_seq) = (request.stream, request.from_seq);
@@ -312,7 +314,8 @@ impl Node<'_> {
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.
-        if window_full || s.lanes.iter().all(crate::fifo::Fifo::is_empty) {
+        s.pace.more = s.lanes.iter().any(|lane| !lane.is_empty());
+        if window_full || !s.pace.more {
             out[0] |= FLAG;
         }
         self.mark_ready(i);

@@ -29,7 +29,7 @@ impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
         let peer = self.terms(i).map_or(0, |h| h.codecs);
-        let (rate, now) = (self.s(i).pace.rate, self.now.at);
+        let (rate, now) = (self.s(i).pace.link_rate(), self.now.at);
         self.codecs.choose(peer, rate, now)
     }
 
@@ -37,7 +37,7 @@ impl Node<'_> {
     /// what went before it in a session.
     pub(super) fn codec_for_parts(&mut self, i: u32) -> CodecId {
         let peer = self.terms(i).map_or(0, |h| h.codecs) & !CodecId::MODEL.bit();
-        let (rate, now) = (self.s(i).pace.rate, self.now.at);
+        let (rate, now) = (self.s(i).pace.link_rate(), self.now.at);
         self.codecs.choose(peer, rate, now)
     }
 
@@ -45,7 +45,7 @@ impl Node<'_> {
     pub(super) fn past_of(&self, i: u32, stream: u32, from_seq: u64, before_seq: u64) -> Past<'static> {
         let id = self.id(i);
         let session = u64::from(id.generation) << 32 | u64::from(id.index);
-        let link_rate = self.sessions[i as usize].0.pace.rate;
+        let link_rate = self.sessions[i as usize].0.pace.link_rate();
         Past { session, stream, from_seq, before_seq, link_rate, ..Past::default() }
     }
 

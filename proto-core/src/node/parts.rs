@@ -170,7 +170,7 @@ impl Node<'_> {
         let whole = self.whole_bytes(i, out_bytes).saturating_sub(FRAME_HEAD_MAX_BYTES);
         let (n, seq, handle) = (request.stream, request.from_seq, self.links[l as usize].0.handle);
         let most = self.s(i).hello.map_or(0, |h| h.frame_bytes as usize).min(self.limits.frame_bytes);
-        let (codec, rate) = (self.codec_for_parts(i), self.s(i).pace.rate);
+        let (codec, rate) = (self.codec_for_parts(i), self.s(i).pace.link_rate());
         // A state does not go on over what is packed once for all.
         self.links[l as usize].0.refers_from = 0;
         let slot = self.outbox.claim()?;
