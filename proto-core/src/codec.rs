@@ -49,14 +49,21 @@ impl CodecId {
 pub trait Codec {
     /// Its number on the wire.
     fn id(&self) -> CodecId;
-    /// Compresses `raw` into `out`; `None` if the result would not fit.
-    fn compress(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize>;
+    /// Compresses `raw` into `out`; `None` if the result would not fit. A codec that uses history
+    /// ([`CodecId::uses_history`]) is not asked for this.
+    fn compress(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        let _ = (raw, out);
+        None
+    }
     /// Fills `out` exactly from `data`, which a peer sent.
     ///
     /// # Errors
     /// [`Code::BadBatch`] if `data` does not decode to exactly `out.len()` bytes. Must not allocate
     /// by anything that `data` says.
-    fn decompress(&mut self, data: &[u8], out: &mut [u8]) -> Result<(), Code>;
+    fn decompress(&mut self, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
+        let _ = (data, out);
+        Err(Code::BadBatch)
+    }
     /// As [`Codec::compress`], with the events before the batch, which the peer holds as well.
     fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
         let _ = past;

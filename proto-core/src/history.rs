@@ -201,6 +201,12 @@ impl<'m> Histories<'m> {
         Some(Past { stream, from_seq, before_seq, bytes, stamps, ..Past::default() })
     }
 
+    /// A past with its events, if they are all held.
+    pub(crate) fn fill(&mut self, past: Past<'static>) -> Past<'_> {
+        let held = self.past(past.stream, past.from_seq, past.before_seq);
+        held.map_or(past, |held| Past { bytes: held.bytes, stamps: held.stamps, ..past })
+    }
+
     /// Where to begin so that the events up to the one before `before_seq` are worth half of `most` to all of it,
     /// if so many are held. For some time, as the stream grows, it is the same event.
     pub(crate) fn begin_within(&self, stream: u32, before_seq: u64, most: usize) -> Option<u64> {

@@ -336,6 +336,23 @@ pub(crate) struct Session {
     pub(crate) event: Hook,
 }
 
+impl Session {
+    /// Takes these out of what is under way. `at`: they have arrived, as was heard then.
+    pub(crate) fn take_flights(&mut self, at: Option<Instant>, these: impl Fn(&Flight) -> bool) {
+        for _ in 0..self.flights.len() {
+            let Some(f) = self.flights.pop_front() else { break };
+            if !these(&f) {
+                let _ = self.flights.push_back(f);
+                continue;
+            }
+            self.in_flight = self.in_flight.saturating_sub(f.bytes);
+            if let Some(at) = at {
+                self.pace.acknowledged(&f, at);
+            }
+        }
+    }
+}
+
 /// Memory for one session.
 #[derive(Debug)]
 pub struct SessionSlot(pub(crate) Session);

@@ -3,9 +3,9 @@
 use ropeway_core::id::Lane;
 
 use super::air::Air;
-use super::call::{Call, HUB};
 use super::host::Packing;
-use super::{NAME, append, home, pair};
+use super::link::{each_urgent, in_lane};
+use super::{append, home, pair};
 use crate::Result;
 use crate::corpus::Corpus;
 
@@ -63,24 +63,11 @@ pub(super) fn urgent() -> Result<Vec<f64>> {
     let short = Corpus::noise(URGENT, 1_024);
     let mut call = pair.dial(Air::thin())?;
     call.until_us(call.begun_us + 10_000_000)?;
-    let mut seconds = Vec::new();
-    for n in 0..URGENT {
-        call.until_us(call.pair.now_us + 8_000_000 + 137_000 * n as u64)?;
-        let from_us = call.pair.now_us;
-        append(call.pair, &short, n..n + 1, Lane::Urgent, 0)?;
-        call.until(|c| in_lane(c, Lane::Urgent) == n as u64 + 1)?;
-        seconds.push((call.pair.now_us - from_us) as f64 / 1e6);
-    }
+    let seconds = each_urgent(&mut call, &short, 8_000_000)?;
     if in_lane(&call, Lane::Bulk) > 0 {
         return Err("the large event was through before the urgent ones".into());
     }
     Ok(seconds)
-}
-
-/// Events of a lane that are durable at the hub.
-fn in_lane(call: &Call<'_>, lane: Lane) -> u64 {
-    let held = call.pair.hosts[HUB].held(NAME);
-    held.iter().filter(|(key, _)| key.lane == lane).map(|(_, have)| have).sum()
 }
 
 #[test]

@@ -175,15 +175,7 @@ fn urgent() -> Result<Urgent> {
     append(&mut pair, &bulk, 0..bulk.len(), Lane::Bulk, 1)?;
     let mut call = pair.dial(Air::thin())?;
     call.until_us(call.begun_us + 30_000_000)?;
-    let mut seconds = Vec::new();
-    for n in 0..URGENT {
-        // Not in step with the frames.
-        call.until_us(call.pair.now_us + 20_000_000 + 137_000 * n as u64)?;
-        let from_us = call.pair.now_us;
-        append(call.pair, &short, n..n + 1, Lane::Urgent, 0)?;
-        call.until(|c| urgent_at_hub(c) == n as u64 + 1)?;
-        seconds.push((call.pair.now_us - from_us) as f64 / 1e6);
-    }
+    let seconds = each_urgent(&mut call, &short, 20_000_000)?;
     if call.caught_up > 0 {
         return Err("the bulk was through before the urgent events".into());
     }
@@ -198,7 +190,23 @@ fn urgent() -> Result<Urgent> {
     })
 }
 
-fn urgent_at_hub(call: &Call<'_>) -> u64 {
+/// Events of a lane that are durable at the hub.
+pub(super) fn in_lane(call: &Call<'_>, lane: Lane) -> u64 {
     let held = call.pair.hosts[HUB].held(NAME);
-    held.iter().filter(|(key, _)| key.lane == Lane::Urgent).map(|(_, have)| have).sum()
+    held.iter().filter(|(key, _)| key.lane == lane).map(|(_, have)| have).sum()
+}
+
+/// Seconds until each of these urgent events is durable at the hub, with `gap_us` and a little more between two of
+/// them.
+pub(super) fn each_urgent(call: &mut Call<'_>, events: &Corpus, gap_us: u64) -> Result<Vec<f64>> {
+    let mut seconds = Vec::new();
+    for n in 0..events.len() {
+        // Not in step with the frames.
+        call.until_us(call.pair.now_us + gap_us + 137_000 * n as u64)?;
+        let from_us = call.pair.now_us;
+        append(call.pair, events, n..n + 1, Lane::Urgent, 0)?;
+        call.until(|c| in_lane(c, Lane::Urgent) == n as u64 + 1)?;
+        seconds.push((call.pair.now_us - from_us) as f64 / 1e6);
+    }
+    Ok(seconds)
 }

@@ -5,14 +5,14 @@ use crate::code::Code;
 use crate::codec::CodecId;
 use crate::event::Records;
 use crate::fifo::NONE;
-use crate::history::Past;
 use crate::limits::{BATCH_MIN_BYTES, BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
-use crate::session::{EndedBy, FLIGHTS_MAX, Flight, Link, State};
+use crate::session::{EndedBy, Flight, Link, State};
 use crate::streams::Stream;
 use crate::time::Now;
 use crate::wire::batch;
+use crate::wire::control::Hello;
 use crate::wire::frame::{FLAG, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 
 /// Smallest amount of batch bytes that may be unacknowledged: about two bandwidth-delay products
@@ -55,17 +55,25 @@ impl Node<'_> {
         self.mark_ready(i);
     }
 
+    /// Compressed bytes that the next batch of session `i` should have.
+    fn batch_target(&self, i: u32, hello: &Hello) -> usize {
+        let pace = &self.sessions[i as usize].0.pace;
+        pace.frame_bytes(self.config.timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize)
+    }
+
+    /// Whether the window of session `i` takes the next batch, or part of one.
+    fn has_room(&self, i: u32, hello: &Hello) -> bool {
+        let s = &self.sessions[i as usize].0;
+        let next_bytes = self.part_bytes(i).unwrap_or_else(|| self.batch_target(i, hello));
+        let bounds = (WINDOW_MIN_BYTES, self.limits.credit_bytes.max(hello.credit_bytes as usize));
+        s.pace.has_room(s.in_flight, next_bytes, bounds)
+    }
+
     /// The next part for session `i`, or a read for its next batch, if it may send now.
     pub(super) fn next_events(&mut self, i: u32, out: &mut [u8]) -> Option<Transmit> {
-        let timing = self.config.timing;
-        let share = self.limits.credit_bytes;
         let hello = self.terms(i)?;
+        let (compressed, has_room) = (self.batch_target(i, &hello), self.has_room(i, &hello));
         let s = &mut self.sessions[i as usize].0;
-        let compressed = s.pace.frame_bytes(timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
-        let next_bytes = self.part_bytes(i).unwrap_or(compressed);
-        let s = &mut self.sessions[i as usize].0;
-        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
-        let has_room = s.pace.has_room(s.in_flight, next_bytes, bounds);
         // A first flight is small: it is used up.
         let least = if s.peer_vector_done { CREDIT_MIN_BYTES } else { BATCH_WORTH_BYTES };
         if s.credit < least {
@@ -253,9 +261,8 @@ impl Node<'_> {
         let mut made = None;
         let mut put = |target: usize| {
             // A codec with a state has lost it if the try before was in vain.
-            let none = self.refer_to(i, l, codec, first_seq);
-            let held = self.histories.past(stream, none.from_seq, first_seq);
-            let past = held.map_or(none, |held| Past { bytes: held.bytes, stamps: held.stamps, ..none });
+            let past = self.refer_to(i, l, codec, first_seq);
+            let past = self.histories.fill(past);
             let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
             emit(&mut out[..room], FrameType::Batch, false, |body| {
                 made = batch::emit(handle, records, target, (codecs, codec), &past, scratch, body);
@@ -299,18 +306,14 @@ impl Node<'_> {
                 self.note_receipt(i, l, last_seq);
             }
         }
-        let (at, share, frame_time_ms) = (self.now.at, self.limits.credit_bytes, self.config.timing.frame_time_ms);
-        let part_bytes = self.part_bytes(i);
+        let at = self.now.at;
         let s = self.s(i);
         let flight = Flight { link: l, last_seq, upto, bytes, at, delivered: s.pace.delivered };
         let _ = s.flights.push_back(flight);
         s.in_flight += bytes;
         s.credit -= bytes;
         s.stats.sent += if whole { count } else { 0 };
-        let bounds = (WINDOW_MIN_BYTES, share.max(hello.credit_bytes as usize));
-        let compressed = s.pace.frame_bytes(frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize);
-        let next_bytes = part_bytes.unwrap_or(compressed);
-        let window_full = !s.pace.has_room(s.in_flight, next_bytes, bounds) || s.flights.len() == FLIGHTS_MAX;
+        let window_full = s.flights.is_full() || !self.has_room(i, &hello);
         self.queue_link(l);
         let s = self.s(i);
         // The last one for now: the sender waits, so the acknowledgement should not.

@@ -167,16 +167,7 @@ impl Node<'_> {
     fn land_flights(&mut self, i: u32) {
         let now = self.now.at;
         let (sessions, links) = (&mut self.sessions, &self.links);
-        let s = &mut sessions[i as usize].0;
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if links[f.link as usize].0.peer_have >= f.last_seq {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-                s.pace.acknowledged(&f, now);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        sessions[i as usize].0.take_flights(Some(now), |f| links[f.link as usize].0.peer_have >= f.last_seq);
     }
 
     /// If the peer is a hub, it holds the stream durably up to `seq`, with the same history: remembered in

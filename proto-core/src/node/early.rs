@@ -135,14 +135,7 @@ impl Node<'_> {
     pub(super) fn lose_flights(&mut self, i: u32, l: u32) {
         let s = &mut self.sessions[i as usize].0;
         s.read = s.read.filter(|read| read.link != l);
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if f.link == l {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        s.take_flights(None, |f| f.link == l);
     }
 
     /// Whether everything that is here for the hub of session `i` has been sent: then a clinic may say GOODBYE

@@ -28,15 +28,18 @@ const LEARN_BYTES: usize = 64 << 10;
 impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
-        let peer = self.terms(i).map_or(0, |h| h.codecs);
-        let (rate, now) = (self.s(i).pace.link_rate(), self.now.at);
-        self.codecs.choose(peer, rate, now)
+        self.codec_among(i, u32::MAX)
     }
 
     /// The codec for batches that go in parts: what is packed for several peers, or again after a cut, must not depend on
     /// what went before it in a session.
     pub(super) fn codec_for_parts(&mut self, i: u32) -> CodecId {
-        let peer = self.terms(i).map_or(0, |h| h.codecs) & !CodecId::MODEL.bit();
+        self.codec_among(i, !CodecId::MODEL.bit())
+    }
+
+    /// The best of these codecs that the peer takes.
+    fn codec_among(&mut self, i: u32, these: u32) -> CodecId {
+        let peer = self.terms(i).map_or(0, |h| h.codecs) & these;
         let (rate, now) = (self.s(i).pace.link_rate(), self.now.at);
         self.codecs.choose(peer, rate, now)
     }

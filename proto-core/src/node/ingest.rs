@@ -125,17 +125,13 @@ impl Node<'_> {
     }
 
     fn unpack(&mut self, i: u32, l: u32, batch: &BatchHead, data: &[u8], raw: &mut [u8]) -> Result<(), Refused> {
-        let stream = self.links[l as usize].0.stream;
-        let from = batch.first_seq - batch.history;
-        let past = self.past_of(i, stream, from, batch.first_seq);
-        let past = Past { batch_count: batch.count, first_hlc: batch.first_hlc, ..past };
-        let held = self.histories.past(stream, from, batch.first_seq);
-        let past = held.map_or(past, |held| Past { bytes: held.bytes, stamps: held.stamps, ..past });
+        let n = self.links[l as usize].0.stream;
+        let past = self.past_of(i, n, batch.first_seq - batch.history, batch.first_seq);
+        let past = self.histories.fill(Past { batch_count: batch.count, first_hlc: batch.first_hlc, ..past });
         self.codecs.decompress(batch.codec, &past, data, raw)?;
         // `event_bytes` bounds what this node writes itself. A peer's event may be as large as the
         // batch that HELLO allows: the sender cannot know a smaller limit.
         let columns = Columns::parse(raw, batch, self.limits.batch_bytes)?;
-        let n = self.links[l as usize].0.stream;
         let stream = self.streams.at(n).ok_or(Code::State)?;
         let (now, last_hlc) = (stream.now, stream.last_hlc);
         let have = now.have;

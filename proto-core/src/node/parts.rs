@@ -8,11 +8,11 @@
 use super::{Node, ReadRequest, Transmit};
 use crate::code::Code;
 use crate::event::Records;
-use crate::history::{Histories, Past};
+use crate::history::Past;
 use crate::limits::BATCH_MIN_BYTES;
 use crate::outbox::Packed;
 use crate::planted::{Bug, has, mark};
-use crate::session::{Cut, EndedBy, Pace};
+use crate::session::{Cut, EndedBy, Flight, Pace};
 use crate::varint::{Writer, varint_len};
 use crate::wire::batch::{self, Emitted};
 use crate::wire::control::PARTS;
@@ -75,15 +75,7 @@ impl Node<'_> {
     }
 
     fn drop_part_flights(&mut self, i: u32, l: u32) {
-        let s = self.s(i);
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if f.link == l && f.upto > 0 {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        self.s(i).take_flights(None, |f| f.link == l && f.upto > 0);
     }
 
     /// The next part for link `l`, if its batch is packed already.
@@ -121,7 +113,7 @@ impl Node<'_> {
         let found = self.outbox.find(|p| fits(p) && Some(p.tag) == tag).or_else(|| self.outbox.find(fits));
         let found = match found {
             Some(found) => found,
-            None => match self.pack_into_outbox(i, l, request, records, (share, tag, out.len())) {
+            None => match self.pack_into_outbox(i, l, request, records, (tag, out.len())) {
                 Some((slot, made, None)) => {
                     mark!("part.whole_after_all");
                     let packed = &self.outbox.room(slot)[..made.body_bytes];
@@ -165,16 +157,16 @@ impl Node<'_> {
         l: u32,
         request: &ReadRequest,
         records: &Records<'_>,
-        (share, wanted, out_bytes): (usize, Option<ParcelTag>, usize),
+        (wanted, out_bytes): (Option<ParcelTag>, usize),
     ) -> Option<(usize, Emitted, Option<Packed>)> {
         let whole = self.whole_bytes(i, out_bytes).saturating_sub(FRAME_HEAD_MAX_BYTES);
         let (n, seq, handle) = (request.stream, request.from_seq, self.links[l as usize].0.handle);
         let most = self.s(i).hello.map_or(0, |h| h.frame_bytes as usize).min(self.limits.frame_bytes);
-        let (codec, rate) = (self.codec_for_parts(i), self.s(i).pace.link_rate());
-        // A state does not go on over what is packed once for all.
-        self.links[l as usize].0.refers_from = 0;
+        let codec = self.codec_for_parts(i);
         let slot = self.outbox.claim()?;
-        let past = past_of(&mut self.histories, (n, seq), share, rate);
+        // A state does not go on over what is packed once for all: this codec has none.
+        let (past, none) = (self.refer_to(i, l, codec, seq), self.past_of(i, n, seq, seq));
+        let past = self.histories.fill(past);
         let past_bytes = past.bytes.len();
         let (codecs, scratch) = (&mut self.codecs, &mut self.scratch);
         let room = &mut self.outbox.room(slot)[..most];
@@ -195,7 +187,6 @@ impl Node<'_> {
         packed.tag = tag_of(&room[start..made.body_bytes]);
         // What refers to nothing is packed the same way after a restart, and for other peers: it may cost a little.
         if past_bytes > 0 && wanted != Some(packed.tag) {
-            let none = Past { stream: n, from_seq: seq, before_seq: seq, link_rate: rate, ..Past::default() };
             let alone = put(1, &none, &mut self.parcel[..most]);
             let tag = |made: &Emitted| tag_of(&self.parcel[start..made.body_bytes]);
             let worth = |alone: &Emitted| alone.body_bytes - alone.body_bytes / 8 <= made.body_bytes;
@@ -279,15 +270,8 @@ impl Node<'_> {
                 return Ok(());
             }
         }
-        for _ in 0..s.flights.len() {
-            let Some(f) = s.flights.pop_front() else { break };
-            if f.link == l && f.last_seq == parcel.seq && (1..=bytes).contains(&f.upto) {
-                s.in_flight = s.in_flight.saturating_sub(f.bytes);
-                s.pace.acknowledged(&f, now);
-            } else {
-                let _ = s.flights.push_back(f);
-            }
-        }
+        let come = |f: &Flight| f.link == l && f.last_seq == parcel.seq && (1..=bytes).contains(&f.upto);
+        s.take_flights(Some(now), come);
         self.mark_ready(i);
         Ok(())
     }
@@ -298,17 +282,4 @@ impl Node<'_> {
         let pace: &mut Pace = &mut self.s(i).pace;
         pace.ratio_256 = (pace.ratio_256 * 3 + ratio) / 4;
     }
-}
-
-/// What a batch that begins at `seq` may refer to: of what is in memory at most `share` bytes.
-pub(super) fn past_of<'h>(
-    histories: &'h mut Histories<'_>,
-    (stream, seq): (u32, u64),
-    share: usize,
-    link_rate: u64,
-) -> Past<'h> {
-    let from = histories.range(stream).filter(|_| share > 0).map_or(seq, |(from, _)| from);
-    let past = histories.past(stream, from, seq).filter(|past| past.bytes.len() <= share && from < seq);
-    let none = Past { stream, from_seq: seq, before_seq: seq, ..Past::default() };
-    Past { link_rate, ..past.unwrap_or(none) }
 }

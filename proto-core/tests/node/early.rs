@@ -29,21 +29,11 @@ fn dial(clinic: &mut Solo) -> SessionId {
     clinic.node.open(clinic.now(), PeerIdentity { name: name("hub"), role: Role::Hub }).unwrap()
 }
 
-/// The answer to a read, and what is sent then.
-fn give(solo: &mut Solo, request: &ReadRequest) -> Vec<u8> {
-    let (mut bytes, mut n) = (vec![0; 4096], 0);
-    for seq in request.from_seq..=request.upto_seq {
-        let mut w = Writer::new(&mut bytes[n..]);
-        put_record(&mut w, &event(seq)).unwrap();
-        n += w.len();
-    }
-    let prev_chain = chain_at(request.grant.stream(), request.from_seq - 1);
-    let records = Records { first_seq: request.from_seq, prev_chain, bytes: &bytes[..n] };
-    let (now, mut out) = (solo.now(), vec![0; 1 << 16]);
-    match solo.node.complete_read(now, request, Ok(records), &mut out) {
-        Transmit::Bytes(n) => out[..n].to_vec(),
-        _ => vec![],
-    }
+/// A session that is to end when all is sent.
+fn dial_to_end(clinic: &mut Solo) -> SessionId {
+    let (id, now) = (dial(clinic), clinic.now());
+    clinic.node.finish(now, id);
+    id
 }
 
 /// The next read of events to be sent; what it reads to compress against before is given.
@@ -253,9 +243,7 @@ fn a_clinic_that_is_to_end_says_goodbye_behind_its_first_flight_and_ends_with_th
 fn an_answer_before_all_is_acknowledged_is_no_clean_end() {
     let key = stream("clinic_a");
     let mut clinic = clinic(5, 2, "hub");
-    let id = dial(&mut clinic);
-    let now = clinic.now();
-    clinic.node.finish(now, id);
+    let id = dial_to_end(&mut clinic);
     sent(&mut clinic, id);
     says(&mut clinic, id);
     clinic.feed(id, &[hub_says(2, &chain_at(&key, 2)), frame(4, &[0, 4]), GOODBYE.to_vec()].concat());
@@ -266,9 +254,7 @@ fn an_answer_before_all_is_acknowledged_is_no_clean_end() {
 fn a_goodbye_behind_a_flight_in_vain_is_void_at_both_ends() {
     let key = stream("clinic_a");
     let mut clinic = clinic(5, 2, "hub");
-    let id = dial(&mut clinic);
-    let now = clinic.now();
-    clinic.node.finish(now, id);
+    let id = dial_to_end(&mut clinic);
     sent(&mut clinic, id);
     assert_eq!(says(&mut clinic, id).0, OPEN_GOODBYE);
     clinic.feed(id, &hub_says(1, &chain_at(&key, 1)));
@@ -297,9 +283,7 @@ fn a_goodbye_behind_a_flight_in_vain_is_void_at_both_ends() {
     hub.feed(id, &OPEN_GOODBYE);
     assert_eq!((says(&mut hub, id).0, hub.refused_with(id)), (vec![], None));
     let mut clinic = self::clinic(5, 5, "hub");
-    let id = dial(&mut clinic);
-    let now = clinic.now();
-    clinic.node.finish(now, id);
+    let id = dial_to_end(&mut clinic);
     assert!(says(&mut clinic, id).0.ends_with(&OPEN_GOODBYE));
     clinic.feed(id, &hub_says(1, &chain_at(&key, 1)));
     assert_eq!(sent(&mut clinic, id), Some((2, 5, 3 | 0x40)));

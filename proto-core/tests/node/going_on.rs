@@ -22,14 +22,6 @@ impl Codec for Sticky {
         CodecId::MODEL
     }
 
-    fn compress(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-        None
-    }
-
-    fn decompress(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), Code> {
-        Err(Code::BadBatch)
-    }
-
     fn compress_after(&mut self, past: &Past<'_>, _: &[u8], out: &mut [u8]) -> Option<usize> {
         assert!(self.has_state(past, true) || past.events().count() as u64 == past.count(), "{past:?}");
         self.knows = Some((past.from_seq, past.before_seq + past.batch_count));

@@ -2,11 +2,10 @@
 
 use super::support::*;
 use ropeway_core::code::Code;
-use ropeway_core::event::{Chain, Records, put_record};
+use ropeway_core::event::Chain;
 use ropeway_core::limits::Limits;
 use ropeway_core::node::{ReadFault, ReadRequest, SessionId};
 use ropeway_core::policy::{PeerIdentity, Role};
-use ropeway_core::varint::Writer;
 
 const PAYLOAD: &[u8] = b"payload";
 
@@ -17,20 +16,6 @@ fn hub_with_ten(gone: u64) -> (Solo, SessionId, Chain) {
     let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 10, &chain_at(&key, 10), 0);
     says(&mut hub, id);
     (hub, id, chain_at(&key, 10))
-}
-
-/// Answers a read with the events that are wanted, as [`event`] makes them.
-fn give(solo: &mut Solo, request: &ReadRequest) {
-    let (mut bytes, mut n) = (vec![0; 4096], 0);
-    for seq in request.from_seq..=request.upto_seq {
-        let mut w = Writer::new(&mut bytes[n..]);
-        put_record(&mut w, &event(seq)).unwrap();
-        n += w.len();
-    }
-    let prev_chain = chain_at(request.grant.stream(), request.from_seq - 1);
-    let records = Records { first_seq: request.from_seq, prev_chain, bytes: &bytes[..n] };
-    let now = solo.now();
-    solo.node.complete_read(now, request, Ok(records), &mut vec![0; 1 << 16]);
 }
 
 fn have(hub: &mut Solo) -> u64 {

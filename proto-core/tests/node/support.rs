@@ -3,7 +3,7 @@
 
 use ropeway_core::code::Code;
 use ropeway_core::codec::{Codec, CodecId, CodecRef, Codecs};
-use ropeway_core::event::{Chain, Event as LogEvent};
+use ropeway_core::event::{Chain, Event as LogEvent, Records, put_record};
 use ropeway_core::history::Past;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
@@ -181,14 +181,6 @@ impl Codec for Tagged {
         CodecId::ZSTD_HISTORY
     }
 
-    fn compress(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-        None
-    }
-
-    fn decompress(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), Code> {
-        Err(Code::BadBatch)
-    }
-
     fn decompress_after(&mut self, past: &Past<'_>, data: &[u8], out: &mut [u8]) -> Result<(), Code> {
         let raw = data.strip_prefix(&tag(past.bytes)).filter(|raw| raw.len() == out.len());
         out.copy_from_slice(raw.ok_or(Code::BadBatch)?);
@@ -309,5 +301,22 @@ pub(crate) fn says(solo: &mut Solo, id: SessionId) -> (Vec<u8>, Option<ReadReque
             Transmit::Read(request) => return (said, Some(request)),
             _ => return (said, None),
         }
+    }
+}
+
+/// The answer to a read, and what is sent then.
+pub(crate) fn give(solo: &mut Solo, request: &ReadRequest) -> Vec<u8> {
+    let (mut bytes, mut n) = (vec![0; 4096], 0);
+    for seq in request.from_seq..=request.upto_seq {
+        let mut w = Writer::new(&mut bytes[n..]);
+        put_record(&mut w, &event(seq)).unwrap();
+        n += w.len();
+    }
+    let prev_chain = chain_at(request.grant.stream(), request.from_seq - 1);
+    let records = Records { first_seq: request.from_seq, prev_chain, bytes: &bytes[..n] };
+    let (now, mut out) = (solo.now(), vec![0; 1 << 16]);
+    match solo.node.complete_read(now, request, Ok(records), &mut out) {
+        Transmit::Bytes(n) => out[..n].to_vec(),
+        _ => vec![],
     }
 }

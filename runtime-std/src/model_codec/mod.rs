@@ -81,14 +81,6 @@ impl Codec for ModelCodec {
         CodecId::MODEL
     }
 
-    fn compress(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-        None
-    }
-
-    fn decompress(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), Code> {
-        Err(Code::BadBatch)
-    }
-
     fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
         let columns = Columns::of(raw, (past.batch_count, past.first_hlc), raw.len()).ok()?;
         let events: Vec<_> = columns.iter().map(|e| to_model(&e)).collect();

@@ -75,14 +75,6 @@ impl Codec for Keeper {
         CodecId::MODEL
     }
 
-    fn compress(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-        None
-    }
-
-    fn decompress(&mut self, _: &[u8], _: &mut [u8]) -> Result<(), Code> {
-        Err(Code::BadBatch)
-    }
-
     fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
         let hash = self.take(past, true)?;
         let packed = Toy::pack(*hash.0.first_chunk()?, raw);
