@@ -90,11 +90,11 @@ pub struct Limits {
     pub links: usize,
     /// Largest event payload in bytes.
     pub event_bytes: usize,
-    /// Largest frame body accepted and sent, in bytes.
+    /// Largest frame body accepted and sent, in bytes, a multiple of 1,024.
     pub frame_bytes: usize,
-    /// Bytes of a batch before compression.
+    /// Bytes of a batch before compression, a multiple of 1,024.
     pub batch_bytes: usize,
-    /// Batch bytes that one peer may have under way to us.
+    /// Batch bytes that one peer may have under way to us, a multiple of 1,024.
     pub credit_bytes: usize,
     /// Bytes of one commit group's body.
     pub group_bytes: usize,
@@ -206,6 +206,7 @@ impl Limits {
             && self.frame_bytes >= self.event_bytes + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES
             && (FRAME_MIN_BYTES..=1 << 20).contains(&self.frame_bytes)
             && self.credit_bytes >= 2 * CREDIT_MIN_BYTES
+            && [self.frame_bytes, self.batch_bytes, self.credit_bytes].iter().all(|bytes| bytes.is_multiple_of(1024))
             && self.group_bytes >= self.batch_bytes + (self.batch_bytes / 3).min(BATCH_MAX_EVENTS as usize) + 1024
             && self.group_bytes <= 1 << 20
             && self.segment_bytes.is_multiple_of(4096)

@@ -208,7 +208,7 @@ fn the_example_of_a_chain_is_right() {
 #[test]
 fn the_example_of_a_hello_is_the_golden_one() {
     let golden = hex(&example("hello-4"));
-    assert_eq!(golden.len(), 2 * 0x1e);
+    assert_eq!(golden.len(), 2 * 0x12);
     assert!(read("proto-core/src/wire/control.rs").contains(&format!("\"{golden}\"")), "{golden}");
 }
 

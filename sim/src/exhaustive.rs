@@ -106,9 +106,9 @@ fn tiny_limits() -> Limits {
         links: 8,
         event_bytes: 2048,
         frame_bytes: 4096,
-        batch_bytes: 2560,
+        batch_bytes: 3072,
         credit_bytes: 4096,
-        group_bytes: 4608,
+        group_bytes: 5120,
         segment_bytes: 6 * 4096,
     }
 }

@@ -62,11 +62,11 @@ pub fn number(first: u8, v: u64) -> Vec<u8> {
 pub struct Hello {
     pub versions: [u8; 2],
     pub codecs: u64,
-    pub frame_bytes: u64,
-    pub batch_bytes: u64,
-    pub credit_bytes: u64,
+    pub frame_kib: u64,
+    pub batch_kib: u64,
+    pub credit_kib: u64,
     pub deployment: u64,
-    pub wall_ms: u64,
+    pub wall_s: u64,
 }
 
 impl Hello {
@@ -76,11 +76,11 @@ impl Hello {
         Self {
             versions: [1, 1],
             codecs: 3,
-            frame_bytes: 263_168,
-            batch_bytes: 263_168,
-            credit_bytes: 65_536,
-            deployment,
-            wall_ms: 1_770_000_000_000,
+            frame_kib: 257,
+            batch_kib: 257,
+            credit_kib: 64,
+            deployment: deployment % (1 << 14),
+            wall_s: 1_770_000_000,
         }
     }
 
@@ -89,7 +89,7 @@ impl Hello {
     pub fn body(&self) -> Vec<u8> {
         let mut out = self.versions.to_vec();
         let numbers =
-            [0, self.codecs, self.frame_bytes, self.batch_bytes, self.credit_bytes, self.deployment, self.wall_ms, 128];
+            [0, self.codecs, self.frame_kib, self.batch_kib, self.credit_kib, self.deployment, self.wall_s, 128];
         numbers.iter().for_each(|v| out.extend(varint(*v)));
         out
     }
@@ -250,10 +250,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_text_come_out() {
         let hello = Hello::new(0x1122_3344_5566_7788);
-        assert_eq!(
-            hex(&hello.frame()),
-            "011e01010003808810808810808004".to_owned() + "88ef99abc5e88c911180c8e2e1c1338001"
-        );
+        assert_eq!(hex(&hello.frame()), "0112010100038102810240886f809d80cc068001");
         let e = entry(Whose::Mine, NORMAL, 0x0102, 300, *b"tagtagta");
         assert_eq!(hex(&e), "050201000000000000ac027461677461677461");
         let h0 = chain_start("clinic_a", 7, NORMAL);

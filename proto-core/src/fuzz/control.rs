@@ -117,12 +117,12 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
             let hello = Hello {
                 features: tape.number() as u32,
                 codecs: tape.number() as u32,
-                frame_bytes: tape.number() as u32,
-                batch_bytes: tape.number() as u32,
-                credit_bytes: tape.number() as u32,
-                deployment: tape.number(),
+                frame_kib: tape.number() as u32,
+                batch_kib: tape.number() as u32,
+                credit_kib: tape.number() as u32,
+                deployment: tape.number() as u16,
                 history_kib: tape.number() as u32,
-                wall_ms: tape.number(),
+                wall_s: tape.number(),
             };
             let n = hello.emit(&mut out).expect("room");
             check_fields(Hello::parse, hello, &out[..n], 2, tape);

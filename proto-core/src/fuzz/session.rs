@@ -226,12 +226,12 @@ impl World {
         let hello = Hello {
             features: u32::from(arg >> 6),
             codecs: 1,
-            frame_bytes: [2048, 0, 300, u32::MAX][usize::from(arg >> 5) % 4],
-            batch_bytes: 2048,
-            credit_bytes: [4096, 0][usize::from(arg >> 4) % 2],
-            deployment: DEPLOYMENT,
+            frame_kib: [2, 0, 1, u32::MAX][usize::from(arg >> 5) % 4],
+            batch_kib: 2,
+            credit_kib: [4, 0][usize::from(arg >> 4) % 2],
+            deployment: Hello::deployment(DEPLOYMENT),
             history_kib: 1,
-            wall_ms: self.now.wall_ms,
+            wall_s: self.now.wall_ms / 1000,
         };
         let mut body = [0; 256];
         let n = hello.emit(&mut body).expect("room");

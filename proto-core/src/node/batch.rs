@@ -58,14 +58,14 @@ impl Node<'_> {
     /// Compressed bytes that the next batch of session `i` should have.
     fn batch_target(&self, i: u32, hello: &Hello) -> usize {
         let pace = &self.sessions[i as usize].0.pace;
-        pace.frame_bytes(self.config.timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes as usize)
+        pace.frame_bytes(self.config.timing.frame_time_ms, BATCH_MIN_BYTES, hello.frame_bytes())
     }
 
     /// Whether the window of session `i` takes the next batch, or part of one.
     fn has_room(&self, i: u32, hello: &Hello) -> bool {
         let s = &self.sessions[i as usize].0;
         let next_bytes = self.part_bytes(i).unwrap_or_else(|| self.batch_target(i, hello));
-        let bounds = (WINDOW_MIN_BYTES, self.limits.credit_bytes.max(hello.credit_bytes as usize));
+        let bounds = (WINDOW_MIN_BYTES, self.limits.credit_bytes.max(hello.credit_bytes()));
         s.pace.has_room(s.in_flight, next_bytes, bounds)
     }
 
@@ -96,8 +96,8 @@ impl Node<'_> {
         let s = &mut self.sessions[i as usize].0;
         let raw = compressed as u64 * s.pace.ratio_256 / 256;
         // What is not compressed must fit as it is; the rest most likely will.
-        let stored = out.len().min(s.credit).min(hello.frame_bytes as usize).min(self.limits.frame_bytes);
-        let most = self.limits.batch_bytes.min(hello.batch_bytes as usize);
+        let stored = out.len().min(s.credit).min(hello.frame_bytes()).min(self.limits.frame_bytes);
+        let most = self.limits.batch_bytes.min(hello.batch_bytes());
         let most = if codec == CodecId::STORED { most.min(stored.saturating_sub(BATCH_SLACK_BYTES)) } else { most };
         let bytes = (raw as usize).min(most);
         let (token, session) = self.begin_read(i, l, false);
@@ -223,10 +223,7 @@ impl Node<'_> {
         let first = records.iter().next().map_or(0, |e| e.payload.len());
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
         let parts = self.makes_parts(i);
-        if need > out.len() && !parts
-            || need > hello.frame_bytes as usize
-            || first + EVENT_SLACK_BYTES > hello.batch_bytes as usize
-        {
+        if need > out.len() && !parts || need > hello.frame_bytes() || first + EVENT_SLACK_BYTES > hello.batch_bytes() {
             if early {
                 // Perhaps it does: it has not said yet.
                 return self.end_first_flight(i);
@@ -257,7 +254,7 @@ impl Node<'_> {
         let handle = self.links[l as usize].0.handle;
         let (codec, share) = (self.codec_for(i), self.history_share(i));
         let (stream, first_seq) = (request.stream, request.from_seq);
-        let room = out.len().min(self.s(i).credit).min(hello.frame_bytes as usize + FRAME_HEAD_MAX_BYTES);
+        let room = out.len().min(self.s(i).credit).min(hello.frame_bytes() + FRAME_HEAD_MAX_BYTES);
         let mut made = None;
         let mut put = |target: usize| {
             // A codec with a state has lost it if the try before was in vain.

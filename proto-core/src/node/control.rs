@@ -14,7 +14,7 @@ use crate::wire::vector::Entry;
 impl Node<'_> {
     pub(super) fn take_hello(&mut self, i: u32, body: &[u8]) -> Result<(), Code> {
         let mut hello = Hello::parse(body)?;
-        if hello.deployment != self.config.deployment && !has(Bug::DeploymentUnchecked) {
+        if hello.deployment != Hello::deployment(self.config.deployment) && !has(Bug::DeploymentUnchecked) {
             mark!("hostile.deployment");
             return Err(Code::Deployment);
         }

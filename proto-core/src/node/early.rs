@@ -65,7 +65,7 @@ impl Node<'_> {
         if !may {
             return None;
         }
-        let guess = |own: Hello| Hello { frame_bytes: FRAME_MIN_BYTES as u32, ..own };
+        let guess = |own: Hello| Hello { frame_kib: (FRAME_MIN_BYTES >> 10) as u32, ..own };
         Some(s.hello.unwrap_or_else(|| guess(self.hello(s.offers))))
     }
 
@@ -73,7 +73,7 @@ impl Node<'_> {
     pub(super) fn early_credit(&mut self, i: u32, hello: &Hello) -> usize {
         let s = self.s(i);
         let used = s.early.map_or(0, |_| EARLY_BYTES.saturating_sub(s.credit));
-        (hello.credit_bytes as usize).saturating_sub(used)
+        hello.credit_bytes().saturating_sub(used)
     }
 
     /// A batch of the first flight of session `i` is out.
@@ -95,8 +95,7 @@ impl Node<'_> {
         let Some(early) = s.early.filter(|_| link.peer_handle == NONE) else { return false };
         // A peer that holds more has taken it too: what it held already, it passed over.
         let (flown, met) = (link.sent > link.peer_have, seq >= link.peer_have);
-        let understood =
-            s.hello.is_some_and(|h| early.codecs & !h.codecs == 0 && early.raw_bytes <= h.batch_bytes as usize);
+        let understood = s.hello.is_some_and(|h| early.codecs & !h.codecs == 0 && early.raw_bytes <= h.batch_bytes());
         if flown && met && understood {
             return true;
         }

@@ -32,7 +32,7 @@ impl Node<'_> {
     /// Bytes of the largest frame that goes to the peer of session `i` whole.
     fn whole_bytes(&self, i: u32, out_bytes: usize) -> usize {
         let s = &self.sessions[i as usize].0;
-        let most = s.hello.map_or(0, |hello| hello.frame_bytes as usize);
+        let most = s.hello.map_or(0, |hello| hello.frame_bytes());
         let frame = s.pace.frame_bytes(self.config.timing.frame_time_ms, BATCH_MIN_BYTES, most);
         // A little more than one is not worth two.
         (frame + frame / 2).min(s.credit).min(out_bytes)
@@ -161,7 +161,7 @@ impl Node<'_> {
     ) -> Option<(usize, Emitted, Option<Packed>)> {
         let whole = self.whole_bytes(i, out_bytes).saturating_sub(FRAME_HEAD_MAX_BYTES);
         let (n, seq, handle) = (request.stream, request.from_seq, self.links[l as usize].0.handle);
-        let most = self.s(i).hello.map_or(0, |h| h.frame_bytes as usize).min(self.limits.frame_bytes);
+        let most = self.s(i).hello.map_or(0, |h| h.frame_bytes()).min(self.limits.frame_bytes);
         let codec = self.codec_for_parts(i);
         let slot = self.outbox.claim()?;
         // A state does not go on over what is packed once for all: this codec has none.
@@ -206,7 +206,7 @@ impl Node<'_> {
         let frame_time_ms = self.config.timing.frame_time_ms;
         let (handle, lane) = (self.links[l as usize].0.handle, self.lane_of(l));
         let s = &mut self.sessions[i as usize].0;
-        let most = s.hello.map_or(0, |h| h.frame_bytes as usize);
+        let most = s.hello.map_or(0, |h| h.frame_bytes());
         let head_bytes = FRAME_HEAD_MAX_BYTES + PART_HEAD_MAX_BYTES;
         let room = out.len().min(s.credit).min(most).saturating_sub(head_bytes);
         if !cut.begun && cut.offset > 0 {

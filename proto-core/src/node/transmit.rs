@@ -192,12 +192,12 @@ impl Node<'_> {
         Hello {
             features: if self.limits.parcels > 0 { FLOORS | PARTS } else { FLOORS },
             codecs,
-            frame_bytes: self.limits.frame_bytes as u32,
-            batch_bytes: self.limits.batch_bytes as u32,
-            credit_bytes: self.limits.credit_bytes as u32,
-            deployment: self.config.deployment,
+            frame_kib: (self.limits.frame_bytes >> 10) as u32,
+            batch_kib: (self.limits.batch_bytes >> 10) as u32,
+            credit_kib: (self.limits.credit_bytes >> 10) as u32,
+            deployment: Hello::deployment(self.config.deployment),
             history_kib: (self.histories.share() >> 10) as u32,
-            wall_ms: self.now.wall_ms,
+            wall_s: self.now.wall_ms / 1000,
         }
     }
 

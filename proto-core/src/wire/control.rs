@@ -15,16 +15,16 @@ pub struct Hello {
     pub features: u32,
     /// Bits of the codecs that the sender can decode.
     pub codecs: u32,
-    /// Largest BATCH body that the sender takes, in bytes.
-    pub frame_bytes: u32,
-    /// Largest batch before compression that the sender takes, in bytes.
-    pub batch_bytes: u32,
-    /// Bytes of BATCH frames that may be sent before the next CREDIT.
-    pub credit_bytes: u32,
-    /// The deployment. A second check: certificates decide first.
-    pub deployment: u64,
-    /// The sender's wall clock, for the peer's sanity, never for order.
-    pub wall_ms: u64,
+    /// Largest BATCH body that the sender takes, in KiB.
+    pub frame_kib: u32,
+    /// Largest batch before compression that the sender takes, in KiB.
+    pub batch_kib: u32,
+    /// KiB of BATCH frames that may be sent before the next CREDIT.
+    pub credit_kib: u32,
+    /// The lowest bits of the deployment. A second check: certificates decide first.
+    pub deployment: u16,
+    /// The sender's wall clock, for the peer's sanity, never for order. In seconds since 1970.
+    pub wall_s: u64,
     /// Bytes of history that the sender can hold of a stream, in units of 1,024; 0: none.
     pub history_kib: u32,
 }
@@ -34,10 +34,37 @@ pub const FLOORS: u32 = 1;
 /// Of the features: the sender takes large batches in parts (docs/PROTOCOL.md#part-1).
 pub const PARTS: u32 = 2;
 
-/// Most bytes of the fields of HELLO: six numbers of 32 bits and two of 64.
-const FIELDS_MAX_BYTES: usize = 6 * 5 + 2 * 10;
+/// Most bytes of the fields of HELLO: six numbers of 32 bits, one of 16 and one of 64.
+const FIELDS_MAX_BYTES: usize = 6 * 5 + 3 + 10;
+
+/// Bits of a deployment's number that HELLO tells: two bytes, for what certificates have settled.
+const DEPLOYMENT_MASK: u64 = (1 << 14) - 1;
 
 impl Hello {
+    /// What HELLO tells of a deployment.
+    #[must_use]
+    pub fn deployment(number: u64) -> u16 {
+        (number & DEPLOYMENT_MASK) as u16
+    }
+
+    /// Largest BATCH body that the sender takes, in bytes.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        bytes(self.frame_kib)
+    }
+
+    /// Largest batch before compression that the sender takes, in bytes.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        bytes(self.batch_kib)
+    }
+
+    /// Bytes of BATCH frames that may be sent before the next CREDIT.
+    #[must_use]
+    pub fn credit_bytes(&self) -> usize {
+        bytes(self.credit_kib)
+    }
+
     pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
         let (versions, rest) = out.split_first_chunk_mut::<2>()?;
         *versions = [VERSION_MIN, VERSION_MAX];
@@ -55,6 +82,10 @@ impl Hello {
         }
         parse_fields(rest)
     }
+}
+
+fn bytes(kib: u32) -> usize {
+    (kib as usize).saturating_mul(1024)
 }
 
 /// Why the sender closes (docs/PROTOCOL.md#error-1).
@@ -121,12 +152,12 @@ mod tests {
     const HELLO: Hello = Hello {
         features: 0,
         codecs: 3,
-        frame_bytes: 263_168,
-        batch_bytes: 263_168,
-        credit_bytes: 65_536,
-        deployment: 0x1122_3344_5566_7788,
+        frame_kib: 257,
+        batch_kib: 257,
+        credit_kib: 64,
+        deployment: 0x3788,
         history_kib: 128,
-        wall_ms: 1_770_000_000_000,
+        wall_s: 1_770_000_000,
     };
 
     #[test]
@@ -134,7 +165,7 @@ mod tests {
         let mut out = [0; 64];
         let n = HELLO.emit(&mut out).unwrap();
         let hex: alloc::string::String = out[..n].iter().map(|b| alloc::format!("{b:02x}")).collect();
-        assert_eq!(hex, "0101000380881080881080800488ef99abc5e88c911180c8e2e1c1338001");
+        assert_eq!(hex, "010100038102810240886f809d80cc068001");
         assert_eq!(Hello::parse(&out[..n]), Ok(HELLO));
     }
 
@@ -184,12 +215,12 @@ mod tests {
         let most = Hello {
             features: u32::MAX,
             codecs: u32::MAX,
-            frame_bytes: u32::MAX,
-            batch_bytes: u32::MAX,
-            credit_bytes: u32::MAX,
-            deployment: u64::MAX,
+            frame_kib: u32::MAX,
+            batch_kib: u32::MAX,
+            credit_kib: u32::MAX,
+            deployment: u16::MAX,
             history_kib: u32::MAX,
-            wall_ms: u64::MAX,
+            wall_s: u64::MAX,
         };
         let mut out = [0; 2 + FIELDS_MAX_BYTES];
         assert_eq!(most.emit(&mut out), Some(out.len()));
