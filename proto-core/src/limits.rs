@@ -13,6 +13,10 @@ pub struct Config {
     pub name: NodeName,
     /// Its kind of certificate.
     pub role: Role,
+    /// From so many streams of third nodes on they are told to a peer by one digest, not one by one
+    /// (docs/PROTOCOL.md#digest-1). A digest has the length of one entry; where it differs, a round trip and some
+    /// hundred bytes are lost.
+    pub digest_from: usize,
     /// Number of the deployment; peers of another one are refused.
     pub deployment: u64,
     /// What clinics may read here.
@@ -126,6 +130,8 @@ const HISTORY_BYTES: usize = 128 << 10;
 const PARCEL_SHARE_BYTES: usize = 16 << 10;
 /// Smallest bound for frames: as large as the batches that every peer may send at first.
 pub(crate) const FRAME_MIN_BYTES: usize = 4096;
+/// From so many streams of third nodes on a digest is worth its round trip where it differs.
+pub const DIGEST_FROM: usize = 8;
 /// Smallest credit that lets a session make progress.
 pub(crate) const CREDIT_MIN_BYTES: usize = 2048;
 

@@ -122,6 +122,8 @@ bugs! {
     ReceiptUnwritten "receipt_unwritten" "Acknowledgements by a hub are not noted in the log."
     CaughtUpUnacked "caught_up_unacked" "A session is done when everything is sent, acknowledged or not."
     GoodbyeTooEarly "goodbye_too_early" "GOODBYE is said before everything is sent."
+    DigestUnchecked "digest_unchecked" "A peer's digest of the rest is taken to be as ours, whatever it is."
+    BucketsUnchecked "buckets_unchecked" "Where digests differ, the buckets are all taken to be the same."
     BirthUnannounced "birth_unannounced" "A stream that begins during a session is not told of in it."
     UrgentWaits "urgent_waits" "The urgent lane goes last."
 

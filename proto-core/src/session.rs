@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::event::ChainTag;
 use crate::fifo::{Fifo, Hook, NONE};
 use crate::id::Lane;
+use crate::node::Rest;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{PeerIdentity, ReadGrant, WriteGrant};
 use crate::time::Instant;
@@ -262,6 +263,8 @@ pub(crate) struct Session {
     /// Next link to announce.
     pub(crate) announce: u32,
     pub(crate) vector_done: bool,
+    /// Streams of third nodes that no entry was told of.
+    pub(crate) rest: Rest,
     pub(crate) next_handle: u32,
     pub(crate) pong_due: Option<u64>,
     pub(crate) ping_due: bool,
@@ -326,6 +329,8 @@ pub(crate) struct Session {
     /// When the peer was asked whether it is there, if it has said nothing since.
     pub(crate) pinged: Option<Instant>,
     pub(crate) caught_up_told: bool,
+    /// The runtime has not heard of it yet.
+    pub(crate) caught_up_due: bool,
     /// A stream has two histories here and there; the peer has yet to be told.
     pub(crate) forked: bool,
     pub(crate) ready: Hook,
@@ -396,6 +401,7 @@ impl Session {
             hello_due: true,
             announce: NONE,
             vector_done: false,
+            rest: Rest::NONE,
             next_handle: 0,
             pong_due: None,
             ping_due: false,
@@ -438,6 +444,7 @@ impl Session {
             rx_link: NONE,
             pinged: None,
             caught_up_told: false,
+            caught_up_due: false,
             forked: false,
             ready: Hook::IDLE,
             waiting: Hook::IDLE,

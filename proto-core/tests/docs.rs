@@ -232,6 +232,12 @@ fn the_examples_of_a_part_and_of_a_have_are_the_golden_ones() {
 }
 
 #[test]
+fn the_example_of_a_digest_is_the_golden_one() {
+    let golden = example("digest-8");
+    assert_eq!(golden, [&[2, 2][..], &[3; 15]].concat());
+}
+
+#[test]
 fn the_example_of_a_batch_is_right() {
     let bytes = example("batch-6");
     let mut r = Reader::new(&bytes);

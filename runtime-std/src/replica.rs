@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ropeway_core::code::Code;
 use ropeway_core::event::{Event, Records, put_record};
 use ropeway_core::id::{Lane, StreamKey};
-use ropeway_core::limits::{Config, Limits, Timing};
+use ropeway_core::limits::{Config, DIGEST_FROM, Limits, Timing};
 use ropeway_core::log::MAX_BODY_BYTES;
 use ropeway_core::node::{AppendError, Effect, Memory, Node, ReadFault, ReadRequest, Setup, Transmit};
 use ropeway_core::policy::{Policy, Principal, Role, authorize};
@@ -416,6 +416,7 @@ pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prep
         role: file.role,
         deployment: file.deployment.map_or(0, |d| u64::from_be_bytes(d.0)),
         policy: options.policy,
+        digest_from: DIGEST_FROM,
         fingerprint: fingerprint(dir),
         hlc_bound_ms: HLC_BOUND_MS,
         hlc_tick_ms: options.hlc_tick_ms,

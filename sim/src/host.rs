@@ -137,6 +137,7 @@ impl Host {
         let config = Config {
             name,
             role,
+            digest_from: 1,
             deployment: 7,
             policy,
             fingerprint: 1,

@@ -8,12 +8,13 @@ use crate::code::Code;
 use crate::id::{Incarnation, Lane, NAME_MAX_BYTES, NodeName, StreamKey};
 use crate::varint::{Reader, Writer};
 use crate::wire::control::{ErrorBody, Hello, emit_number, parse_acks, parse_number};
+use crate::wire::digest::Digest;
 use crate::wire::floor::Floor;
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FrameType};
 use crate::wire::part::{Have, PART_HEAD_MAX_BYTES, Part};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
-const KINDS: [FrameType; 8] = [
+const KINDS: [FrameType; 9] = [
     FrameType::Hello,
     FrameType::Vector,
     FrameType::Ack,
@@ -22,6 +23,7 @@ const KINDS: [FrameType; 8] = [
     FrameType::Floor,
     FrameType::Part,
     FrameType::Have,
+    FrameType::Digest,
 ];
 /// Bit of the first byte: the rest are not a body but values to make one from.
 const MADE: u8 = 0x80;
@@ -83,7 +85,13 @@ pub(super) fn check(kind: FrameType, body: &[u8]) {
                 assert_eq!(Have::parse(&out[..n], &sender, &receiver), Ok(have));
             }
         }
-        FrameType::Batch | FrameType::Receipt | FrameType::Head | FrameType::Goodbye => {}
+        FrameType::Digest => {
+            if let Ok(digest) = Digest::parse(body) {
+                let n = digest.emit(&mut out).expect("room");
+                assert_eq!(&out[..n], body, "a DIGEST has one form");
+            }
+        }
+        FrameType::Buckets | FrameType::Batch | FrameType::Receipt | FrameType::Head | FrameType::Goodbye => {}
     }
 }
 
@@ -132,7 +140,7 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
             let n = error.emit(&mut out).expect("room");
             check_fields(ErrorBody::parse, error, &out[..n], 0, tape);
         }
-        FrameType::Floor | FrameType::Part | FrameType::Have => check(kind, tape.take(64)),
+        FrameType::Floor | FrameType::Part | FrameType::Have | FrameType::Digest => check(kind, tape.take(64)),
         FrameType::Ack => make_acks(tape),
         FrameType::Vector => make_vector(tape),
         _ => {

@@ -91,6 +91,7 @@ impl World {
         let config = Config {
             name: name("self"),
             role: role(1),
+            digest_from: 1,
             deployment: DEPLOYMENT,
             policy: if choice & 4 == 0 { Policy::Own } else { Policy::All },
             fingerprint: 1,

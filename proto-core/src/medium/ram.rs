@@ -113,6 +113,7 @@ pub(super) mod tests {
         let config = Config {
             name: NodeName::new(name).unwrap(),
             role,
+            digest_from: crate::limits::DIGEST_FROM,
             deployment: 1,
             policy: Policy::Own,
             fingerprint: 1,

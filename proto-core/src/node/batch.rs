@@ -44,6 +44,7 @@ impl Node<'_> {
         }
         if s.state != State::Live
             || !(s.peer_vector_done || early)
+            || s.awaits_entry(&self.links[l as usize].0, (&stream.key, &self.config.name))
             || !sends
             || link.blocked
             || stream.readable_upto(link.sent + 1) <= link.sent

@@ -35,12 +35,12 @@ impl Node<'_> {
             self.take_entry(i, &peer, &entry)?;
         }
         self.land_flights(i);
-        if last {
-            if self.s(i).peer_vector_done {
-                return Err(Code::State);
-            }
+        if last && self.s(i).peer_vector_done {
+            self.end_rest(i)?;
+        } else if last {
             self.end_early(i);
             self.s(i).peer_vector_done = true;
+            self.rest_of_opening(i)?;
             self.set_timer(i);
             let mut l = self.s(i).links;
             while l != NONE {
@@ -89,6 +89,8 @@ impl Node<'_> {
             link.sent = link.sent.max(entry.seq);
         }
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
+        // It may have been waited for (docs/PROTOCOL.md#digest-6).
+        self.queue_link(l);
         self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };
         if stream.own {
@@ -173,8 +175,11 @@ impl Node<'_> {
     /// If the peer is a hub, it holds the stream durably up to `seq`, with the same history: remembered in
     /// the log with the next group. A clinic wants to know it of all that it holds, a hub of its own.
     pub(super) fn note_receipt(&mut self, i: u32, l: u32, seq: u64) {
+        self.note_held(i, self.links[l as usize].0.stream, seq);
+    }
+
+    pub(super) fn note_held(&mut self, i: u32, stream: u32, seq: u64) {
         let peer = self.sessions[i as usize].0.peer.filter(|p| p.role == Role::Hub);
-        let stream = self.links[l as usize].0.stream;
         let all = self.config.role == Role::Clinic;
         let Some((s, peer)) = self.streams.at_mut(stream).zip(peer) else { return };
         if (s.own || all) && seq > s.acked {
@@ -266,6 +271,7 @@ impl Node<'_> {
         let done = self.is_caught_up(i);
         if done && !core::mem::replace(&mut self.s(i).caught_up_told, done) {
             self.settle_doubts(i);
+            self.s(i).caught_up_due = true;
             self.mark_event(i);
         }
         self.s(i).caught_up_told = done;
@@ -276,7 +282,8 @@ impl Node<'_> {
 
     pub(super) fn is_caught_up(&self, i: u32) -> bool {
         let s = &self.sessions[i as usize].0;
-        if s.state != crate::session::State::Live || !s.peer_vector_done || !s.vector_done || !s.acks.is_empty() {
+        let told = s.peer_vector_done && s.vector_done && s.rest.told && s.rest.peer_told;
+        if s.state != crate::session::State::Live || !told || !s.acks.is_empty() {
             return false;
         }
         self.links_of(i).all(|l| {

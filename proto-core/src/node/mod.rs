@@ -18,6 +18,7 @@
 //! | `history` | earlier events to compress against, at both ends |
 //! | `parts` | large batches go in parts |
 //! | `parcels` | parts from a peer become batches |
+//! | `rest` | many streams told by a digest |
 //! | `repair` | events that damage has taken, and records of it |
 //! | `timers` | deadlines |
 
@@ -35,6 +36,7 @@ mod parcels;
 mod parts;
 mod receive;
 mod repair;
+mod rest;
 mod timers;
 mod transmit;
 
@@ -65,6 +67,7 @@ pub use memory::Memory;
 pub use open::OpenError;
 pub use receive::{Flow, Received};
 pub use repair::Loss;
+pub(crate) use rest::Rest;
 pub use timers::Reason;
 pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
 
@@ -72,7 +75,8 @@ pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The session has nothing left to send, everything sent was acknowledged as durable, and
-    /// everything that the peer told of has arrived and is durable here. Told again after new work.
+    /// everything that the peer told of has arrived and is durable here. Told again after new work, and before a clean end
+    /// if it was not.
     CaughtUp {
         /// Which.
         session: SessionId,
@@ -313,7 +317,14 @@ impl<'m> Node<'m> {
             let i = self.events.pop(&mut self.sessions, |s| &mut s.0.event)?;
             let (session, s) = (self.id(i), &self.sessions[i as usize].0);
             let stats = s.stats;
+            let level = core::mem::take(&mut self.s(i).caught_up_due);
+            let s = &self.sessions[i as usize].0;
             match s.ended {
+                // Both may have come with the same bytes.
+                Some(Ending { code: None, .. }) if level => {
+                    self.mark_event(i);
+                    return Some(Event::CaughtUp { session, stats });
+                }
                 Some(ending) => {
                     if !core::mem::replace(&mut self.s(i).told, true) && has(Bug::ClosedTwice) {
                         self.mark_event(i);

@@ -166,6 +166,7 @@ impl Node<'_> {
     /// Links the streams that the peer may know of, so that they are announced.
     fn link_known_streams(&mut self, i: u32, peer: &PeerIdentity) {
         let everything = reads_everything(self.config.policy, peer);
+        let digest = everything && self.digest_rest(i, peer);
         let mut at = 0;
         loop {
             // One at a time: linking borrows what listing borrows.
@@ -178,7 +179,8 @@ impl Node<'_> {
             at = n + 1;
             let Some(stream) = self.streams.at(n) else { continue };
             let grants = authorize(self.config.policy, Principal::Peer(peer), &stream.key);
-            if stream.durable.have.seq == 0 && !stream.own {
+            let third = !stream.own && stream.key.node != peer.name && stream.key.node != self.config.name;
+            if stream.durable.have.seq == 0 && !stream.own || digest && third {
                 continue;
             }
             if self.add_link(i, n, grants).is_err() {

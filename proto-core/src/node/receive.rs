@@ -283,6 +283,8 @@ impl Node<'_> {
             }
             _ if !greeted => Err(Code::State.into()),
             FrameType::Vector => Ok(self.take_vector(i, head.flag, body)?),
+            FrameType::Digest => Ok(self.take_digest(i, body)?),
+            FrameType::Buckets => Ok(self.take_buckets(i, body)?),
             FrameType::Batch => self.take_batch(i, head, body),
             FrameType::Part => self.take_part(i, head, body),
             FrameType::Have => Ok(self.take_have(i, body)?),

@@ -153,7 +153,11 @@ impl Node<'_> {
         if self.s(i).owes_have && !self.s(i).vector_done {
             return at;
         }
-        while !self.s(i).vector_done || self.s(i).announce != NONE {
+        while self.rest_is_due(i) && put(&mut |o| self.put_rest(i, o)) {}
+        if self.rest_is_due(i) {
+            return at;
+        }
+        while !self.s(i).vector_done || self.s(i).announce != NONE || self.last_of_rest_is_due(i) {
             if !put(&mut |o| self.put_vector(i, o)) {
                 break;
             }
@@ -247,6 +251,9 @@ impl Node<'_> {
             s.vector_done = true;
             out[0] |= crate::wire::frame::FLAG;
             self.begin_early(i);
+        } else if last && self.last_of_rest_is_due(i) {
+            out[0] |= crate::wire::frame::FLAG;
+            self.told_rest(i);
         } else if entries == 0 {
             return None;
         }
@@ -291,6 +298,7 @@ impl Node<'_> {
     /// more events, and hears GOODBYE when it has all of ours.
     pub(super) fn goodbye(&mut self, i: u32, early: bool) {
         if self.s(i).goodbye_sent {
+            self.check_caught_up(i);
             // It was the answer only if nothing of ours is open: it may have been said at the same time.
             let code = match () {
                 () if self.s(i).forked => Some(Code::Fork),

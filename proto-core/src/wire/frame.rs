@@ -13,7 +13,7 @@ pub const CONTROL_BODY_MAX_BYTES: usize = 4096;
 /// Bit of the first byte: a receiver that does not know the type skips the frame. On a BATCH: it was sent before
 /// its sender knew what the receiver holds (docs/PROTOCOL.md#early-1). On a GOODBYE: before it knew that it holds all.
 pub const OPTIONAL: u8 = 0x20;
-/// Bit of the first byte whose meaning the type gives: last VECTOR of the opening; flush for BATCH and PART.
+/// Bit of the first byte whose meaning the type gives: last VECTOR of the opening, or of the rest; flush for BATCH and PART.
 pub const FLAG: u8 = 0x40;
 const TYPE_MASK: u8 = 0x1f;
 
@@ -54,6 +54,10 @@ pub enum FrameType {
     Part = 15,
     /// How far the pieces of a batch have come. Sent with [`OPTIONAL`].
     Have = 16,
+    /// How far all streams of third nodes are held, in one sum.
+    Digest = 17,
+    /// The same in several sums, where the one differs.
+    Buckets = 18,
 }
 
 /// A frame's first bytes, understood.
@@ -103,6 +107,8 @@ impl FrameHead {
             14 => Some(FrameType::NoHistory),
             15 => Some(FrameType::Part),
             16 => Some(FrameType::Have),
+            17 => Some(FrameType::Digest),
+            18 => Some(FrameType::Buckets),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod control;
+pub(crate) mod digest;
 pub(crate) mod floor;
 pub mod frame;
 pub(crate) mod part;

@@ -54,6 +54,7 @@ impl Solo {
         let config = Config {
             name: name(node),
             role,
+            digest_from: 1,
             deployment: 7,
             policy: Policy::Own,
             fingerprint: 1,

@@ -110,6 +110,7 @@ impl Node<'_> {
                 self.queue_link(l);
                 l = next;
             }
+            self.announce_growth(n);
             if born && !has(Bug::BirthUnannounced) {
                 self.announce_birth(n);
             }
