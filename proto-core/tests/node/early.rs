@@ -144,7 +144,7 @@ fn a_first_flight_keeps_to_what_every_hub_takes() {
     let id = dial(&mut clinic);
     let (mut bytes, mut flown) = (0, 2);
     while let Some(request) = wants(&mut clinic, id) {
-        let upto = request.upto_seq.min(request.from_seq + 99);
+        let upto = request.upto_seq.min(request.from_seq + 149);
         let n = give(&mut clinic, &ReadRequest { upto_seq: upto, ..request }).len();
         bytes += n;
         flown = upto;
@@ -152,12 +152,12 @@ fn a_first_flight_keeps_to_what_every_hub_takes() {
     assert!(flown > 2 && (1024..=4096).contains(&bytes), "{flown} events, {bytes} B");
     // A hub that decodes nothing but `stored` and takes small batches gets it again as it wants it.
     let mut small = vec![1, 1];
-    for v in [0, 1, 4096, 300, 8192, 7, 0, 0] {
+    for v in [0, 1, 4, 1, 8, 7, 0, 0] {
         varint(&mut small, v);
     }
     let vector = hub_says(2, &chain_at(&key, 2)).split_off(frame(1, &hello(0)).len());
     clinic.feed(id, &[frame(1, &small), vector].concat());
-    assert_eq!(wants(&mut clinic, id).map(|r| (r.from_seq, r.bytes <= 300)), Some((3, true)));
+    assert_eq!(wants(&mut clinic, id).map(|r| (r.from_seq, r.bytes <= 1024)), Some((3, true)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A node against peers that misbehave, and against late or spurious calls.
 #![allow(clippy::unwrap_used)]
 
+mod digest;
 mod early;
 mod expire;
 mod gap;

@@ -164,7 +164,7 @@ pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 
 pub(crate) fn hello(features: u64) -> Vec<u8> {
     let mut b = vec![1, 1];
-    for v in [features, 1, 65_536, 65_536, 65_536, 7, WALL, 64] {
+    for v in [features, 1, 64, 64, 64, 7, WALL / 1000, 64] {
         varint(&mut b, v);
     }
     b
