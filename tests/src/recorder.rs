@@ -36,7 +36,10 @@ struct State {
     mode: Mode,
     /// What the clinic has said first, by connection.
     said: Vec<Vec<u8>>,
-    sockets: Vec<TcpStream>,
+    /// Of the clinic, and towards the hub.
+    sockets: [Vec<TcpStream>; 2],
+    /// The hub is not told of an end.
+    forgetful: bool,
 }
 
 impl Recorder {
@@ -45,7 +48,7 @@ impl Recorder {
     pub fn start(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { hub, mode: Mode::Forward, said: Vec::new(), sockets: Vec::new() };
+        let state = State { hub, mode: Mode::Forward, said: Vec::new(), sockets: [vec![], vec![]], forgetful: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -70,7 +73,17 @@ impl Recorder {
 
     /// Breaks all connections; the hub learns of it first.
     pub fn cut(&self) {
-        for socket in self.shared.state.lock().unwrap().sockets.drain(..).rev() {
+        let mut state = self.shared.state.lock().unwrap();
+        for socket in state.sockets.iter_mut().rev().flat_map(std::mem::take) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Breaks all connections, as a link does that comes back with another address: the hub does not learn of it.
+    pub fn forget(&self) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.forgetful = true;
+        for socket in std::mem::take(&mut state.sockets[0]) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -87,14 +100,14 @@ impl Recorder {
 }
 
 impl Shared {
-    fn remember(&self, socket: &TcpStream) -> MutexGuard<'_, State> {
+    fn remember(&self, side: usize, socket: &TcpStream) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap();
-        state.sockets.push(socket.try_clone().unwrap());
+        state.sockets[side].push(socket.try_clone().unwrap());
         state
     }
 
     fn attend(&self, mut clinic: TcpStream) {
-        let at_first = self.remember(&clinic).mode;
+        let at_first = self.remember(0, &clinic).mode;
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         // A first flight is written at once; a little patience is enough for all of it.
         clinic.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -118,13 +131,15 @@ impl Shared {
         }
         let Ok(mut hub) = TcpStream::connect(hub) else { return };
         clinic.set_read_timeout(None).unwrap();
-        drop(self.remember(&hub));
+        drop(self.remember(1, &hub));
         let (mut from, mut to) = (hub.try_clone().unwrap(), clinic.try_clone().unwrap());
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Write);
         });
         let _ = hub.write_all(&said).and_then(|()| std::io::copy(&mut clinic, &mut hub).map(|_| ()));
-        let _ = hub.shutdown(Shutdown::Write);
+        if !self.state.lock().unwrap().forgetful {
+            let _ = hub.shutdown(Shutdown::Write);
+        }
     }
 }

@@ -85,6 +85,21 @@ fn after_a_loss_the_first_events_go_with_the_first_packet_and_a_recording_of_it_
 }
 
 #[test]
+fn where_the_hub_has_not_learned_of_the_loss_what_was_said_early_waits_for_the_end_of_the_handshake() {
+    let d = Deployment::new(&["clinic_a"]);
+    let hub = serve(&d, true);
+    let recorder = Recorder::start(hub.address);
+    let k = connected(&d, &recorder, true);
+    recorder.forget();
+    k.until(|t| matches!(t, Told::Waiting(_)));
+    push(&d, "second");
+    k.until(is_level);
+    let (_, total) = end(k);
+    assert_eq!((total.sessions, total.resumed, total.early, total.failed), (2, 1, 1, 0));
+    assert_eq!(d.payloads("hub", "clinic_a"), [&b"first"[..], b"second"]);
+}
+
+#[test]
 fn a_recording_that_was_held_up_does_not_end_the_session_that_the_clinic_has_since() {
     let d = Deployment::new(&["clinic_a"]);
     let hub = serve(&d, true);
