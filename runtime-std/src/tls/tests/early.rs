@@ -113,6 +113,15 @@ fn a_recording_is_heard_once() {
 }
 
 #[test]
+fn a_recording_that_overtakes_the_original_costs_it_the_ticket_and_nothing_else() {
+    let w = World::new();
+    let (client, server) = acquainted(&w);
+    let (c, wire) = speak(&client, b"events");
+    assert!(hears(&server, &wire).early_peer().unwrap().is_some());
+    check(c, hears(&server, &wire), b"events", false, false);
+}
+
+#[test]
 fn a_recording_that_was_held_up_is_heard_but_not_believed_to_be_there() {
     let w = World::new();
     let (client, server) = acquainted(&w);
