@@ -246,6 +246,8 @@ pub(crate) struct Session {
     pub(crate) state: State,
     pub(crate) peer: Option<PeerIdentity>,
     pub(crate) opened: Instant,
+    /// It was begun by bytes that may be a recording: no events leave in it.
+    pub(crate) unproven: bool,
     /// Codecs that our HELLO offers, as bits: later there may be more time for one, or less.
     pub(crate) offers: u32,
     pub(crate) last_rx: Instant,
@@ -380,6 +382,7 @@ impl Session {
             state: State::Free,
             peer: None,
             opened: Instant(0),
+            unproven: false,
             offers: 0,
             last_rx: Instant(0),
             links: NONE,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ropeway_core::code::Code;
 use ropeway_core::node::{EndedBy, Ending, Event, Flow, SessionId, SessionStats, Transmit};
-use ropeway_core::policy::Role;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
@@ -18,6 +17,8 @@ use crate::local::LocalServer;
 use crate::replica::{Replica, identity};
 use crate::socket::tune;
 use crate::tls::{Client, Conn, TlsOptions};
+
+mod handshake;
 
 /// How to sync.
 #[derive(Clone, Copy, Debug)]
@@ -162,45 +163,13 @@ impl Replica {
         options: &SyncOptions,
         work: &mut Work<'_, impl FnMut(&SyncReport)>,
     ) -> Result<()> {
-        let deadline = Instant::now() + link.patience(Duration::from_millis(options.handshake_timeout_ms));
-        while link.conn.is_handshaking() {
-            link.flush(hub)?;
-            if link.conn.is_handshaking() {
-                self.serve_local(&mut work.local);
-                link.wait(work.at_most(Some(deadline.saturating_duration_since(Instant::now()))), work.others())?;
-                work.check_time(hub)?;
-                if work.stay.as_ref().is_some_and(|stay| stay.is_asked()) {
-                    return Err(Error::new(Code::Stopping, hub));
-                }
-                if Instant::now() >= deadline {
-                    return Err(Error::new(Code::Timeout, format!("{hub}: no answer to the TLS handshake")));
-                }
-                link.fill(hub)?;
-                if link.eof {
-                    return Err(Error::new(Code::Cut, format!("{hub}: during the TLS handshake")));
-                }
-            }
-        }
-        let peer = link.conn.peer()?;
-        if peer.role != Role::Hub {
-            return Err(Error::new(Code::NotAHub, format!("{hub} is {}", peer.name)));
-        }
-        work.report.hub = peer.name.to_string();
-        if let Some(stay) = &work.stay {
-            stay.notes().resumed.set(link.conn.is_resumed());
-        }
-        let session = self.node.open(self.clock.now(), peer).map_err(|e| Error::from(e.code()))?;
+        let session = self.meet(link, hub, options, work)?;
         link.meter.opened();
         let outcome = self.exchange(link, hub, session, work);
         link.meter.linger(&mut link.socket, &mut link.down);
         // What went out in the last turn counts too.
         work.tell(self.node.stats(session), link);
-        // However it ended: the session must not outlive its connection, and the receipts of what
-        // was acknowledged go into the log.
-        self.node.close(self.clock.now(), session);
-        while self.node.poll_event().is_some() {}
-        self.book.poke();
-        self.drive();
+        self.leave(session);
         outcome
     }
 
@@ -320,6 +289,9 @@ impl Replica {
                 if link.conn.wants_write() {
                     return Ok(false);
                 }
+            }
+            if link.conn.is_early_full() {
+                break false;
             }
             let now = self.clock.now();
             let next = match self.node.poll_transmit(now, session, out) {

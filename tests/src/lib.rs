@@ -8,6 +8,7 @@ pub mod middlebox;
 pub mod mounts;
 pub mod numbered;
 pub mod process;
+pub mod recorder;
 pub mod spec;
 pub mod strace;
 

@@ -17,6 +17,8 @@ const IDLE_RESUMED: Budget = Budget { name: "IDLE_RESUMED", bytes: 753, round_tr
 const ONE: Budget = Budget { name: "ONE", bytes: 1_425, round_trips: 3.0 };
 /// One event of usual size, resumed.
 const ONE_RESUMED: Budget = Budget { name: "ONE_RESUMED", bytes: 805, round_trips: 3.0 };
+/// The same with early data, which is an option.
+const ONE_EARLY: Budget = Budget { name: "ONE_EARLY", bytes: 847, round_trips: 2.0 };
 /// One event of usual size within an open session.
 const ONE_OPEN: Budget = Budget { name: "ONE_OPEN", bytes: 96, round_trips: 1.0 };
 /// 100 events over a new connection.
@@ -72,6 +74,7 @@ fn no_session_costs_more_than_its_budget() {
         (Kind::IdleResumed, IDLE_RESUMED),
         (Kind::One, ONE),
         (Kind::OneResumed, ONE_RESUMED),
+        (Kind::OneEarly, ONE_EARLY),
         (Kind::OneOpen, ONE_OPEN),
     ];
     for (kind, budget) in kinds {

@@ -26,6 +26,7 @@ pub(super) struct Pair {
     pub(super) hosts: [Host; 2],
     client: Client,
     server: Server,
+    early_data: bool,
     /// Virtual time, in microseconds.
     pub(super) now_us: u64,
 }
@@ -35,7 +36,7 @@ impl Pair {
     pub(super) fn new(clinic: Host, hub: Host, now_us: u64) -> Result<Self> {
         let options = TlsOptions { clock: CLOCK, ..TlsOptions::default() };
         let (client, server) = (Client::new(&clinic.identity, &options)?, Server::new(&hub.identity, &options)?);
-        Ok(Self { hosts: [clinic, hub], client, server, now_us })
+        Ok(Self { hosts: [clinic, hub], client, server, early_data: false, now_us })
     }
 
     /// Opens both nodes.
@@ -48,10 +49,21 @@ impl Pair {
         self.hosts[HUB].held(NAME).values().sum()
     }
 
+    fn options(&self) -> TlsOptions {
+        TlsOptions { clock: CLOCK, early_data: self.early_data, ..TlsOptions::default() }
+    }
+
     /// The clinic's process starts again: it has no tickets.
     pub(super) fn forget_tickets(&mut self) -> Result<()> {
-        self.client = Client::new(&self.hosts[CLINIC].identity, &TlsOptions { clock: CLOCK, ..TlsOptions::default() })?;
+        self.client = Client::new(&self.hosts[CLINIC].identity, &self.options())?;
         Ok(())
+    }
+
+    /// Both processes start again, with the option of early data; there are no tickets yet.
+    pub(super) fn allow_early_data(&mut self) -> Result<()> {
+        self.early_data = true;
+        self.server = Server::new(&self.hosts[HUB].identity, &self.options())?;
+        self.forget_tickets()
     }
 
     /// The clinic dials.
@@ -59,9 +71,24 @@ impl Pair {
         let begun_us = self.now_us;
         let end = |mut conn: Conn| {
             conn.set_buffer_limit(None);
-            End { conn, session: None, plain: Vec::new(), paused: false, finishing: false, over: false, ended: None }
+            let (session, plain, ended) = (None, Vec::new(), None);
+            End {
+                conn,
+                session,
+                proven: false,
+                plain,
+                paused: false,
+                finishing: false,
+                closing: false,
+                over: false,
+                ended,
+            }
         };
-        let ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
+        let mut ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
+        if let Some(hub) = ends[CLINIC].conn.speak_early() {
+            let session = self.hosts[CLINIC].node.open(now(begun_us), hub).map_err(|e| e.code().to_string())?;
+            ends[CLINIC].session = Some(session);
+        }
         // Nothing leaves the clinic before SYN and SYN-ACK.
         let ways = [Way::new(air, begun_us + air.round_trip_us()), Way::new(air, begun_us)];
         Ok(Call {
@@ -94,12 +121,16 @@ pub(super) struct Batch {
 struct End {
     conn: Conn,
     session: Option<SessionId>,
+    /// Its handshake has ended.
+    proven: bool,
     /// Bytes that the node has not taken yet.
     plain: Vec<u8>,
     paused: bool,
     /// The node was asked to end the session.
     finishing: bool,
-    /// The node wants the connection closed.
+    /// The node wants the connection closed; the handshake has to end before.
+    closing: bool,
+    /// It is closed.
     over: bool,
     ended: Option<Ending>,
 }
@@ -131,6 +162,11 @@ impl Call<'_> {
     pub(super) fn until_caught_up(&mut self) -> Result<()> {
         let before = self.caught_up;
         self.until(|call| call.caught_up > before)
+    }
+
+    /// Whether the hub took early data.
+    pub(super) fn is_early(&mut self) -> bool {
+        self.ends[CLINIC].conn.is_early_accepted()
     }
 
     /// Whether the handshake used a ticket.
@@ -248,15 +284,23 @@ impl Call<'_> {
         Ok(moved)
     }
 
-    /// The session begins when the handshake has ended.
+    /// The session begins when the handshake has ended, or with early data.
     fn greet(&mut self, e: usize) -> Result<bool> {
-        let (us, end) = (self.pair.now_us, &mut self.ends[e]);
-        if end.session.is_some() || end.over || end.conn.is_handshaking() {
+        let (us, host, end) = (self.pair.now_us, &mut self.pair.hosts[e], &mut self.ends[e]);
+        if end.proven || end.over {
             return Ok(false);
         }
+        if end.conn.is_handshaking() {
+            let early = if e == HUB && end.session.is_none() { end.conn.early_peer()? } else { None };
+            end.session = end.session.or(early.and_then(|peer| host.node.open_early(now(us), peer)));
+            return Ok(early.is_some());
+        }
+        end.proven = true;
         let peer = end.conn.peer()?;
-        let session = self.pair.hosts[e].node.open(now(us), peer).map_err(|e| e.code().to_string())?;
-        end.session = Some(session);
+        match end.session {
+            Some(id) => host.node.prove(now(us), id),
+            None => end.session = Some(host.node.open(now(us), peer).map_err(|e| e.code().to_string())?),
+        }
         Ok(true)
     }
 
@@ -266,6 +310,10 @@ impl Call<'_> {
         let mut moved = false;
         while host.node.poll_resumed().is_some() {
             (end.paused, moved) = (false, true);
+        }
+        let mut early = [0; 4096];
+        while let Some(n @ 1..) = end.session.and_then(|_| end.conn.read_plain(&mut early).ok()) {
+            end.plain.extend_from_slice(&early[..n]);
         }
         let Some(id) = end.session.filter(|_| !end.paused && !end.plain.is_empty()) else { return moved };
         match host.node.receive(now(us), id, &end.plain) {
@@ -295,7 +343,12 @@ impl Call<'_> {
             }
             moved |= self.ways[e].bytes > before;
             let (host, end) = (&mut self.pair.hosts[e], &mut self.ends[e]);
-            let may = !end.over && !end.conn.has_records() && !is_all;
+            if end.closing && !end.over && end.proven {
+                end.over = true;
+                self.close(e)?;
+                return Ok(true);
+            }
+            let may = !end.over && !end.closing && !end.conn.has_records() && !end.conn.is_early_full() && !is_all;
             let Some(id) = end.session.filter(|_| may) else { return Ok(moved) };
             let next = match host.node.poll_transmit(now(us), id, &mut host.out) {
                 Ok(Transmit::Read(request)) => {
@@ -327,9 +380,8 @@ impl Call<'_> {
                 Transmit::Idle | Transmit::Read(_) => is_all = true,
                 Transmit::Close => {
                     self.flush(e)?;
-                    self.ends[e].over = true;
-                    self.close(e)?;
-                    return Ok(true);
+                    self.ends[e].closing = true;
+                    moved = true;
                 }
             }
         }

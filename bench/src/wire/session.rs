@@ -31,6 +31,8 @@ pub(super) struct Cost {
     /// To the last GOODBYE.
     pub(super) end_round_trips: Option<f64>,
     pub(super) resumed: bool,
+    /// With early data.
+    pub(super) early: bool,
 }
 
 impl Cost {
@@ -48,7 +50,8 @@ pub(super) fn session(pair: &mut Pair, corpus: &Corpus, range: std::ops::Range<u
     call.finish()?;
     let end_round_trips = Some(call.round_trips(call.begun_us));
     let (bytes, frame_bytes) = (call.bytes(), call.frame_bytes);
-    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips, resumed: call.is_resumed() })
+    let (resumed, early) = (call.is_resumed(), call.is_early());
+    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips, resumed, early })
 }
 
 /// One event within a session that is open and idle, with its acknowledgement.
@@ -65,7 +68,7 @@ pub(super) fn within(pair: &mut Pair, corpus: &Corpus, n: usize) -> Result<Cost>
     let (resumed, frame_bytes) = (call.is_resumed(), call.frame_bytes - frames_before);
     call.finish()?;
     let bytes = [after[0] - before[0], after[1] - before[1]];
-    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips: None, resumed })
+    Ok(Cost { bytes, frame_bytes, round_trips, end_round_trips: None, resumed, early: false })
 }
 
 /// The event of a corpus that the small sessions send, of a usual size: the clinic has synced those before it.
@@ -121,6 +124,8 @@ pub(super) enum Kind {
     One,
     /// One event over a connection that is resumed.
     OneResumed,
+    /// The same with early data.
+    OneEarly,
     /// One event within an open session.
     OneOpen,
     /// Nothing new, over a new connection.
@@ -136,19 +141,25 @@ pub(super) fn cost(kind: Kind, corpus: &Corpus, clinics: u32, packing: Packing) 
     match kind {
         Kind::One | Kind::Idle => pair.forget_tickets()?,
         Kind::OneResumed | Kind::OneOpen | Kind::IdleResumed => {}
+        Kind::OneEarly => {
+            pair.allow_early_data()?;
+            pair.dial(Air::cable())?.finish()?;
+            pair.now_us += 3_600_000_000;
+        }
     }
     let cost = match kind {
-        Kind::One | Kind::OneResumed => session(&mut pair, corpus, n..n + 1)?,
+        Kind::One | Kind::OneResumed | Kind::OneEarly => session(&mut pair, corpus, n..n + 1)?,
         Kind::OneOpen => within(&mut pair, corpus, n)?,
         Kind::Idle | Kind::IdleResumed => session(&mut pair, corpus, 0..0)?,
     };
     let expected = match kind {
         Kind::Idle | Kind::IdleResumed => n,
-        Kind::One | Kind::OneResumed | Kind::OneOpen => n + 1,
+        Kind::One | Kind::OneResumed | Kind::OneEarly | Kind::OneOpen => n + 1,
     };
     match kind {
         _ if pair.at_hub() != expected as u64 => Err("the hub does not hold what was sent".into()),
         Kind::OneResumed | Kind::IdleResumed if !cost.resumed => Err("the connection was not resumed".into()),
+        _ if matches!(kind, Kind::OneEarly) != cost.early => Err("early data where there is none, or none".into()),
         _ => Ok(cost),
     }
 }
@@ -194,6 +205,7 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
         let one = [
             ("1 event, new connection", Kind::One, 1_350.0, 3.0),
             ("1 event, resumed", Kind::OneResumed, 900.0, 2.0),
+            ("1 event, resumed, early data", Kind::OneEarly, 900.0, 2.0),
             ("1 event, open session", Kind::OneOpen, 110.0, 1.0),
         ];
         for (what, kind, bytes, trips) in one {
@@ -210,7 +222,8 @@ pub(super) fn measure(corpora: &[Corpus], clinics: u32) -> Result<Table> {
     table.note(format!(
         "From ClientHello to the last GOODBYE; what is not frames is TLS. Within an open session, from the event to its \
          acknowledgement. The hub holds about {HISTORY} events of the clinic before. \"Resumed\" keeps the client's \
-         tickets from one connection to the next, as a process does that stays."
+         tickets from one connection to the next, as a process does that stays. \"Early data\" is an option that is off \
+         by default."
     ));
     Ok(table)
 }

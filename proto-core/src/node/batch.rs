@@ -72,7 +72,7 @@ impl Node<'_> {
 
     /// The next part for session `i`, or a read for its next batch, if it may send now.
     pub(super) fn next_events(&mut self, i: u32, out: &mut [u8]) -> Option<Transmit> {
-        let hello = self.terms(i)?;
+        let hello = self.terms(i).filter(|_| !self.sessions[i as usize].0.unproven)?;
         let (compressed, has_room) = (self.batch_target(i, &hello), self.has_room(i, &hello));
         let s = &mut self.sessions[i as usize].0;
         // A first flight is small: it is used up.

@@ -4,7 +4,7 @@ use super::Node;
 use crate::code::Code;
 use crate::fifo::NONE;
 use crate::planted::{Bug, has, mark};
-use crate::policy::{Grants, PeerIdentity, Principal, authorize, reads_everything};
+use crate::policy::{Grants, PeerIdentity, Principal, Role, authorize, reads_everything};
 use crate::session::{EndedBy, Ending, LastFrame, Link, Session, SessionId, State};
 use crate::time::{Instant, Now};
 
@@ -48,6 +48,37 @@ impl Node<'_> {
             mark!("session.superseded");
             self.end(old as u32, Code::Superseded, EndedBy::Us);
         }
+        self.begin(peer)
+    }
+
+    /// As [`Node::open`], for a connection whose handshake has not ended: what came by it was said by the peer, but it
+    /// may be a recording that somebody else sends (docs/PROTOCOL.md#tls-8). `None` where that could do harm: for a
+    /// peer that has a live session, which would be superseded; for a hub, whose word counts as a receipt; and where
+    /// there is no room. Wait for the end of the handshake then, and `open`.
+    ///
+    /// Until [`Node::prove`], no events are sent in such a session.
+    pub fn open_early(&mut self, now: Now, peer: PeerIdentity) -> Option<SessionId> {
+        self.at(now);
+        let live = |s: &Session| s.state == State::Live && s.peer.is_some_and(|p| p.name == peer.name);
+        let is_safe = peer.role == Role::Clinic && peer.name != self.config.name;
+        if !is_safe || self.sessions.iter().any(|s| live(&s.0)) {
+            return None;
+        }
+        let id = self.begin(peer).ok()?;
+        self.s(id.index).unproven = true;
+        Some(id)
+    }
+
+    /// The handshake of a connection whose session was opened early has ended: it is a session like any other.
+    pub fn prove(&mut self, now: Now, id: SessionId) {
+        self.at(now);
+        if let Ok(i) = self.session(id) {
+            self.s(i).unproven = false;
+            self.mark_ready(i);
+        }
+    }
+
+    fn begin(&mut self, peer: PeerIdentity) -> Result<SessionId, OpenError> {
         let free = (0..self.sessions.len()).find(|&i| self.sessions[i].0.state == State::Free);
         if free.is_none() {
             mark!("session.no_slot");

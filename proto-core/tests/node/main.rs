@@ -11,3 +11,4 @@ mod hostile;
 mod parts;
 mod support;
 mod timing;
+mod unproven;

@@ -194,6 +194,10 @@ pub struct ServeArgs {
     /// States of the strongest codec, of 3 MB each: one for each clinic that sends at the same time; 0: never used
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub model_states: u32,
+    /// Take what clinics that come back send with their first packet, before the handshake has ended (`sync --keep
+    /// --early-data`): a round trip less for them; docs/OPERATIONS.md weighs it
+    #[arg(long)]
+    pub early_data: bool,
 }
 
 impl ServeArgs {
@@ -230,6 +234,10 @@ pub struct SyncArgs {
     /// (`pull --follow` goes one way only; this keeps both sides level)
     #[arg(long, conflicts_with_all = ["timeout_s", "dry_run", "max_bytes", "budget", "urgent_overdraft", "rate", "window"])]
     pub keep: bool,
+    /// After a loss, send the first events with the first packet: a round trip less, if the hub allows it (`serve
+    /// --early-data`). A recording of that packet may be sent once more by others; docs/OPERATIONS.md weighs it
+    #[arg(long, requires = "keep")]
+    pub early_data: bool,
 }
 
 /// `ropeway pull`.

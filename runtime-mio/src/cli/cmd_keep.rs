@@ -34,7 +34,8 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
     std::thread::spawn(move || signals.forever().for_each(|_| stopper.stop()));
     // Whoever has closed our output may well want the events to be sent all the same.
     let mut shown = Ok(());
-    let outcome = replica.keep(args.hub.as_str(), &KeepOptions::default(), &stop, |state| {
+    let options = KeepOptions { early_data: args.early_data, ..KeepOptions::default() };
+    let outcome = replica.keep(args.hub.as_str(), &options, &stop, |state| {
         if shown.is_ok() {
             shown = tell(state, args.hub.as_str(), out);
         }
@@ -62,10 +63,14 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
 fn tell(state: &KeepState<'_>, address: &str, out: &mut Output) -> Result<()> {
     match state {
         KeepState::Calling => out.object(&json!({ "state": "calling", "address": address })),
-        KeepState::Connected { hub, resumed } => {
-            let how = if *resumed { " (resumed)" } else { "" };
+        KeepState::Connected { hub, resumed, early } => {
+            let how = match (resumed, early) {
+                (_, true) => " (resumed, with early data)",
+                (true, false) => " (resumed)",
+                _ => "",
+            };
             out.say(format_args!("connected with {hub}{how}"))?;
-            out.object(&json!({ "state": "connected", "hub": hub, "tls_resumed": resumed }))
+            out.object(&json!({ "state": "connected", "hub": hub, "tls_resumed": resumed, "tls_early_data": early }))
         }
         KeepState::CaughtUp(report) => out.object(&Ended { state: "level", report, error: None }),
         KeepState::Ended { report, error } => {

@@ -63,7 +63,7 @@ impl Daemon {
         for c in 0..self.conns.len() {
             let late = self.conns[c]
                 .as_ref()
-                .is_some_and(|k| k.session.is_none() && now.duration_since(k.since) > self.options.handshake_timeout);
+                .is_some_and(|k| !k.proven && now.duration_since(k.since) > self.options.handshake_timeout);
             if late {
                 self.refuse(c, Code::Timeout, "the TLS handshake took too long");
             }
@@ -73,14 +73,15 @@ impl Daemon {
     /// The handshake is done: who is it?
     pub(super) fn greet(&mut self, c: usize) -> bool {
         let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
-        if conn.session.is_some() {
-            return true;
+        if conn.proven {
+            return conn.session.is_some();
         }
         if conn.tls.is_handshaking() {
             if conn.bytes_in > HANDSHAKE_MAX_BYTES {
                 self.refuse(c, Code::Tls, "too many bytes before the handshake was done");
+                return false;
             }
-            return false;
+            return self.greet_early(c);
         }
         let peer = match conn.tls.peer() {
             Ok(peer) => peer,
@@ -90,11 +91,20 @@ impl Daemon {
                 return false;
             }
         };
+        conn.proven = true;
+        self.strangers -= 1;
+        if let Some(session) = conn.session {
+            log::info!("{} connected from {} with early data", peer.name, conn.address);
+            self.node.prove(self.clock.now(), session);
+            if conn.closing {
+                self.write(c);
+            }
+            return true;
+        }
         match self.node.open(self.clock.now(), peer) {
             Ok(session) => {
                 log::info!("{} connected from {}", peer.name, conn.address);
                 conn.session = Some(session);
-                self.strangers -= 1;
                 self.of_session[session.index()] = c;
                 true
             }
@@ -110,7 +120,30 @@ impl Daemon {
         }
     }
 
-    /// Closes a connection that has no session, and says why in the log.
+    /// The handshake goes on, but what came with its first packet may be heard already: true if it is. What might do
+    /// harm if somebody else had recorded it waits (docs/PROTOCOL.md#tls-8).
+    fn greet_early(&mut self, c: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
+        if conn.session.is_some() {
+            return true;
+        }
+        match conn.tls.early_peer() {
+            Ok(Some(peer)) => {
+                let Some(session) = self.node.open_early(self.clock.now(), peer) else { return false };
+                log::debug!("{} speaks early from {}", peer.name, conn.address);
+                conn.session = Some(session);
+                self.of_session[session.index()] = c;
+                true
+            }
+            Ok(None) => false,
+            Err(e) => {
+                self.refuse(c, e.code, &e.context);
+                false
+            }
+        }
+    }
+
+    /// Closes a connection whose peer is not known, and says why in the log.
     pub(super) fn refuse(&mut self, c: usize, code: Code, why: &str) {
         let Some(mut conn) = self.conns.get_mut(c).and_then(Option::take) else { return };
         log::warn!("{code} {}: {why}", conn.address);
@@ -118,8 +151,11 @@ impl Daemon {
         let _ = conn.flush();
         let _ = self.poll.registry().deregister(&mut conn.socket);
         self.free.push(c);
-        if conn.session.is_none() {
+        if !conn.proven {
             self.strangers -= 1;
+        }
+        if let Some(session) = conn.session {
+            self.node.close(self.clock.now(), session);
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Conn {
     pub(super) address: SocketAddr,
     pub(super) tls: tls::Conn,
     pub(super) session: Option<SessionId>,
+    /// Its handshake has ended. A session may begin before that, with early data.
+    pub(super) proven: bool,
     pub(super) since: Instant,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -47,6 +49,7 @@ impl Conn {
             address,
             tls,
             session: None,
+            proven: false,
             since: Instant::now(),
             bytes_in: 0,
             bytes_out: 0,

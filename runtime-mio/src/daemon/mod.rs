@@ -51,6 +51,8 @@ pub struct DaemonOptions {
     pub scrub: ScrubRate,
     /// See [`Options::model_states`].
     pub model_states: usize,
+    /// Whether early data is taken, see [`TlsOptions::early_data`].
+    pub early_data: bool,
 }
 
 impl DaemonOptions {
@@ -67,6 +69,7 @@ impl DaemonOptions {
             grace: Duration::from_secs(5),
             scrub: ScrubRate::Monthly,
             model_states: MODEL_STATES,
+            early_data: false,
         }
     }
 }
@@ -160,7 +163,7 @@ impl Daemon {
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(bind)?;
         let keeper = Keeper::new(&dir, file.name, file.role);
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(|e| Error::io("waker", e))?);
-        let tls = TlsOptions::default();
+        let tls = TlsOptions { early_data: options.early_data, ..TlsOptions::default() };
         Ok(Daemon {
             options,
             poll,

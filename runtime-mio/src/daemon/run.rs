@@ -197,6 +197,10 @@ impl Daemon {
         loop {
             let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return false };
             let Some(session) = conn.session else { return true };
+            if conn.closing && !conn.proven {
+                // Nobody hears it any more, but the handshake has to end before the connection can.
+                return true;
+            }
             if conn.paused || conn.closing {
                 return false;
             }
@@ -232,7 +236,11 @@ impl Daemon {
             }
             let Some(conn) = self.conns.get_mut(c).and_then(Option::as_mut) else { return };
             if conn.closing {
-                return self.drop_conn(c);
+                // Whoever closes before the handshake has ended takes the last words back from the peer.
+                if conn.proven {
+                    self.drop_conn(c);
+                }
+                return;
             }
             let Some(session) = conn.session.filter(|_| !is_all) else { return };
             match self.node.poll_transmit(self.clock.now(), session, &mut self.out) {
@@ -274,9 +282,11 @@ impl Daemon {
         let Some(mut conn) = self.conns.get_mut(c).and_then(Option::take) else { return };
         let _ = self.poll.registry().deregister(&mut conn.socket);
         self.free.push(c);
-        match conn.session {
-            Some(session) => self.node.close(self.clock.now(), session),
-            None => self.strangers -= 1,
+        if !conn.proven {
+            self.strangers -= 1;
+        }
+        if let Some(session) = conn.session {
+            self.node.close(self.clock.now(), session);
         }
     }
 

@@ -43,14 +43,18 @@ pub struct KeepOptions {
     pub pause_min_ms: u64,
     /// The longest pause, in milliseconds, unless the hub asks for a longer one.
     pub pause_max_ms: u64,
+    /// Whether a session that resumes sends its first events with its first packet, if the hub takes it: a round trip
+    /// less, and a weaker promise (docs/decisions/0018-early-data-as-an-option.md).
+    pub early_data: bool,
     /// How long the last session may take to get everything acknowledged when the end is asked for.
     pub grace_ms: u64,
 }
 
 impl Default for KeepOptions {
-    /// One second to five minutes, and five seconds for the end.
+    /// One second to five minutes, five seconds for the end, and no early data.
     fn default() -> Self {
-        Self { sync: SyncOptions::default(), pause_min_ms: 1000, pause_max_ms: 300_000, grace_ms: 5000 }
+        let sync = SyncOptions::default();
+        Self { sync, pause_min_ms: 1000, pause_max_ms: 300_000, early_data: false, grace_ms: 5000 }
     }
 }
 
@@ -65,6 +69,8 @@ pub enum KeepState<'a> {
         hub: &'a str,
         /// The handshake used the ticket of an earlier session.
         resumed: bool,
+        /// The hub took what was said before the handshake had ended.
+        early: bool,
     },
     /// Everything that this node has is acknowledged as durable, and it has what the hub has.
     CaughtUp(&'a SyncReport),
@@ -86,6 +92,8 @@ pub struct KeepReport {
     pub sessions: u64,
     /// Handshakes that used a ticket.
     pub resumed: u64,
+    /// Those of them in which the hub took early data.
+    pub early: u64,
     /// Calls after which there was no session.
     pub failed: u64,
     /// Events sent.
@@ -212,7 +220,8 @@ impl Replica {
         let mut work = Work::new(|report: &SyncReport| {
             if !greeted && !report.hub.is_empty() {
                 greeted = true;
-                tell(&KeepState::Connected { hub: &report.hub, resumed: notes.resumed.get() });
+                let (resumed, early) = (notes.resumed.get(), notes.early.get());
+                tell(&KeepState::Connected { hub: &report.hub, resumed, early });
             }
             if notes.caught_up.take() {
                 tell(&KeepState::CaughtUp(report));
@@ -225,6 +234,7 @@ impl Replica {
         let Work { report, local, .. } = work;
         keep.local = local;
         keep.total.resumed += u64::from(link.conn.is_resumed());
+        keep.total.early += u64::from(link.conn.is_early_accepted());
         (report, outcome)
     }
 
@@ -322,7 +332,8 @@ impl<T> Keep<'_, T> {
         if let Some((_, client)) = self.client.as_ref().filter(|(old, _)| same(old)) {
             return Ok(client.clone());
         }
-        let client = Client::new(id, &TlsOptions::default())?;
+        let options = TlsOptions { early_data: self.options.early_data, ..TlsOptions::default() };
+        let client = Client::new(id, &options)?;
         self.client = Some((id.clone(), client.clone()));
         Ok(client)
     }

@@ -28,6 +28,8 @@ pub(crate) struct Notes {
     pub(crate) caught_up: Cell<bool>,
     /// The handshake used a ticket.
     pub(crate) resumed: Cell<bool>,
+    /// The hub has taken early data.
+    pub(crate) early: Cell<bool>,
 }
 
 /// Keeps one session open until the end is asked for; learns how it ended.

@@ -5,6 +5,7 @@
 mod clock;
 mod conn;
 mod counted;
+mod early;
 mod error;
 mod inputs;
 mod ticket_file;
@@ -56,11 +57,15 @@ pub struct TlsOptions {
     /// Longest TLS record sent, in bytes without its encryption; `None` is the protocol's 16 KiB. A
     /// record adds [`RECORD_BYTES`], and nothing of it can be used before it is there as a whole.
     pub max_fragment_size: Option<usize>,
+    /// Whether a client that resumes sends what it has to say with its first packet, and whether a server takes it:
+    /// a round trip less, and a weaker promise (docs/decisions/0018-early-data-as-an-option.md). See
+    /// [`Conn::speak_early`] and [`Conn::early_peer`].
+    pub early_data: bool,
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self { clock: Clock::System, sessions: 256, max_fragment_size: Some(RECORD_MAX_BYTES) }
+        Self { clock: Clock::System, sessions: 256, max_fragment_size: Some(RECORD_MAX_BYTES), early_data: false }
     }
 }
 
@@ -127,6 +132,12 @@ fn unchecked_server_config(
     config.send_tls13_tickets = usize::from(options.sessions > 0);
     config.session_storage = Arc::new(tickets.unwrap_or_else(|| Tickets::new(options.sessions, options.clock)));
     config.max_fragment_size = options.max_fragment_size;
+    if options.early_data {
+        config.max_early_data_size = early::SKIPPED_MAX_BYTES;
+        // The answer to early data goes before the handshake has ended. rustls does so only with those who resume: it
+        // knows them by their ticket.
+        config.send_half_rtt_data = true;
+    }
     Ok(Arc::new(config))
 }
 
@@ -155,6 +166,7 @@ fn client_config_with(id: &NodeIdentity, options: &TlsOptions, inputs: &Inputs) 
     config.enable_sni = false;
     config.resumption = Resumption::in_memory_sessions(CLIENT_TICKETS);
     config.max_fragment_size = options.max_fragment_size;
+    config.enable_early_data = options.early_data;
     Ok(Arc::new(config))
 }
 

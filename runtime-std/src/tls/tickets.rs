@@ -3,8 +3,9 @@
 //!
 //! A hub's lie in its directory too, sealed, so that a restart costs its clinics no full handshakes.
 //! They are written when the hub stops and now and then before. After a crash, a ticket that was used
-//! since then would be taken once more: that lets nobody in who does not hold its secret, and since
-//! there is no early data, nothing of a recorded connection has an effect.
+//! since then would be taken once more: that lets nobody in who does not hold its secret. Early data
+//! that comes with a ticket of a former process is not heard before the handshake has ended (see `early`),
+//! so nothing of a recorded connection has an effect.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -6,6 +6,7 @@ mod carriers;
 mod corpus;
 mod cuts;
 mod durable;
+mod early;
 mod hostile;
 mod keep;
 mod keys;

@@ -18,7 +18,8 @@ examples! {
     SIGN "  ropeway sign /var/lib/ropeway/clinic_a/tls/node.csr --ca /var/lib/ropeway/hub
   ropeway sign node.csr --ca /var/lib/ropeway/hub --replace     # clinic_a has a new device";
     SERVE "  ropeway serve --data-dir /var/lib/ropeway/hub --bind 0.0.0.0:7700
-  RUST_LOG=debug ropeway serve --data-dir hub --bind 127.0.0.1:0 --max-sessions 20";
+  RUST_LOG=debug ropeway serve --data-dir hub --bind 127.0.0.1:0 --max-sessions 20
+  ropeway serve --data-dir hub --bind 0.0.0.0:7700 --early-data";
     PUSH "  ropeway push --data-dir clinic_a --payload '{\"patient_id\":\"BT-0042\"}'
   ropeway push --data-dir clinic_a --payload '{\"alarm\":\"cholera\"}' --lane urgent --kind 7
   ropeway push --data-dir clinic_a --ndjson events.ndjson
@@ -26,6 +27,7 @@ examples! {
     SYNC "  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700
   ropeway sync --data-dir clinic_a --hub hub.example.org:7700 --timeout-s 600
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --keep          # a clinic's daemon
+  ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --keep --early-data
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --budget 5M --window 22:00-05:30
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --max-bytes 200K --rate 2K
   ropeway sync --data-dir clinic_a --hub 192.168.1.10:7700 --budget 5M --urgent-overdraft 100K --dry-run";

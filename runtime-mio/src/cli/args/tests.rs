@@ -90,6 +90,7 @@ fn serve_and_sync() {
         max_sessions: 256,
         scrub: ScrubRate::Monthly,
         model_states: 5,
+        early_data: false,
     };
     assert_eq!(serve, plain);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --policy all --max-sessions 9").command else {
@@ -99,6 +100,8 @@ fn serve_and_sync() {
     assert_eq!(serve, other);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --scrub 2M").command else { panic!() };
     assert_eq!(serve.scrub, ScrubRate::BytesPerS(2 << 20));
+    let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --early-data").command else { panic!() };
+    assert!(serve.early_data);
 
     let Command::Sync(sync) = ok("sync --data-dir d --hub hub.example:7700 --timeout-s 90").command else { panic!() };
     assert_eq!((sync.hub.as_str(), sync.timeout_s), ("hub.example:7700", Some(90)));
@@ -112,6 +115,9 @@ fn serve_and_sync() {
     assert_eq!((b.bytes_per_s, b.windows.to_string()), (Some(2048), "22:00-24:00, 00:00-05:30".to_owned()));
     assert!(sync.dry_run);
     assert_eq!(error("sync --data-dir d --hub h:1 --urgent-overdraft 1K").exit(), Exit::Usage);
+    let Command::Sync(sync) = ok("sync --data-dir d --hub h:1 --keep --early-data").command else { panic!() };
+    assert!(sync.keep && sync.early_data);
+    assert_eq!(error("sync --data-dir d --hub h:1 --early-data").exit(), Exit::Usage);
 }
 
 #[test]

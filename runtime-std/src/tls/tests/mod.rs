@@ -1,5 +1,6 @@
 //! Whole handshakes in memory: who is let in, who is not and why, and what it costs.
 
+mod early;
 mod records;
 mod tickets;
 
