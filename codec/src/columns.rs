@@ -77,7 +77,7 @@ impl Columns {
         let (left, further, is_left_same) = self.left;
         let column = self.columns[at as usize % WIDTH];
         let history = u32::from(column.same & 7) << 1 | u32::from(is_left_same);
-        let same = self.same.at(at % 128 << 4 | history);
+        let same = self.same.at((at % 128) << 4 | history);
         let is_same = coder.code(byte == column.above, same.p());
         same.update(is_same, LIMIT);
         let (mut pass, mut cost) = (column.pass, column.cost);

@@ -1,7 +1,8 @@
 //! Where records end, and what kind of bytes they are.
 //!
 //! A JSON container ends where its bracket closes: nothing is coded for that. Other records say
-//! their length, cheaply when it is the same as before. Bytes that look random are passed by.
+//! their length, cheaply when it is the same as before. Bytes that look random are passed by,
+//! and binary records of one width have a model of their own (see [`crate::columns`]).
 
 use crate::coder::Coder;
 use crate::counter::Counter;

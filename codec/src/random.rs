@@ -2,7 +2,8 @@
 //!
 //! Where a path's news have cost about as much as random digits cost, and digits is all there was,
 //! the large tables can learn nothing there and would only fill up. The rest of such a value, once
-//! a byte was not the candidate, is coded by one small tree of counters per place in the value.
+//! a byte was not the candidate, is coded by one small tree of counters per place in the value. What
+//! always stands between the digits (the dashes of an identifier) is as good as certain there.
 
 use alloc::vec;
 use alloc::vec::Vec;

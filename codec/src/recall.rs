@@ -5,6 +5,9 @@
 //! record; path and the record's subject; path and the value before; and the path whose value
 //! this one equalled the last time (see [`crate::link`]). Each pointer then predicts byte after
 //! byte. How far it is believed depends on how often its place in the table was right before.
+//!
+//! What path or kind foretold alone is not written down for the other contexts: so the table has
+//! room for what is seldom asked for, such as the height that a patient had a year ago.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -44,7 +44,7 @@ impl Slots {
     /// The slots of contexts.
     #[inline]
     pub(crate) fn find<const N: usize>(&mut self, hashes: &[u32; N]) -> [u32; N] {
-        let mut at = hashes.map(|hash| hash.wrapping_mul(0x9E37_79B1) >> 8 & self.mask);
+        let mut at = hashes.map(|hash| (hash.wrapping_mul(0x9E37_79B1) >> 8) & self.mask);
         let there = at.map(|at| self.slot(at)[0]);
         for ((at, there), hash) in at.iter_mut().zip(there).zip(hashes) {
             let check = ((hash >> 24) as u8).max(1);
