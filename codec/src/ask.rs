@@ -9,8 +9,8 @@ use crate::math;
 use crate::mixer::{Rate, Weights, error};
 
 /// Places of predictors.
-pub(crate) const CANDIDATES: usize = 13;
-const INPUTS: usize = CANDIDATES + 4;
+pub(crate) const CANDIDATES: usize = 12;
+const INPUTS: usize = 16;
 /// From this probability on a byte is certain.
 const CERTAIN_MIN: i32 = 64_700;
 const CERTAIN_LIMIT: u32 = 250;
@@ -70,7 +70,7 @@ pub(crate) struct Ask {
     candidates: [Candidate; CANDIDATES],
     present: u32,
     ranked: [Ranked; 3],
-    inputs: [i32; INPUTS],
+    inputs: [i16; INPUTS],
     direct: [u32; 3],
     sets: (u32, u32),
     mixed: i32,
@@ -163,21 +163,21 @@ impl Ask {
                 let c = self.candidates[which];
                 if c.byte == best {
                     voters |= 1 << which;
-                    math::stretch(c.p)
+                    math::stretch(c.p) as i16
                 } else {
-                    self.against.at(c.cell).stretched()
+                    self.against.at(c.cell).stretched() as i16
                 }
             };
         }
         let near = place.position.min(63);
         self.direct =
             [place.path, math::mix(place.path ^ near << 8, u32::from(best)), math::mix(place.order2, u32::from(best))];
-        self.inputs[CANDIDATES] = self.by_path.at(self.direct[0]).stretched();
-        self.inputs[CANDIDATES + 1] = self.by_byte.at(self.direct[1]).stretched();
-        self.inputs[CANDIDATES + 2] = self.by_order2.at(self.direct[2]).stretched();
+        self.inputs[CANDIDATES] = self.by_path.at(self.direct[0]).stretched() as i16;
+        self.inputs[CANDIDATES + 1] = self.by_byte.at(self.direct[1]).stretched() as i16;
+        self.inputs[CANDIDATES + 2] = self.by_order2.at(self.direct[2]).stretched() as i16;
         self.inputs[CANDIDATES + 3] = 256;
         let depth = if near < 3 { near } else { (near.ilog2() + 2).min(7) };
-        // Of the voters: path, kind, long match, and three of the runs.
+        // Of the voters: path, kind, long match, and the runs.
         let pattern = voters & 3 | voters >> 5 & 4 | voters >> 6 & 0x38;
         self.sets = (place.part << 3 | depth, pattern);
         self.mixed = self.by_part.dot(self.sets.0, &self.inputs) + self.by_voters.dot(self.sets.1, &self.inputs);

@@ -10,7 +10,7 @@ use crate::preset::Preset;
 
 /// Names this very model: every table, constant and decision. Whatever changes what a batch's bytes
 /// mean raises it.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Probability of a batch that is merely stored.
 const STORED: i32 = 256;
@@ -165,8 +165,8 @@ impl Model {
             self.pass(&mut emit, record);
         }
         emit.finish();
-        let raw: usize = records.iter().map(|r| r.bytes.len()).sum();
-        if out.len() - begin > raw {
+        let plain_bits: u64 = records.iter().map(|r| plain_bits(length(r.bytes))).sum();
+        if (out.len() - begin) as u64 * 8 > plain_bits + 16 {
             out.truncate(begin);
             let mut emit = Emit::new(out);
             emit.code(true, STORED);
@@ -228,13 +228,19 @@ impl Model {
     /// Codes a record whose bytes are known.
     pub(crate) fn pass<C: Coder>(&mut self, coder: &mut C, record: &Record<'_>) {
         let bytes = record.bytes.get(..LEN_MAX as usize).unwrap_or(record.bytes);
-        let kind = self.framing.kind(coder, Kind::of(bytes));
+        let kind = self.framing.kind(coder, Kind::after(self.framing.last_len(), bytes));
         if kind != Kind::Container {
             self.framing.len(coder, length(bytes));
         }
         if kind == Kind::Stored {
             bytes.iter().for_each(|&byte| {
                 plain_byte(coder, byte);
+            });
+            return;
+        }
+        if kind == Kind::Columns {
+            bytes.iter().zip(0..).for_each(|(&byte, at)| {
+                self.core.code_column(coder, byte, at);
             });
             return;
         }
@@ -258,8 +264,18 @@ impl Model {
         if kind == Kind::Stored {
             return self.stored(read, len, limit, out);
         }
-        if kind == Kind::Sized && len > limit.saturating_sub(out.bytes.len()) {
+        if kind != Kind::Container && len > limit.saturating_sub(out.bytes.len()) {
             return Err(DecodeError::TooLong);
+        }
+        if kind == Kind::Columns {
+            for at in 0..len as u32 {
+                if read.is_overrun() {
+                    return Err(DecodeError::Truncated);
+                }
+                out.bytes.push(self.core.code_column(read, 0, at));
+            }
+            out.end();
+            return Ok(());
         }
         let end = out.bytes.len().saturating_add(len);
         self.core.begin_record(hlc_ms);
@@ -295,6 +311,11 @@ impl Model {
 
 /// A longer record's length could not be coded.
 const LEN_MAX: u32 = i32::MAX as u32 - 1;
+
+/// Bits of a record that is merely stored, and of its length.
+fn plain_bits(len: u32) -> u64 {
+    8 * u64::from(len) + 2 * u64::from((len + 1).ilog2()) + 1
+}
 
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(LEN_MAX).min(LEN_MAX)

@@ -2,28 +2,25 @@
 //!
 //! Seven contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
 //! turn histories into probabilities; the candidates, right or refuted, are further inputs; mixers
-//! weigh them all; two adaptive maps correct the result. Only bytes that came this way are learnt
+//! weigh them all; an adaptive map corrects the result. Only bytes that came this way are learnt
 //! here: what candidates foretell needs no room in these tables.
 
 use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use crate::ask::Ranked;
 use crate::coder::Coder;
 use crate::counter::{Counter, Counters, Map};
 use crate::math::{self, mix};
 use crate::mixer::{Rate, Weights, error};
+use crate::slots::Slots;
 use crate::state::STATES;
 
 /// Contexts with bit histories.
 pub(crate) const CONTEXTS: usize = 7;
 const RANKED: usize = 3;
-const INPUTS: usize = 2 * CONTEXTS + RANKED + 1;
+const INPUTS: usize = 16;
+const BIAS: usize = CONTEXTS + RANKED;
 const SETS: usize = 3;
-
-/// Histories of two or three bits of a byte: a check, then the 7 inner nodes of their tree.
-type Slot = [u8; 8];
 
 /// What is known before the byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,17 +50,15 @@ impl Situation {
 /// Codes and learns bytes bit by bit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bitwise {
-    slots: Vec<Slot>,
-    mask: usize,
+    slots: Slots,
     meanings: Box<[[Counter; 256]; CONTEXTS]>,
     candidates: Counters,
     by_node: Weights<INPUTS>,
     by_place: Weights<INPUTS>,
     by_path: Weights<INPUTS>,
-    last: Weights<4>,
+    last: Weights<8>,
     rate: Rate,
     map_order1: Map,
-    map_path: Map,
     /// What the last byte cost, in 1/64 bit.
     spent: u32,
 }
@@ -72,8 +67,7 @@ impl Bitwise {
     /// With `2^bits` slots of 8 bytes.
     pub(crate) fn new(bits: u32, map_bits: u32) -> Self {
         Self {
-            slots: vec![Slot::default(); 1 << bits],
-            mask: (1 << bits) - 1,
+            slots: Slots::new(bits),
             meanings: Box::new([meanings(); CONTEXTS]),
             candidates: Counters::new(11, Counter::new(40_000, 1)),
             by_node: Weights::new(8, 50),
@@ -82,9 +76,13 @@ impl Bitwise {
             last: Weights::new(8, 85),
             rate: Rate::new(20, 16, 8000),
             map_order1: Map::new(map_bits),
-            map_path: Map::new(map_bits),
             spent: 0,
         }
+    }
+
+    /// The table of histories, which is shared.
+    pub(crate) fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
     }
 
     /// What the last byte cost, in 1/64 bit.
@@ -95,36 +93,34 @@ impl Bitwise {
     /// Codes one byte.
     pub(crate) fn code<C: Coder>(&mut self, coder: &mut C, byte: u8, s: &Situation) -> u8 {
         let mut node = 1u32;
-        let mut at = [0usize; CONTEXTS];
-        let mut inputs = [0i32; INPUTS];
+        let mut at = [0u32; CONTEXTS];
+        let mut inputs = [0i16; INPUTS];
         let mut cells = [0u32; RANKED];
         self.spent = 0;
         for bit_index in 0..8u32 {
             if bit_index % 3 == 0 {
-                for (at, context) in at.iter_mut().zip(&s.contexts) {
-                    *at = self.find(if bit_index == 0 { *context } else { mix(*context, node) });
-                }
+                at = self.slots.find(&if bit_index == 0 { s.contexts } else { s.contexts.map(|c| mix(c, node)) });
             }
             let depth = bit_index % 3;
             let leaf = node & ((1 << depth) - 1) | 1 << depth;
-            let states = at.map(|at| self.slots[at][leaf as usize & 7]);
-            for ((state, meanings), input) in states.iter().zip(self.meanings.iter()).zip(inputs.chunks_exact_mut(2)) {
+            let states = at.map(|at| self.slots.state(at, leaf));
+            for ((state, meanings), input) in states.iter().zip(self.meanings.iter()).zip(inputs.iter_mut()) {
                 let p = meanings[usize::from(*state)].p();
-                let is_known = *state != 0;
-                input[0] = if is_known { math::stretch(p) } else { 0 };
-                input[1] = if is_known { (p - 32_768) >> 5 } else { 0 };
+                // All ones if anything is known: without a branch, which nobody could foretell.
+                let known = -i16::from(*state != 0);
+                *input = math::stretch_roughly(p) & known;
             }
             let mut agreeing = 0;
             for (i, r) in s.ranked.iter().enumerate() {
                 let expected = u32::from(r.byte) | 0x100;
-                let input = &mut inputs[2 * CONTEXTS + i];
+                let input = &mut inputs[CONTEXTS + i];
                 *input = 0;
                 cells[i] = u32::MAX;
                 if r.odds > 0 && expected >> (8 - bit_index) == node {
                     let refuted = u32::from(s.is_refuted && i == 0);
                     let strength = (32 - r.odds.leading_zeros()).min(15);
                     cells[i] = (i as u32 * 2 + refuted) << 8 | strength << 4 | bit_index;
-                    let says = self.candidates.at(cells[i]).stretched();
+                    let says = self.candidates.at(cells[i]).stretched() as i16;
                     let one = expected >> (7 - bit_index) & 1 == 1;
                     *input = if one { says } else { -says };
                     agreeing |= 1 << i;
@@ -136,7 +132,7 @@ impl Bitwise {
                 node = node << 1 | u32::from(one);
                 break;
             }
-            inputs[INPUTS - 1] = 256;
+            inputs[BIAS] = 256;
             let refuted = u32::from(s.is_refuted);
             let sets = [node, s.place << 1 | refuted, (s.path & 15) << 4 | agreeing << 1 | refuted];
             let mixed = [
@@ -144,25 +140,23 @@ impl Bitwise {
                 self.by_place.dot(sets[1], &inputs),
                 self.by_path.dot(sets[2], &inputs),
             ];
-            let layer = [mixed[0], mixed[1], mixed[2], 256];
+            let layer = [mixed[0] as i16, mixed[1] as i16, mixed[2] as i16, 256, 0, 0, 0, 0];
             let total = self.last.dot(node, &layer);
             let plain = math::squash(total);
             let by_order1 = self.map_order1.refine(total, mix(s.order1, node));
-            let by_path = self.map_path.refine(total, mix(s.path, node));
-            let p = ((2 * plain + by_order1 + by_path) >> 2).clamp(1, 65_535);
+            let p = ((plain + by_order1) >> 1).clamp(1, 65_535);
             let bit = coder.code(byte >> (7 - bit_index) & 1 == 1, p);
 
-            self.spent += COSTS[((if bit { p } else { 65_536 - p }) >> 8) as usize & 255];
+            self.spent += bits_of(if bit { p } else { 65_536 - p });
             let rate = self.rate.next();
             self.last.learn(node, &layer, error(bit, plain, 6));
             self.by_node.learn(sets[0], &inputs, error(bit, math::squash(mixed[0]), rate));
             self.by_place.learn(sets[1], &inputs, error(bit, math::squash(mixed[1]), rate));
             self.by_path.learn(sets[2], &inputs, error(bit, math::squash(mixed[2]), rate));
             self.map_order1.update(bit, 5);
-            self.map_path.update(bit, 5);
             for ((at, state), meanings) in at.iter().zip(states).zip(self.meanings.iter_mut()) {
                 meanings[usize::from(state)].update(bit, 250);
-                self.slots[*at][leaf as usize & 7] = STATES[usize::from(state)].next[usize::from(bit)];
+                *self.slots.state_mut(*at, leaf) = STATES[usize::from(state)].next[usize::from(bit)];
             }
             for (i, cell) in cells.iter().enumerate().take(SETS) {
                 if *cell != u32::MAX {
@@ -175,29 +169,8 @@ impl Bitwise {
         node as u8
     }
 
-    /// The slot of a context, which the least used of three gives up if need be.
-    fn find(&mut self, hash: u32) -> usize {
-        let check = ((hash >> 24) as u8).max(1);
-        let first = (hash.wrapping_mul(0x9E37_79B1) >> 8) as usize & self.mask;
-        let mut worst = (first, u32::MAX);
-        for at in [first, first ^ 1, first ^ 2] {
-            let slot = &self.slots[at];
-            if slot[0] == check {
-                return at;
-            }
-            let [n0, n1] = STATES[slot[1] as usize].seen;
-            let used = if slot[0] == 0 { 0 } else { 1 + u32::from(n0) + u32::from(n1) };
-            if used < worst.1 {
-                worst = (at, used);
-            }
-        }
-        self.slots[worst.0] = Slot::default();
-        self.slots[worst.0][0] = check;
-        worst.0
-    }
-
     pub(crate) fn reset(&mut self) {
-        self.slots.fill(Slot::default());
+        self.slots.reset();
         self.meanings.fill(meanings());
         self.candidates.reset();
         self.by_node.reset();
@@ -206,12 +179,11 @@ impl Bitwise {
         self.last.reset();
         self.rate.reset();
         self.map_order1.reset();
-        self.map_path.reset();
         self.spent = 0;
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<Slot>()
+        self.slots.bytes()
             + size_of::<[[Counter; 256]; CONTEXTS]>()
             + self.candidates.bytes()
             + self.by_node.bytes()
@@ -219,16 +191,21 @@ impl Bitwise {
             + self.by_path.bytes()
             + self.last.bytes()
             + self.map_order1.bytes()
-            + self.map_path.bytes()
     }
 }
 
 /// What each history means at first: its ones among all it has seen.
-fn meanings() -> [Counter; 256] {
+pub(crate) fn meanings() -> [Counter; 256] {
     core::array::from_fn(|s| {
         let [n0, n1] = STATES[s].seen.map(i32::from);
         Counter::new((65_536 * (2 * n1 + 1) / (2 * (n0 + n1) + 2)).min(65_000), 0)
     })
+}
+
+/// Cost in 1/64 bit of a 16-bit probability.
+#[inline]
+pub(crate) fn bits_of(p: i32) -> u32 {
+    COSTS[(p >> 8) as usize & 255]
 }
 
 /// Cost in 1/64 bit of a probability in steps of 1/256.

@@ -1,7 +1,8 @@
 //! Where records end, and what kind of bytes they are.
 //!
 //! A JSON container ends where its bracket closes: nothing is coded for that. Other records say
-//! their length, cheaply when it is the same as before. Bytes that look random are passed by.
+//! their length, cheaply when it is the same as before. Bytes that look random are passed by,
+//! and binary records of one width have a model of their own (see [`crate::columns`]).
 
 use crate::coder::Coder;
 use crate::counter::Counter;
@@ -16,6 +17,8 @@ pub(crate) enum Kind {
     Sized,
     /// As it is, with its length; the model does not see it.
     Stored,
+    /// Binary, as wide as the one before: its columns are coded, not its text.
+    Columns,
 }
 
 /// Shorter records are not looked at for randomness.
@@ -41,6 +44,20 @@ impl Kind {
         }
         Self::Sized
     }
+
+    /// How a record should be coded when a record of `width` bytes came before.
+    pub(crate) fn after(width: u32, record: &[u8]) -> Self {
+        match Self::of(record) {
+            Self::Sized if record.len() as u64 == u64::from(width) && is_binary(record) => Self::Columns,
+            kind => kind,
+        }
+    }
+}
+
+/// Whether bytes that no text has are one in four.
+fn is_binary(record: &[u8]) -> bool {
+    let is_control = |b: &&u8| (**b < 0x20 && !b.is_ascii_whitespace()) || **b == 0x7F;
+    !record.is_empty() && record.iter().filter(is_control).count() >= record.len() / 4
 }
 
 /// Whether equal bytes meet about as seldom as among random ones.
@@ -64,7 +81,7 @@ fn looks_random(record: &[u8]) -> bool {
 /// What kinds and lengths came before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Framing {
-    kinds: [[Counter; 3]; 2],
+    kinds: [[Counter; 4]; 3],
     last_kind: Kind,
     same: Counter,
     last_len: u32,
@@ -76,12 +93,17 @@ const EVEN: i32 = 32_768;
 impl Framing {
     pub(crate) fn new() -> Self {
         Self {
-            kinds: [[Counter::new(58_000, 2), Counter::new(EVEN, 1), Counter::new(EVEN, 1)]; 2],
+            kinds: [[Counter::new(58_000, 2), Counter::new(EVEN, 1), Counter::new(EVEN, 1), Counter::new(EVEN, 1)]; 3],
             last_kind: Kind::Container,
             same: Counter::new(EVEN, 1),
             last_len: 0,
             digits: [Counter::new(EVEN, 1); 32],
         }
+    }
+
+    /// The length that was coded last.
+    pub(crate) fn last_len(&self) -> u32 {
+        self.last_len
     }
 
     /// Codes the kind of a record.
@@ -97,8 +119,10 @@ impl Framing {
             Kind::Container
         } else if ask(1, kind == Kind::Sized) {
             Kind::Sized
-        } else {
+        } else if ask(2, kind == Kind::Stored) {
             Kind::Stored
+        } else {
+            Kind::Columns
         };
         self.last_kind
     }

@@ -21,12 +21,12 @@
 //!  record bytes known so far
 //!      |
 //!      v
-//!  tracker ---- JSON path, part, place in the value, kind of record, identifier read last
+//!  tracker ---- JSON path, part, place in the value, kind of record, whom it is about
 //!      |
-//!      +-> recall     last segment here: by path, kind, identifier, value before, link   --+
+//!      +-> recall     last segment here: by path, kind, subject, value before, link      --+
 //!      +-> forecast   counters; the record's own time stamp                                |  candidates
 //!      +-> matches    longest repeat in the history; repeats among what was news           |  for the next
-//!      +-> runs       what followed four more contexts the last time                     --+  byte
+//!      +-> runs       what followed three more contexts the last time                     --+  byte
 //!                                                                                          |
 //!            +---------------------------------------------------------------------------+
 //!            v
@@ -36,7 +36,7 @@
 //!            v                                                    v
 //!  random: digits of a random field, 4 decisions      bitwise: 8 decisions, from bit histories of
 //!          each, no tables                            seven contexts, the candidates, two mixing
-//!                                                     layers and two adaptive maps
+//!                                                     layers and an adaptive map
 //!            |                                                    |
 //!            +------------------> arithmetic coder <--------------+
 //! ```
@@ -51,8 +51,9 @@
 //! | `tracker` | follows JSON, or anything |
 //! | `recall`, `link`, `forecast`, `matches`, `runs` | predictors of whole bytes |
 //! | `ask` | the question whether the best candidate is right |
-//! | `bitwise`, `state` | bit by bit, from bit histories |
+//! | `bitwise`, `slots`, `state` | bit by bit, from bit histories |
 //! | `random` | fields of random digits |
+//! | `columns` | binary records of one width, apart from all these |
 //! | `counter`, `mixer`, `math`, `window` | adaptive probabilities, mixing, integer logarithms, the history |
 //!
 //! # Promises
@@ -74,6 +75,7 @@ mod ask;
 mod batch;
 mod bitwise;
 mod coder;
+mod columns;
 mod counter;
 mod events;
 mod forecast;
@@ -87,6 +89,7 @@ mod preset;
 mod random;
 mod recall;
 mod runs;
+mod slots;
 mod state;
 mod tracker;
 mod window;
@@ -98,19 +101,18 @@ pub use preset::Preset;
 
 /// What the feature `ablation` can switch off, and its bit.
 #[cfg(feature = "ablation")]
-pub const PREDICTORS: [(&str, u32); 21] = [
+pub const PREDICTORS: [(&str, u32); 20] = [
     ("last segment by path", 0),
     ("last segment by path and kind", 1),
-    ("last segment by path and identifier", 2),
+    ("last segment by path and subject", 2),
     ("last segment by path and value before", 3),
     ("link: equal to another path's value", 4),
     ("counting", 5),
     ("long match", 7),
     ("short match among news", 8),
-    ("run: segment so far, value before", 9),
-    ("run: segment so far, kind", 10),
-    ("run: six bytes", 11),
-    ("run: segment so far, last value here", 12),
+    ("run: segment so far, kind", 9),
+    ("run: six bytes", 10),
+    ("run: segment so far, last value here", 11),
     ("bits: path, byte", 16),
     ("bits: two bytes", 17),
     ("bits: three bytes", 18),

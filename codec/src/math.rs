@@ -39,6 +39,12 @@ pub(crate) fn stretch(p: i32) -> i32 {
     }
 }
 
+/// The same in steps of 16, without a branch: for what is never near an end.
+#[inline]
+pub(crate) fn stretch_roughly(p: i32) -> i16 {
+    STRETCH_MID[(p >> 4) as usize & 4095]
+}
+
 const fn make_squash() -> [u16; SQUASH_LEN] {
     const ONE: u128 = 1 << 62;
     // e^(-1/256), by its series.

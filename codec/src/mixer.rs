@@ -8,45 +8,47 @@ use alloc::vec::Vec;
 
 use crate::math;
 
-/// One in weights' fixed point.
-const ONE: i32 = 1 << 16;
-const WEIGHT_MAX: i32 = 4 * ONE - 1;
-/// Smaller errors teach nothing worth the time: they would move weights by 1 / 16,384 at most.
-const ERROR_MIN: i32 = 96;
+/// One in weights' fixed point: they reach from -4 to 4.
+const ONE: i32 = 1 << 13;
+/// Smaller errors teach nothing worth the time.
+const ERROR_MIN: u16 = 12;
 
 /// Sets of `N` weights.
+///
+/// Sixteen bits each, in multiples of eight: what compilers make vectors of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Weights<const N: usize> {
-    sets: Vec<[i32; N]>,
+    sets: Vec<[i16; N]>,
     mask: usize,
-    initial: i32,
+    initial: i16,
 }
 
 impl<const N: usize> Weights<N> {
     /// `2^bits` sets, each weight `initial` of 256.
-    pub(crate) fn new(bits: u32, initial: i32) -> Self {
-        let initial = initial * (ONE / 256);
+    pub(crate) fn new(bits: u32, initial: i16) -> Self {
+        let initial = initial * (ONE / 256) as i16;
         Self { sets: vec![[initial; N]; 1 << bits], mask: (1 << bits) - 1, initial }
     }
 
     /// The weighted sum of the inputs, stretched.
-    #[inline]
-    pub(crate) fn dot(&self, set: u32, inputs: &[i32; N]) -> i32 {
+    #[inline(never)]
+    pub(crate) fn dot(&self, set: u32, inputs: &[i16; N]) -> i32 {
         let weights = &self.sets[set as usize & self.mask];
-        let sum = weights.iter().zip(inputs).fold(0i32, |sum, (w, x)| sum.wrapping_add((w >> 4).wrapping_mul(*x)));
-        (sum >> 12).clamp(-math::STRETCH_MAX, math::STRETCH_MAX)
+        let sum = weights.iter().zip(inputs).fold(0i32, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
+        (sum >> 13).clamp(-math::STRETCH_MAX, math::STRETCH_MAX)
     }
 
     /// Moves the weights towards what would have been right: `error` is outcome minus probability
-    /// (16 bits) times a rate.
-    #[inline]
-    pub(crate) fn learn(&mut self, set: u32, inputs: &[i32; N], error: i32) {
-        if error.abs() < ERROR_MIN {
+    /// times a rate (see [`error`]).
+    #[inline(never)]
+    pub(crate) fn learn(&mut self, set: u32, inputs: &[i16; N], error: i16) {
+        if error.unsigned_abs() < ERROR_MIN {
             return;
         }
         let weights = &mut self.sets[set as usize & self.mask];
         for (w, x) in weights.iter_mut().zip(inputs) {
-            *w = (*w + ((x.wrapping_mul(error) + 0x8000) >> 16)).clamp(-WEIGHT_MAX, WEIGHT_MAX);
+            let twice = ((i32::from(*x << 1) * i32::from(error)) >> 16) as i16;
+            *w = w.saturating_add((twice + 1) >> 1);
         }
     }
 
@@ -55,14 +57,15 @@ impl<const N: usize> Weights<N> {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.sets.len() * size_of::<[i32; N]>()
+        self.sets.len() * size_of::<[i16; N]>()
     }
 }
 
-/// The error that [`Weights::learn`] wants: outcome minus 16-bit probability, times `rate` / 16.
+/// The error that [`Weights::learn`] wants: outcome minus 16-bit probability, times `rate` / 128. It has
+/// sixteen bits for rates up to 64.
 #[inline]
-pub(crate) fn error(hit: bool, p: i32, rate: i32) -> i32 {
-    (((if hit { 65_535 } else { 0 }) - p) * rate) >> 4
+pub(crate) fn error(hit: bool, p: i32, rate: i32) -> i16 {
+    ((((if hit { 65_535 } else { 0 }) - p) * rate) >> 7) as i16
 }
 
 /// A learning rate that begins high and settles: `floor` + `boost` / (1 + seen / `slowness`).
@@ -109,6 +112,6 @@ mod tests {
             w.learn(0, &inputs, error(hit, p, rate.next()));
         }
         let [a, b, c, d] = w.sets[0];
-        assert!(a > b && a > 4 * c.abs() && d == 16_384, "{a} {b} {c} {d}");
+        assert!(a > b && a > 4 * c.abs() && d == 2048, "{a} {b} {c} {d}");
     }
 }

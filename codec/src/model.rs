@@ -3,6 +3,7 @@
 use crate::ask::{Ask, Place};
 use crate::bitwise::{Bitwise, Situation};
 use crate::coder::{Coder, Way};
+use crate::columns::Columns;
 use crate::forecast::{Clock, Counting};
 use crate::link::Links;
 use crate::matches::Match;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     random: Random,
     ask: Ask,
     bitwise: Bitwise,
+    columns: Columns,
     place: Whereabouts,
     /// Predictors that are switched off: see [`crate::PREDICTORS`].
     #[cfg(feature = "ablation")]
@@ -66,8 +68,11 @@ struct Whereabouts {
     kind: u32,
     /// The value before.
     previous: u32,
-    /// The identifier read last.
-    identity: u32,
+    /// Whom the record is about: its first identifier that is known from before, and the nested value before
+    /// it, which may say what of him.
+    subject: u32,
+    /// The last value within a container within the record.
+    nested: u32,
     /// The last bytes, newest lowest.
     last: u64,
 }
@@ -88,6 +93,7 @@ impl Core {
             random: Random::new(11),
             ask: Ask::new(size.ask, size.maps),
             bitwise: Bitwise::new(size.histories + 1, size.maps),
+            columns: Columns::new(),
             place: Whereabouts::default(),
             #[cfg(feature = "ablation")]
             off: 0,
@@ -110,6 +116,7 @@ impl Core {
         self.random.reset();
         self.ask.reset();
         self.bitwise.reset();
+        self.columns.reset();
         self.place = Whereabouts::default();
         self.begin_segment();
     }
@@ -127,6 +134,7 @@ impl Core {
             + self.random.bytes()
             + self.ask.bytes()
             + self.bitwise.bytes()
+            + self.columns.bytes()
             + size_of::<Self>()
     }
 
@@ -137,7 +145,8 @@ impl Core {
         self.tracker.begin_record();
         self.place.kind = 0;
         self.place.previous = 0;
-        self.place.identity = 0;
+        self.place.subject = 0;
+        self.place.nested = 0;
         self.begin_segment();
     }
 
@@ -225,6 +234,11 @@ impl Core {
         byte
     }
 
+    /// Codes a byte of a binary record, `at` bytes from its begin, and learns it.
+    pub(crate) fn code_column<C: Coder>(&mut self, coder: &mut C, byte: u8, at: u32) -> u8 {
+        self.columns.code(coder, byte, at, self.bitwise.slots())
+    }
+
     /// A byte that always stood here, and that a proved pointer or a long match and a pointer expect.
     #[inline]
     fn certain(&mut self, place: &Place) -> Option<(u8, i32)> {
@@ -233,6 +247,11 @@ impl Core {
             return None;
         }
         let [by_path, by_kind, ..] = self.recall.pointers();
+        if self.random.is_on() {
+            // What stands between random digits; of a digit itself nothing is certain.
+            let byte = self.recall.byte(by_path).filter(|b| !b.is_ascii_hexdigit())?;
+            return self.ask.certain(place, byte).map(|p| (byte, p));
+        }
         let proved = [by_kind, by_path].into_iter().find(|p| p.is_proved(PROVED_TIMES));
         let byte = if let Some(pointer) = proved {
             self.recall.byte(pointer)?
@@ -283,13 +302,12 @@ impl Core {
         let order3 = (last & 0xFF_FFFF) as u32;
         let order6 = mix((last >> 24) as u32 & 0xFF_FFFF, order3);
         let contexts = [
-            mix(here, self.place.previous),
             mix(here, self.place.kind ^ 0x5bd1),
             mix(order6, 0x1234),
             mix(here, self.recall.pointers()[0].value() ^ 0x77_0000),
         ];
-        for (which, context) in contexts.into_iter().enumerate() {
-            if let Some((byte, run)) = self.runs.look_up(which, context) {
+        for (which, (byte, run)) in self.runs.look_up(&contexts).into_iter().enumerate() {
+            if run > 0 {
                 self.ask.propose(RUN + which, byte, run << 4 | class(byte) << 2 | part);
             }
         }
@@ -355,12 +373,15 @@ impl Core {
         self.clock.store(begin, value.len, &self.window);
         let is_known = self.links.note(value);
         let w = &mut self.place;
+        if value.is_text && value.digits >= IDENTITY_DIGITS_MIN && is_known && w.subject == 0 {
+            w.subject = mix(value.hash, w.nested);
+        }
+        if value.depth > 1 {
+            w.nested = value.hash;
+        }
         w.previous = value.hash;
         if value.is_text && value.depth == 1 && w.kind == 0 && value.len <= KIND_MAX {
             w.kind = value.hash;
-        }
-        if value.is_text && value.digits >= IDENTITY_DIGITS_MIN && (is_known || w.identity == 0) {
-            w.identity = value.hash;
         }
     }
 
@@ -372,11 +393,11 @@ impl Core {
         let contexts = [
             mix(path, 0x100),
             mix(mix(path, w.kind), 0x200),
-            mix(mix(path, w.identity), 0x300),
+            mix(mix(path, w.subject), 0x300),
             mix(mix(path, w.previous), 0x400),
             mix(source, 0x100),
         ];
-        self.recall.begin(&contexts);
+        self.recall.begin(contexts);
         self.random.begin(path);
         if self.tracker.in_value() {
             self.counting.begin(contexts[1], &self.window);

@@ -2,7 +2,8 @@
 //!
 //! Where a path's news have cost about as much as random digits cost, and digits is all there was,
 //! the large tables can learn nothing there and would only fill up. The rest of such a value, once
-//! a byte was not the candidate, is coded by one small tree of counters per place in the value.
+//! a byte was not the candidate, is coded by one small tree of counters per place in the value. What
+//! always stands between the digits (the dashes of an identifier) is as good as certain there.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -22,12 +23,25 @@ const PLACES: usize = 64;
 /// From so much on a digit is random, in 1/64 bit.
 const DECIMAL_MIN: u32 = 190;
 const HEXADECIMAL_MIN: u32 = 215;
-/// The first asks whether it is a digit at all.
-const TREE: [Counter; 32] = {
-    let mut tree = [Counter::new(32_768, 30); 32];
+/// How firmly digits are held to be random at first, in observations.
+const CONFIDENCE: u32 = 120;
+
+/// All digits alike: the first counter asks whether it is a digit at all, those from 16 on are a tree
+/// of its four bits.
+const fn tree(digits: Digits) -> [Counter; 32] {
+    let mut tree = [Counter::new(32_768, CONFIDENCE); 32];
     tree[0] = Counter::new(65_200, 30);
+    if let Digits::Decimal = digits {
+        tree[16 + 1] = Counter::new(65_536 / 5, CONFIDENCE);
+        tree[16 + 3] = Counter::new(30, 30);
+        tree[16 + 6] = Counter::new(30, 30);
+    }
     tree
-};
+}
+
+fn trees() -> Vec<[Counter; 32]> {
+    [vec![tree(Digits::Decimal); PLACES], vec![tree(Digits::Hexadecimal); PLACES]].concat()
+}
 /// Fewer news in a value say nothing about its path.
 const NEWS_MIN: u32 = 4;
 
@@ -46,6 +60,8 @@ struct Field {
 pub(crate) struct Random {
     fields: Vec<Field>,
     trees: Vec<[Counter; 32]>,
+    /// A tree of the bytes that come after the digits.
+    ends: Vec<Counter>,
     at: usize,
     check: u16,
     news: u32,
@@ -59,7 +75,8 @@ impl Random {
     pub(crate) fn new(bits: u32) -> Self {
         Self {
             fields: vec![Field::default(); 1 << bits],
-            trees: vec![TREE; 2 * PLACES],
+            trees: trees(),
+            ends: vec![Counter::new(32_768, 1); 256],
             at: 0,
             check: 0,
             news: 0,
@@ -132,7 +149,14 @@ impl Random {
             self.digits = None;
             self.others.0 += 1;
             self.others.1 += 1;
-            return (0..8).fold(0u8, |got, i| got << 1 | u8::from(coder.code(byte >> (7 - i) & 1 == 1, 32_768)));
+            let mut node = 1;
+            for i in 0..8 {
+                let counter = &mut self.ends[node & 255];
+                let bit = coder.code(byte >> (7 - i) & 1 == 1, counter.p());
+                counter.update(bit, 60);
+                node = node << 1 | usize::from(bit);
+            }
+            return node as u8;
         }
         self.news += 1;
         let value = value.unwrap_or(0);
@@ -150,13 +174,14 @@ impl Random {
 
     pub(crate) fn reset(&mut self) {
         self.fields.fill(Field::default());
-        self.trees.fill(TREE);
+        self.trees = trees();
+        self.ends.fill(Counter::new(32_768, 1));
         self.begin(0);
         self.check = 0;
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.fields.len() * size_of::<Field>() + self.trees.len() * size_of::<[Counter; 32]>()
+        self.fields.len() * size_of::<Field>() + (self.trees.len() * 32 + self.ends.len()) * size_of::<Counter>()
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Records of one kind repeat their shape, and many of their values. At the begin of each segment
 //! (a value, or the gap up to the next) these contexts are looked up: the path; path and kind of
-//! record; path and the identifier read last; path and the value before; and the path whose value
+//! record; path and the record's subject; path and the value before; and the path whose value
 //! this one equalled the last time (see [`crate::link`]). Each pointer then predicts byte after
 //! byte. How far it is believed depends on how often its place in the table was right before.
+//!
+//! What path or kind foretold alone is not written down for the other contexts: so the table has
+//! room for what is seldom asked for, such as the height that a patient had a year ago.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,6 +16,8 @@ use crate::window::Window;
 
 /// Contexts that are remembered.
 const KEPT: usize = 4;
+/// Contexts that are remembered always; the others only where these did not foretell the segment.
+const ALWAYS: usize = 2;
 /// Pointers that are followed: one more is only looked up.
 pub(crate) const POINTERS: usize = KEPT + 1;
 /// Of longer segments the begin is kept.
@@ -122,9 +127,13 @@ impl Recall {
                 end
             }
         };
-        for p in self.pointers.iter().take(KEPT) {
+        let is_foretold = self.pointers.iter().take(ALWAYS).any(|p| p.is_found && p.misses == 0);
+        for (which, p) in self.pointers.iter().enumerate().take(KEPT) {
             let slot = &mut self.slots[p.slot];
             if slot.check != p.check {
+                if which >= ALWAYS && is_foretold {
+                    continue;
+                }
                 *slot = Slot { check: p.check, outcomes: 1, ..Slot::default() };
             } else if p.is_found {
                 let shifted = slot.outcomes << 1 | u8::from(p.misses == 0);
@@ -137,17 +146,15 @@ impl Recall {
     }
 
     /// Looks up the contexts of a segment that begins.
-    pub(crate) fn begin(&mut self, contexts: &[u32; POINTERS]) {
-        for (p, &context) in self.pointers.iter_mut().zip(contexts) {
+    pub(crate) fn begin(&mut self, contexts: [u32; POINTERS]) {
+        self.pointers = contexts.map(|context| {
             let check = context as u16 | 1;
             let first = (context >> self.shift) as usize;
-            let second = first ^ 1;
-            let found = [first, second].into_iter().find(|&at| self.slots[at].check == check);
-            // Of two others, the older one gives way.
-            let older = if self.slots[first].position <= self.slots[second].position { first } else { second };
-            let at = found.unwrap_or(older);
+            let four = [first, first ^ 1, first ^ 2, first ^ 3];
+            let found = four.into_iter().find(|&at| self.slots[at].check == check);
+            let at = found.unwrap_or_else(|| self.least(four));
             let slot = self.slots[at];
-            *p = Pointer {
+            Pointer {
                 slot: at,
                 check,
                 begin: slot.position,
@@ -156,8 +163,17 @@ impl Recall {
                 misses: 0,
                 outcomes: slot.outcomes,
                 value: slot.value,
-            };
-        }
+            }
+        });
+    }
+
+    /// Of places that others have: the oldest of those that were not right lately, or else of all.
+    fn least(&self, places: [usize; 4]) -> usize {
+        let worth = |at: usize| {
+            let slot = &self.slots[at];
+            (slot.outcomes.count_ones() > 2 && self.texts.holds(slot.position), slot.position)
+        };
+        places.into_iter().min_by_key(|&at| worth(at)).unwrap_or_default()
     }
 
     /// The segment's next byte.

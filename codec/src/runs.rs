@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Contexts: see `model.rs`, where they are made.
-pub(crate) const RUNS: usize = 4;
+pub(crate) const RUNS: usize = 3;
 /// The longest run that is told apart.
 const RUN_MAX: u32 = 15;
 
@@ -25,14 +25,17 @@ impl Runs {
         Self { cells: vec![0; 1 << bits], shift: 32 - bits, at: [(0, 0); RUNS] }
     }
 
-    /// Looks a context up: the byte and how many times in a row (1 to 15) it came.
+    /// Looks the contexts up: of each the byte and how many times in a row (1 to 15; 0: none) it came.
+    ///
+    /// All are read before the first is looked at: so they come from memory at the same time.
     #[inline]
-    pub(crate) fn look_up(&mut self, which: usize, context: u32) -> Option<(u8, u32)> {
-        let index = context >> self.shift;
-        let check = context.wrapping_mul(0x9E37_79B1) & 0xFFFF_F000;
-        self.at[which] = (index, check);
-        let cell = self.cells[index as usize];
-        (cell & 0xFFFF_F000 == check && cell & 0xF00 != 0).then_some((cell as u8, cell >> 8 & RUN_MAX))
+    pub(crate) fn look_up(&mut self, contexts: &[u32; RUNS]) -> [(u8, u32); RUNS] {
+        self.at = contexts.map(|c| (c >> self.shift, c.wrapping_mul(0x9E37_79B1) & 0xFFFF_F000));
+        let cells = self.at.map(|(index, _)| self.cells[index as usize]);
+        core::array::from_fn(|i| {
+            let is_known = cells[i] & 0xFFFF_F000 == self.at[i].1;
+            (cells[i] as u8, if is_known { cells[i] >> 8 & RUN_MAX } else { 0 })
+        })
     }
 
     /// The byte that came, for all contexts looked up.

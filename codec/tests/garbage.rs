@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Numbers, garden, others};
+use common::{Numbers, garden, others, table};
 use ropeway_codec::{DecodeError, Model, Preset, Record};
 
 const LIMIT: usize = 4000;
@@ -48,6 +48,7 @@ fn a_damaged_batch_never_panics_and_never_exceeds_its_limit() {
     let model = primed();
     let mut events = garden(23, 6);
     events.extend(others(23, 8));
+    events.extend(table(23, 8));
     let records: Vec<Record<'_>> = events.iter().map(|(bytes, hlc_ms)| Record { bytes, hlc_ms: *hlc_ms }).collect();
     let mut batch = Vec::new();
     model.clone().encode(&records, &mut batch);

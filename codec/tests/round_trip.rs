@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Event, Numbers, garden, others};
+use common::{Event, Numbers, garden, others, table};
 use ropeway_codec::{Model, Preset, Record};
 
 fn records(events: &[Event]) -> Vec<Record<'_>> {
@@ -32,7 +32,7 @@ fn send(here: &mut Model, there: &mut Model, events: &[Event]) -> usize {
 fn every_preset_round_trips_and_the_ends_stay_equal_after_each_event() {
     for preset in Preset::ALL {
         let (mut here, mut there) = (Model::new(preset), Model::new(preset));
-        for (i, event) in garden(1, 60).iter().chain(&others(2, 48)).enumerate() {
+        for (i, event) in garden(1, 60).iter().chain(&others(2, 48)).chain(&table(2, 40)).enumerate() {
             send(&mut here, &mut there, std::slice::from_ref(event));
             assert!(here == there, "{preset:?}: the ends differ after event {i}");
         }
@@ -97,6 +97,52 @@ fn nothing_grows_by_more_than_a_hundredth_and_a_few_bytes() {
     let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
     let size = send(&mut here, &mut there, &noise);
     assert!(size <= total(&noise) + total(&noise) / 100, "{size}");
+}
+
+#[test]
+fn binary_records_of_one_width_shrink_by_their_columns() {
+    let events = table(14, 2000);
+    let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
+    let size = send(&mut here, &mut there, &events);
+    assert!(here == there);
+    // Six and a half of the 22 bytes are random.
+    assert!(size * 2 < total(&events), "{size} of {}", total(&events));
+    let mut mixed: Vec<Event> = events[..50].to_vec();
+    mixed.extend(garden(14, 10));
+    mixed.extend(events[50..90].iter().map(|e| ([e.0.as_slice(), &[0; 1500]].concat(), None)));
+    mixed.extend_from_slice(&events[90..120]);
+    send(&mut here, &mut there, &mixed);
+    assert!(here == there);
+}
+
+#[test]
+fn json_with_bytes_changed_round_trips_and_the_ends_stay_equal() {
+    let mut n = Numbers(15);
+    let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
+    for (i, (mut bytes, hlc_ms)) in garden(15, 250).into_iter().enumerate() {
+        for _ in 0..n.below(4) {
+            let at = n.below(bytes.len() as u64) as usize;
+            match n.below(3) {
+                0 => bytes[at] = n.next() as u8,
+                1 => bytes.truncate(at + 1),
+                _ => bytes.insert(at, b"{}[]\":,\\0"[n.below(9) as usize]),
+            }
+        }
+        send(&mut here, &mut there, &[(bytes, hlc_ms)]);
+        assert!(here == there, "the ends differ after event {i}");
+    }
+}
+
+#[test]
+fn short_noise_of_one_width_grows_by_less_than_a_hundredth() {
+    let mut n = Numbers(16);
+    let noise: Vec<Event> = (0..2000).map(|_| (n.bytes(40).iter().map(|b| b & 0x9F).collect(), None)).collect();
+    let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
+    let size = send(&mut here, &mut there, &noise);
+    assert!(size <= total(&noise) * 7 / 8, "{size} of {}", total(&noise));
+    let noise: Vec<Event> = (0..2000).map(|_| (n.bytes(40), None)).collect();
+    let size = send(&mut here, &mut there, &noise);
+    assert!(size <= total(&noise) + total(&noise) / 100, "{size} of {}", total(&noise));
 }
 
 #[test]

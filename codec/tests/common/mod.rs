@@ -90,3 +90,19 @@ pub(crate) fn others(seed: u64, count: usize) -> Vec<Event> {
         })
         .collect()
 }
+
+/// Binary records of one width: counting, times, steps, a fraction, what is always the same.
+pub(crate) fn table(seed: u64, count: usize) -> Vec<Event> {
+    let mut n = Numbers(seed ^ 0x7AB1);
+    let (mut seconds, mut level) = (1_770_000_000, 400);
+    (0..count as u32)
+        .map(|i| {
+            seconds += 5 + n.below(90) as u32;
+            level = (level + n.below(9) as u16).wrapping_sub(4);
+            let mut bytes = [i.to_be_bytes(), seconds.to_be_bytes(), [0, 7, 0, 1]].concat();
+            bytes.extend(level.to_be_bytes());
+            bytes.extend((n.next() >> 12).to_be_bytes());
+            (bytes, None)
+        })
+        .collect()
+}
