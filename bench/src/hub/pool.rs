@@ -127,4 +127,13 @@ mod tests {
         };
         assert_eq!((hits(3), hits(2)), (6, 0));
     }
+
+    #[test]
+    fn a_state_is_found_again_also_where_all_events_that_are_read_for_it_are_less_than_it_may_learn() {
+        let corpus = Corpus::of("tiny", (0..2_000).map(|n| format!("{{\"t\":{}}}", n * n % 97).into_bytes()));
+        let mut fleet = Fleet::new(1, &corpus).unwrap();
+        fleet.serve(1).unwrap();
+        let hits: Vec<_> = (0..8).map(|_| visit(&mut fleet, 0).unwrap().tallies[MODEL].hits).collect();
+        assert!(hits[1..].iter().filter(|hit| **hit == 0).count() <= 1, "{hits:?}");
+    }
 }

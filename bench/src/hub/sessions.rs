@@ -19,6 +19,8 @@ use crate::wire::{append, home};
 
 /// Events that the hub has of the clinic before.
 const BEFORE: usize = 240;
+/// Sessions that do not count: the first one has states to learn.
+const WARM_UP: usize = 3;
 
 pub(super) fn measure(corpus: &Corpus, sessions: usize) -> Result<Table> {
     let mut table = Table::new(
@@ -35,7 +37,8 @@ pub(super) fn measure(corpus: &Corpus, sessions: usize) -> Result<Table> {
         ],
     );
     let bar = bar("short sessions", 8 * sessions as u64);
-    let mut row = |hub: &str, codec: Packing, connection: &str, ms: f64, bytes: f64| {
+    let mut row = |hub: &str, codec: Packing, connection: &str, took: Duration, bytes: f64| {
+        let ms = took.as_secs_f64() * 1e3 / sessions as f64;
         table.row(vec![
             Cell::Text(hub.into()),
             Cell::Text(format!("{codec:?}").to_lowercase()),
@@ -50,8 +53,8 @@ pub(super) fn measure(corpus: &Corpus, sessions: usize) -> Result<Table> {
         for (connection, resumes) in [("new", false), ("resumed", true)] {
             let home = home()?;
             let mut pair = known(home.path(), 1, corpus, BEFORE, packing)?;
-            let (mut ms, mut bytes) = (Vec::new(), Vec::new());
-            for n in 0..sessions {
+            let (mut took, mut bytes) = (Duration::ZERO, Vec::new());
+            for n in 0..WARM_UP + sessions {
                 if !resumes {
                     pair.forget_tickets()?;
                 }
@@ -63,24 +66,27 @@ pub(super) fn measure(corpus: &Corpus, sessions: usize) -> Result<Table> {
                 if call.is_resumed() != resumes {
                     return Err("the connection is not of the kind that is measured".into());
                 }
-                ms.push(call.hub_cpu.as_secs_f64() * 1e3);
-                bytes.push(call.bytes().iter().sum::<u64>() as f64);
-                bar.inc(1);
+                if n >= WARM_UP {
+                    took += call.hub_cpu;
+                    bytes.push(call.bytes().iter().sum::<u64>() as f64);
+                    bar.inc(1);
+                }
             }
-            row("node, TLS, codec and log", packing, connection, median(&ms), median(&bytes));
+            row("node, TLS, codec and log", packing, connection, took, median(&bytes));
         }
     }
     if cfg!(target_os = "linux") {
         for packing in [Packing::Zstd, Packing::Model] {
             let (took, bytes) = real(corpus, sessions, packing)?;
-            row("`serve`, loopback", packing, "new", took.as_secs_f64() * 1e3 / sessions as f64, bytes);
+            row("`serve`, loopback", packing, "new", took, bytes);
             bar.inc(sessions as u64);
         }
     }
     bar.finish_and_clear();
     table.note(
-        "Medians; of `serve`, a process, the mean of all that its threads took, sockets and files with it. One clinic, whose \
-         state the hub's pool keeps; the table `pool` tells what it costs if not. The clinic's disk and the hub's are memory.",
+        "Means; of `serve`, a process, of all that its threads took, sockets and files with it. One clinic, whose state the \
+         hub's pool keeps as long as it begins with the same event; the table `pool` tells what it costs if not. Disks are \
+         memory.",
     );
     Ok(table)
 }
@@ -108,9 +114,12 @@ fn real(corpus: &Corpus, sessions: usize, packing: Packing) -> Result<(Duration,
         Ok((report.wire_bytes_up + report.wire_bytes_down) as f64)
     };
     sync(0..BEFORE)?;
+    for n in 0..WARM_UP {
+        sync(BEFORE + n..BEFORE + n + 1)?;
+    }
     let before = serving.process.cpu()?;
     let mut bytes = Vec::new();
-    for n in 0..sessions {
+    for n in WARM_UP..WARM_UP + sessions {
         bytes.push(sync(BEFORE + n..BEFORE + n + 1)?);
     }
     Ok((serving.process.cpu()?.saturating_sub(before), median(&bytes)))

@@ -126,4 +126,8 @@ impl<C: Codec> Codec for Watched<C> {
     fn has_time(&mut self, now: Instant) -> bool {
         self.codec.has_time(now)
     }
+
+    fn promise(&mut self, now: Instant) -> bool {
+        self.codec.promise(now)
+    }
 }
