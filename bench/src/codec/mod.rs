@@ -70,20 +70,22 @@ pub(crate) fn run(args: &CodecArgs) -> Result<()> {
         corpora.push(Corpus::generated(args.events as usize));
     }
     let mut tables = Vec::new();
+    // It takes minutes: people see each table when it is made.
+    let mut show = |table: Table| if args.json { tables.push(table) } else { println!("{table}") };
     if args.ablation {
-        tables.push(ablation::measure(&corpora)?);
+        show(ablation::measure(&corpora)?);
     } else {
         let wanted = |part| args.only.contains(&part);
         for corpus in &corpora {
             if wanted(Part::Cold) {
-                tables.push(cold::measure(corpus)?);
+                show(cold::measure(corpus)?);
             }
             if wanted(Part::Warm) {
-                tables.extend(warm::measure(corpus, args)?);
+                warm::measure(corpus, args)?.into_iter().for_each(&mut show);
             }
         }
         if wanted(Part::Inputs) {
-            tables.push(inputs::measure()?);
+            show(inputs::measure()?);
         }
     }
     if args.json {
@@ -98,8 +100,6 @@ pub(crate) fn run(args: &CodecArgs) -> Result<()> {
         out.insert("codec_version".into(), VERSION.into());
         out.insert("tables".into(), all.into());
         println!("{}", Value::Object(out));
-    } else {
-        tables.iter().for_each(|t| println!("{t}"));
     }
     Ok(())
 }

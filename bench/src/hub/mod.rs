@@ -22,7 +22,7 @@ use clap::ValueEnum;
 
 use crate::Result;
 use crate::corpus::Corpus;
-use crate::table::print;
+use crate::table::{Table, print};
 
 /// What to measure of the hub.
 #[derive(clap::Args, Clone, Debug)]
@@ -83,21 +83,25 @@ pub(crate) fn run(args: &HubArgs) -> Result<()> {
     }
     let first = &corpora[0];
     let mut tables = Vec::new();
+    // It takes minutes: people see each table when it is made.
+    let mut show = |table: Table| if args.json { tables.push(table) } else { println!("{table}") };
     if wanted(Part::Sessions) {
-        tables.push(sessions::measure(first, args.sessions as usize)?);
+        show(sessions::measure(first, args.sessions as usize)?);
     }
     if wanted(Part::Backlog) {
-        tables.push(backlog::measure(&corpora)?);
+        show(backlog::measure(&corpora)?);
     }
     if wanted(Part::Pool) {
-        tables.push(pool::measure(first, args)?);
+        show(pool::measure(first, args)?);
     }
     if wanted(Part::Burst) {
-        tables.push(burst::measure(first, &args.burst)?);
+        show(burst::measure(first, &args.burst)?);
     }
     if wanted(Part::Memory) {
-        tables.extend(memory::measure(first)?);
+        memory::measure(first)?.into_iter().for_each(&mut show);
     }
-    print(&tables, args.json);
+    if args.json {
+        print(&tables, true);
+    }
     Ok(())
 }
