@@ -116,16 +116,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_with_a_state_for_each_clinic_is_asked_in_vain_only_once_and_a_smaller_one_always() {
+    fn a_pool_with_a_state_for_each_clinic_is_seldom_asked_in_vain_and_a_smaller_one_always() {
         let corpus = Corpus::generated(1_000);
         let mut fleet = Fleet::new(3, &corpus).unwrap();
         let mut hits = |states: usize| {
             fleet.serve(states).unwrap();
-            let visited: Vec<_> = (0..9).map(|n| visit(&mut fleet, n % 3).unwrap()).collect();
+            let visited: Vec<_> = (0..15).map(|n| visit(&mut fleet, n % 3).unwrap()).collect();
             assert!(visited.iter().all(Visited::is_model));
             visited.iter().map(|v| v.tallies[MODEL].hits).sum::<u64>()
         };
-        assert_eq!((hits(3), hits(2)), (6, 0));
+        // Each learns when it comes first, and once more at most: when its history begins later.
+        assert!(hits(3) >= 9);
+        assert_eq!(hits(2), 0);
     }
 
     #[test]
