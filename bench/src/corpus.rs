@@ -59,6 +59,16 @@ impl Corpus {
         Self { name: "noise".into(), data, ends: (1..=events).map(|n| n * bytes).collect(), kinds: Vec::new() }
     }
 
+    /// These records, in order.
+    pub(crate) fn of(name: &str, records: impl Iterator<Item = Vec<u8>>) -> Self {
+        let (mut data, mut ends) = (Vec::new(), Vec::new());
+        for record in records {
+            data.extend_from_slice(&record);
+            ends.push(data.len());
+        }
+        Self { name: name.into(), data, ends, kinds: Vec::new() }
+    }
+
     /// Kind and payload of an event.
     pub(crate) fn event(&self, n: usize) -> (u16, &[u8]) {
         (self.kinds.get(n).copied().unwrap_or(0), &self.data[self.begin(n)..self.ends[n]])

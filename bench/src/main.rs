@@ -13,6 +13,9 @@ use ropeway_mio::cli::{self, Output};
 
 mod codec;
 mod corpus;
+mod cpu;
+mod dice;
+mod hub;
 mod log;
 mod progress;
 mod stats;
@@ -34,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   ropeway-bench log --dir /media/card        on the card that is to be measured
   ropeway-bench log --only rate --json       one table, for a program
   ropeway-bench codec --corpus events.ndjson what the codec makes of events
-  ropeway-bench wire --corpus events.ndjson  what a sync costs on the wire";
+  ropeway-bench wire --corpus events.ndjson  what a sync costs on the wire
+  ropeway-bench hub --corpus events.ndjson   what clinics cost their hub";
 
 #[derive(Subcommand)]
 enum Command {
@@ -44,6 +48,8 @@ enum Command {
     Codec(codec::CodecArgs),
     /// The wire: bytes per event, small sessions, round trips, a 2G link
     Wire(wire::WireArgs),
+    /// The hub: processor and memory that clinics cost it, its pool of the model's states, many of them at once
+    Hub(hub::HubArgs),
     /// Opens a log and prints what that took: a process of its own, for its memory
     #[command(hide = true)]
     OpenOnce {
@@ -87,6 +93,7 @@ fn main() -> ExitCode {
         Command::Log(args) => log::run(&args),
         Command::Codec(args) => codec::run(&args),
         Command::Wire(args) => wire::run(&args),
+        Command::Hub(args) => hub::run(&args),
         Command::OpenOnce { dir, cold } => log::open_once(&dir, cold),
         Command::Ropeway { args } => return ropeway(args),
     };

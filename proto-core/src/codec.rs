@@ -99,6 +99,11 @@ pub trait Codec {
         let _ = now;
         true
     }
+    /// Whether a session that begins now may be told that there will be time for it. That is a promise: sessions that
+    /// begin together have learned nothing yet.
+    fn promise(&mut self, now: Instant) -> bool {
+        self.has_time(now)
+    }
 }
 
 /// One codec, lent or owned.
@@ -143,9 +148,9 @@ impl<'m> Codecs<'m> {
         self
     }
 
-    /// The set for HELLO: without those for which there is no time.
+    /// The set for the HELLO of a session: without those for which there will be no time.
     pub fn bits(&mut self, now: Instant) -> u32 {
-        let willing = self.list.iter_mut().map(CodecRef::as_mut).filter_map(|c| c.has_time(now).then(|| c.id().bit()));
+        let willing = self.list.iter_mut().map(CodecRef::as_mut).filter_map(|c| c.promise(now).then(|| c.id().bit()));
         willing.fold(CodecId::STORED.bit(), |bits, bit| bits | bit)
     }
 

@@ -14,36 +14,36 @@ const SEND_BUFFER_BYTES: usize = 32 << 10;
 
 /// A link, the same both ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Air {
+pub(crate) struct Air {
     /// Bytes of TCP payload per second.
-    pub(super) rate_bytes_per_s: u64,
+    pub(crate) rate_bytes_per_s: u64,
     /// One way, in microseconds.
-    pub(super) latency_us: u64,
+    pub(crate) latency_us: u64,
 }
 
 impl Air {
     /// 2G in a mountain valley: 23 kbit/s, 600 ms there and back.
-    pub(super) fn thin() -> Self {
+    pub(crate) fn thin() -> Self {
         Self { rate_bytes_per_s: 2_875, latency_us: 300_000 }
     }
 
     /// A cable in the same building.
-    pub(super) fn cable() -> Self {
+    pub(crate) fn cable() -> Self {
         Self { rate_bytes_per_s: 12_500_000, latency_us: 200 }
     }
 
     /// Far away, and so fast that only the distance takes time: what happens here is counted in round trips.
-    pub(super) fn far() -> Self {
+    pub(crate) fn far() -> Self {
         Self { rate_bytes_per_s: 1_000_000_000, latency_us: 1_000_000 }
     }
 
     /// There and back, in microseconds.
-    pub(super) fn round_trip_us(&self) -> u64 {
+    pub(crate) fn round_trip_us(&self) -> u64 {
         2 * self.latency_us
     }
 
     /// The same link for the relay of the demo, which works in real time.
-    pub(super) fn profile(&self) -> Profile {
+    pub(crate) fn profile(&self) -> Profile {
         let rate = u32::try_from(self.rate_bytes_per_s).unwrap_or(u32::MAX);
         Profile {
             name: "bench",
@@ -67,7 +67,7 @@ struct Segment {
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(crate) struct Way {
     air: Air,
     /// The modem is busy until then, in nanoseconds.
     free_ns: u64,
@@ -75,12 +75,12 @@ pub(super) struct Way {
     /// Bytes that the kernel holds until they are acknowledged, and when each piece is.
     held: VecDeque<(u64, usize)>,
     /// Bytes that the kernel has taken.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Way {
     /// A direction whose first byte may leave at `from_us`.
-    pub(super) fn new(air: Air, from_us: u64) -> Self {
+    pub(crate) fn new(air: Air, from_us: u64) -> Self {
         let (segments, held) = (VecDeque::new(), VecDeque::new());
         Self { air, free_ns: from_us * 1_000, segments, held, bytes: 0 }
     }
@@ -91,7 +91,7 @@ impl Way {
     }
 
     /// Takes bytes while the kernel has room; how many it took.
-    pub(super) fn write(&mut self, now_us: u64, bytes: &[u8]) -> usize {
+    pub(crate) fn write(&mut self, now_us: u64, bytes: &[u8]) -> usize {
         let taken = &bytes[..bytes.len().min(self.room(now_us))];
         for piece in taken.chunks(SEGMENT_BYTES) {
             let ns = piece.len() as u64 * 1_000_000_000 / self.air.rate_bytes_per_s.max(1);
@@ -109,23 +109,23 @@ impl Way {
     }
 
     /// When a sender that found no room may try again.
-    pub(super) fn room_at_us(&self, now_us: u64) -> Option<u64> {
+    pub(crate) fn room_at_us(&self, now_us: u64) -> Option<u64> {
         self.held.iter().map(|(until_us, _)| *until_us).find(|until_us| *until_us > now_us)
     }
 
     /// When the next piece lands.
-    pub(super) fn next_us(&self) -> Option<u64> {
+    pub(crate) fn next_us(&self) -> Option<u64> {
         self.segments.front().map(|s| s.lands_us)
     }
 
     /// The next piece that has landed.
-    pub(super) fn land(&mut self, now_us: u64) -> Option<Vec<u8>> {
+    pub(crate) fn land(&mut self, now_us: u64) -> Option<Vec<u8>> {
         self.next_us().filter(|at_us| *at_us <= now_us)?;
         self.segments.pop_front().map(|s| s.bytes)
     }
 
     /// How many bytes have left the modem.
-    pub(super) fn left(&self, now_us: u64) -> u64 {
+    pub(crate) fn left(&self, now_us: u64) -> u64 {
         let waits = |s: &Segment| {
             let until_us = s.leaves_us.saturating_sub(now_us);
             (u128::from(until_us) * u128::from(self.air.rate_bytes_per_s) / 1_000_000).min(s.bytes.len() as u128)
@@ -134,7 +134,7 @@ impl Way {
     }
 
     /// When the last byte that was taken has left.
-    pub(super) fn idle_at_us(&self) -> u64 {
+    pub(crate) fn idle_at_us(&self) -> u64 {
         self.free_ns.div_ceil(1_000)
     }
 }

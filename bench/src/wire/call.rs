@@ -4,6 +4,7 @@
 //! `runtimes` shows whether it does.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use ropeway_core::node::{Ending, Event, Flow, SessionId, Transmit};
 use ropeway_std::DataDir;
@@ -12,40 +13,40 @@ use ropeway_std::tls::{Client, Conn, Server, TlsOptions};
 use super::NAME;
 use super::air::{Air, Way};
 use super::host::{CLOCK, Host, Packing, now};
-use crate::Result;
+use crate::{Result, cpu};
 
 /// The end that dials.
-pub(super) const CLINIC: usize = 0;
+pub(crate) const CLINIC: usize = 0;
 /// The other.
-pub(super) const HUB: usize = 1;
+pub(crate) const HUB: usize = 1;
 /// Longer than any sync takes, in microseconds of virtual time.
 const PATIENCE_US: u64 = 48 * 3_600 * 1_000_000;
 
 /// A clinic and its hub, with what their processes keep between connections.
-pub(super) struct Pair {
-    pub(super) hosts: [Host; 2],
+pub(crate) struct Pair {
+    pub(crate) hosts: [Host; 2],
     client: Client,
     server: Server,
     early_data: bool,
     /// Virtual time, in microseconds.
-    pub(super) now_us: u64,
+    pub(crate) now_us: u64,
 }
 
 impl Pair {
     /// Two nodes that run from now on.
-    pub(super) fn new(clinic: Host, hub: Host, now_us: u64) -> Result<Self> {
+    pub(crate) fn new(clinic: Host, hub: Host, now_us: u64) -> Result<Self> {
         let options = TlsOptions { clock: CLOCK, ..TlsOptions::default() };
         let (client, server) = (Client::new(&clinic.identity, &options)?, Server::new(&hub.identity, &options)?);
         Ok(Self { hosts: [clinic, hub], client, server, early_data: false, now_us })
     }
 
     /// Opens both nodes.
-    pub(super) fn open(clinic: &DataDir, hub: &DataDir, packing: Packing) -> Result<Self> {
+    pub(crate) fn open(clinic: &DataDir, hub: &DataDir, packing: Packing) -> Result<Self> {
         Self::new(Host::open_packing(clinic, 0, packing)?, Host::open(hub, 0)?, 0)
     }
 
     /// Events of the clinic that are durable at the hub.
-    pub(super) fn at_hub(&self) -> u64 {
+    pub(crate) fn at_hub(&self) -> u64 {
         self.hosts[HUB].held(NAME).values().sum()
     }
 
@@ -54,7 +55,7 @@ impl Pair {
     }
 
     /// The clinic's process starts again: it has no tickets.
-    pub(super) fn forget_tickets(&mut self) -> Result<()> {
+    pub(crate) fn forget_tickets(&mut self) -> Result<()> {
         self.client = Client::new(&self.hosts[CLINIC].identity, &self.options())?;
         Ok(())
     }
@@ -67,7 +68,7 @@ impl Pair {
     }
 
     /// The clinic dials.
-    pub(super) fn dial(&mut self, air: Air) -> Result<Call<'_>> {
+    pub(crate) fn dial(&mut self, air: Air) -> Result<Call<'_>> {
         let begun_us = self.now_us;
         let end = |mut conn: Conn| {
             conn.set_buffer_limit(None);
@@ -84,7 +85,8 @@ impl Pair {
                 ended,
             }
         };
-        let mut ends = [end(self.client.connect("hub:7700")?), end(self.server.accept()?)];
+        let (accepted, hub_cpu) = cpu::timed(|| self.server.accept());
+        let mut ends = [end(self.client.connect("hub:7700")?), end(accepted?)];
         if let Some(hub) = ends[CLINIC].conn.speak_early() {
             let session = self.hosts[CLINIC].node.open(now(begun_us), hub).map_err(|e| e.code().to_string())?;
             ends[CLINIC].session = Some(session);
@@ -101,21 +103,22 @@ impl Pair {
             caught_up: 0,
             batches: Vec::new(),
             frame_bytes: 0,
+            hub_cpu,
         })
     }
 }
 
 /// A BATCH that the clinic has given to its socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// When it was made.
-    pub(super) us: u64,
+    pub(crate) us: u64,
     /// Where it begins in what the clinic has written to TCP.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// The whole frame.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// How many events the session has sent with it.
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
 }
 
 struct End {
@@ -136,30 +139,32 @@ struct End {
 }
 
 /// A connection.
-pub(super) struct Call<'p> {
-    pub(super) pair: &'p mut Pair,
-    pub(super) air: Air,
+pub(crate) struct Call<'p> {
+    pub(crate) pair: &'p mut Pair,
+    pub(crate) air: Air,
     ends: [End; 2],
     /// Up, and down.
-    pub(super) ways: [Way; 2],
-    pub(super) begun_us: u64,
+    pub(crate) ways: [Way; 2],
+    pub(crate) begun_us: u64,
     /// The clinic does not end the session when all is done.
-    pub(super) stays: bool,
+    pub(crate) stays: bool,
     /// How often the clinic's session had nothing left to do.
-    pub(super) caught_up: u32,
-    pub(super) batches: Vec<Batch>,
+    pub(crate) caught_up: u32,
+    pub(crate) batches: Vec<Batch>,
     /// Bytes of frames that both nodes have given to TLS.
-    pub(super) frame_bytes: u64,
+    pub(crate) frame_bytes: u64,
+    /// What the hub's end took of a processor: TLS, node, codecs and log, but no sockets.
+    pub(crate) hub_cpu: Duration,
 }
 
 impl Call<'_> {
     /// Bytes that the clinic and the hub have given to TCP.
-    pub(super) fn bytes(&self) -> [u64; 2] {
+    pub(crate) fn bytes(&self) -> [u64; 2] {
         [self.ways[0].bytes, self.ways[1].bytes]
     }
 
     /// Goes on until the clinic knows, once more, that the hub has all that it sent.
-    pub(super) fn until_caught_up(&mut self) -> Result<()> {
+    pub(crate) fn until_caught_up(&mut self) -> Result<()> {
         let before = self.caught_up;
         self.until(|call| call.caught_up > before)
     }
@@ -170,17 +175,17 @@ impl Call<'_> {
     }
 
     /// Whether the handshake used a ticket.
-    pub(super) fn is_resumed(&self) -> bool {
+    pub(crate) fn is_resumed(&self) -> bool {
         self.ends[CLINIC].conn.is_resumed()
     }
 
     /// Round trips since `from_us`.
-    pub(super) fn round_trips(&self, from_us: u64) -> f64 {
+    pub(crate) fn round_trips(&self, from_us: u64) -> f64 {
         (self.pair.now_us - from_us) as f64 / self.air.round_trip_us() as f64
     }
 
     /// Goes on until both sides have left.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.stays = false;
         let (us, end) = (self.pair.now_us, &self.ends[CLINIC]);
         if let (Some(id), true) = (end.session, self.caught_up > 0) {
@@ -194,7 +199,7 @@ impl Call<'_> {
     }
 
     /// Goes on until `done`, looked at after everything that happens.
-    pub(super) fn until(&mut self, mut done: impl FnMut(&Self) -> bool) -> Result<()> {
+    pub(crate) fn until(&mut self, mut done: impl FnMut(&Self) -> bool) -> Result<()> {
         loop {
             while self.turn(CLINIC)? | self.turn(HUB)? {}
             if done(self) {
@@ -206,7 +211,7 @@ impl Call<'_> {
     }
 
     /// Goes on to this moment of virtual time.
-    pub(super) fn until_us(&mut self, at_us: u64) -> Result<()> {
+    pub(crate) fn until_us(&mut self, at_us: u64) -> Result<()> {
         loop {
             while self.turn(CLINIC)? | self.turn(HUB)? {}
             match self.next_us() {
@@ -219,7 +224,7 @@ impl Call<'_> {
     }
 
     /// The link breaks, and both sides learn of it.
-    pub(super) fn cut(mut self) -> Result<()> {
+    pub(crate) fn cut(mut self) -> Result<()> {
         for e in [CLINIC, HUB] {
             self.close(e)?;
         }
@@ -249,6 +254,14 @@ impl Call<'_> {
 
     /// Lets one end do what it can; whether that was anything.
     fn turn(&mut self, e: usize) -> Result<bool> {
+        let (moved, took) = cpu::timed(|| self.take_turn(e));
+        if e == HUB {
+            self.hub_cpu += took;
+        }
+        moved
+    }
+
+    fn take_turn(&mut self, e: usize) -> Result<bool> {
         let us = self.pair.now_us;
         if self.pair.hosts[e].node.poll_timeout().is_some_and(|(at, _)| at <= now(us).at) {
             self.pair.hosts[e].node.timeout(now(us));

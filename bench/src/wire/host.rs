@@ -16,24 +16,25 @@ use ropeway_std::replica::{Prepared, identity, prepare};
 use ropeway_std::sign::{SignOptions, sign};
 use ropeway_std::store::Store;
 use ropeway_std::tls::Clock;
+use ropeway_std::zstd_codec::codecs;
 use ropeway_std::{DataDir, NodeIdentity, Options, keygen};
 
 use crate::Result;
 
 /// When virtual time begins, in seconds since 1970: 1 July 2026.
-pub(super) const EPOCH_S: u64 = 1_782_864_000;
+pub(crate) const EPOCH_S: u64 = 1_782_864_000;
 /// What the certificates are dated by.
-pub(super) const CLOCK: Clock = Clock::Fixed(EPOCH_S);
+pub(crate) const CLOCK: Clock = Clock::Fixed(EPOCH_S);
 /// Sessions of a hub at once, as the daemon has them.
 const HUB_SESSIONS: usize = 256;
 
 /// Both clocks of a node at a moment of virtual time.
-pub(super) fn now(us: u64) -> Now {
+pub(crate) fn now(us: u64) -> Now {
     Now::new(us / 1_000, EPOCH_S * 1_000 + us / 1_000)
 }
 
 /// Makes a hub in a folder of this name, with a CA.
-pub(super) fn make_hub(home: &Path, clock: Clock) -> Result<DataDir> {
+pub(crate) fn make_hub(home: &Path, clock: Clock) -> Result<DataDir> {
     let dir = DataDir::new(home.join("hub"));
     loop {
         let file = keygen::init_hub(&dir, name("hub")?, clock)?;
@@ -47,7 +48,7 @@ pub(super) fn make_hub(home: &Path, clock: Clock) -> Result<DataDir> {
 }
 
 /// Makes a clinic in a folder of its name, signed by the hub.
-pub(super) fn make_clinic(home: &Path, hub: &DataDir, clinic: &str, clock: Clock) -> Result<DataDir> {
+pub(crate) fn make_clinic(home: &Path, hub: &DataDir, clinic: &str, clock: Clock) -> Result<DataDir> {
     let dir = DataDir::new(home.join(clinic));
     keygen::init_node(&dir, name(clinic)?)?;
     sign(&dir.node_csr(), hub, &SignOptions { clock, ..SignOptions::default() })?;
@@ -60,7 +61,7 @@ fn name(name: &str) -> Result<NodeName> {
 
 /// What a node compresses with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(crate) enum Packing {
     /// As in the field: the model where the link is slow, else zstd.
     Model,
     /// zstd with history.
@@ -69,51 +70,59 @@ pub(super) enum Packing {
     Stored,
 }
 
+/// What a node has otherwise than in the field.
+#[derive(Default)]
+pub(crate) struct Wish {
+    /// Another name than in its certificate.
+    pub(crate) name: Option<NodeName>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) codecs: Option<Codecs<'static>>,
+}
+
 /// A node at work.
-pub(super) struct Host {
-    pub(super) node: Node<'static>,
-    pub(super) identity: NodeIdentity,
+pub(crate) struct Host {
+    pub(crate) node: Node<'static>,
+    pub(crate) identity: NodeIdentity,
     store: Store,
     records: Vec<u8>,
     /// For one frame.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     _lock: DirLock,
 }
 
 impl Host {
     /// Opens the node of `dir`, with the sizes that its role has in the field.
-    pub(super) fn open(dir: &DataDir, us: u64) -> Result<Self> {
+    pub(crate) fn open(dir: &DataDir, us: u64) -> Result<Self> {
         Self::open_packing(dir, us, Packing::Model)
     }
 
     /// As [`Host::open`], with these codecs.
-    pub(super) fn open_packing(dir: &DataDir, us: u64, packing: Packing) -> Result<Self> {
-        Self::open_with(dir, us, None, packing)
+    pub(crate) fn open_packing(dir: &DataDir, us: u64, packing: Packing) -> Result<Self> {
+        let codecs = match packing {
+            Packing::Model => None,
+            Packing::Zstd => Some(codecs(0)),
+            Packing::Stored => Some(Codecs::default()),
+        };
+        Self::open_with(dir, us, Wish { codecs, ..Wish::default() })
     }
 
     /// As [`Host::open`], small, and by another name than its certificate has: for sessions without TLS.
-    pub(super) fn open_as(dir: &DataDir, us: u64, other: &str) -> Result<Self> {
-        Self::open_with(dir, us, Some(name(other)?), Packing::Model)
+    pub(crate) fn open_as(dir: &DataDir, us: u64, other: &str) -> Result<Self> {
+        Self::open_with(dir, us, Wish { name: Some(name(other)?), limits: Some(Limits::leaf()), codecs: None })
     }
 
-    fn open_with(dir: &DataDir, us: u64, other: Option<NodeName>, packing: Packing) -> Result<Self> {
+    /// As [`Host::open`], but for what is wished otherwise.
+    pub(crate) fn open_with(dir: &DataDir, us: u64, wish: Wish) -> Result<Self> {
         let lock = DirLock::acquire(dir)?;
         let (identity, mut file) = identity(dir)?;
-        let mut options = Options::default();
-        if file.role == Role::Hub {
-            options.limits = Limits::hub(HUB_SESSIONS);
-        }
-        if packing != Packing::Model {
+        file.name = wish.name.unwrap_or(file.name);
+        let usual = if file.role == Role::Hub { Limits::hub(HUB_SESSIONS) } else { Limits::clinic() };
+        let mut options = Options { limits: wish.limits.unwrap_or(usual), ..Options::default() };
+        if wish.codecs.is_some() {
             options.model_states = 0;
         }
-        if let Some(other) = other {
-            file.name = other;
-            options.limits = Limits::leaf();
-        }
         let Prepared { mut setup, recovered, store, .. } = prepare(dir, &file, &options)?;
-        if packing == Packing::Stored {
-            setup.codecs = Codecs::default();
-        }
+        setup.codecs = wish.codecs.unwrap_or(setup.codecs);
         let node = Node::new(setup, recovered, now(us))?;
         let out = vec![0; node.limits().frame_bytes + 64];
         let mut host = Self { node, identity, store, records: Vec::new(), out, _lock: lock };
@@ -122,7 +131,7 @@ impl Host {
     }
 
     /// Lets the disk do all that there is to do; in virtual time it takes none. True if there was anything.
-    pub(super) fn drive(&mut self, us: u64) -> Result<bool> {
+    pub(crate) fn drive(&mut self, us: u64) -> Result<bool> {
         let mut moved = false;
         loop {
             let done = match self.node.poll_effect(now(us)) {
@@ -150,7 +159,7 @@ impl Host {
     }
 
     /// Takes an event; it is durable after the next [`Host::drive`].
-    pub(super) fn append(&mut self, us: u64, lane: Lane, kind: u16, payload: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, us: u64, lane: Lane, kind: u16, payload: &[u8]) -> Result<()> {
         for _ in 0..4 {
             match self.node.append(now(us), lane, kind, payload) {
                 Ok(_) => return Ok(()),
@@ -162,7 +171,7 @@ impl Host {
     }
 
     /// Answers a read that a session asked for.
-    pub(super) fn answer(&mut self, us: u64, request: &ReadRequest) -> Transmit {
+    pub(crate) fn answer(&mut self, us: u64, request: &ReadRequest) -> Transmit {
         let chain = self.store.read_records(request, &mut self.records);
         let records = chain
             .map(|prev_chain| Records { first_seq: request.from_seq, prev_chain, bytes: &self.records })
@@ -171,18 +180,18 @@ impl Host {
     }
 
     /// Who it is for a peer that has no certificate of it.
-    fn peer(&self) -> PeerIdentity {
+    pub(crate) fn peer(&self) -> PeerIdentity {
         PeerIdentity { name: self.identity.name(), role: self.identity.role() }
     }
 
     /// How far it holds each stream of a node, durably.
-    pub(super) fn held(&self, of: &str) -> BTreeMap<StreamKey, u64> {
+    pub(crate) fn held(&self, of: &str) -> BTreeMap<StreamKey, u64> {
         self.node.frontier().filter(|e| e.key.node.as_str() == of).map(|e| (e.key, e.have)).collect()
     }
 }
 
 /// Brings two nodes up to date with each other, without TLS and without a link. `clinic` is the first one's name.
-pub(super) fn meet(first: &mut Host, clinic: &str, hub: &mut Host, us: u64) -> Result<()> {
+pub(crate) fn meet(first: &mut Host, clinic: &str, hub: &mut Host, us: u64) -> Result<()> {
     let peers = [hub.peer(), PeerIdentity { name: name(clinic)?, role: Role::Clinic }];
     let hosts = [first, hub];
     let mut sessions = Vec::new();

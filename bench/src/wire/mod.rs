@@ -3,17 +3,17 @@
 //! Nodes, logs and TLS are the real ones. All but the parts `runtimes` and `packets` work in virtual time: exact, the
 //! same each time, and quick.
 
-mod air;
+pub(crate) mod air;
 #[cfg(test)]
 mod budget;
-mod call;
-mod host;
+pub(crate) mod call;
+pub(crate) mod host;
 mod large;
 mod link;
 #[cfg(target_os = "linux")]
 mod packets;
 mod runtimes;
-mod session;
+pub(crate) mod session;
 mod sync;
 
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ fn packets(_: &[Corpus], _: &WireArgs) -> Result<Vec<Table>> {
 }
 
 /// A folder for the nodes' directories: in memory where there is one, since the disk is not measured here.
-fn home() -> Result<TempDir> {
+pub(crate) fn home() -> Result<TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).map_err(Into::into)
 }
 
@@ -137,7 +137,7 @@ fn home() -> Result<TempDir> {
 const NAME: &str = "clinic_a";
 
 /// A hub and a clinic, both new, with fresh certificates.
-fn pair(home: &TempDir, packing: Packing) -> Result<Pair> {
+pub(crate) fn pair(home: &TempDir, packing: Packing) -> Result<Pair> {
     let (clinic, hub) = dirs(home)?;
     Pair::open(&clinic, &hub, packing)
 }
@@ -152,13 +152,19 @@ fn dirs(home: &TempDir) -> Result<(DataDir, DataDir)> {
 const GROUP: usize = 64;
 
 /// The clinic takes events `range` of a corpus, one after the other in virtual time.
-fn append(pair: &mut Pair, corpus: &Corpus, range: std::ops::Range<usize>, lane: Lane, gap_s: u32) -> Result<()> {
+pub(crate) fn append(
+    pair: &mut Pair,
+    corpus: &Corpus,
+    range: std::ops::Range<usize>,
+    lane: Lane,
+    gap_s: u32,
+) -> Result<()> {
     pair.now_us = fill(&mut pair.hosts[CLINIC], pair.now_us, corpus, range, lane, gap_s)?;
     Ok(())
 }
 
 /// As [`append`], for any host, from a moment on; the moment of the last event.
-fn fill(
+pub(crate) fn fill(
     host: &mut Host,
     from_us: u64,
     corpus: &Corpus,

@@ -72,7 +72,7 @@ pub(super) fn within(pair: &mut Pair, corpus: &Corpus, n: usize) -> Result<Cost>
 }
 
 /// The event of a corpus that the small sessions send, of a usual size: the clinic has synced those before it.
-pub(super) fn typical(corpus: &Corpus) -> usize {
+pub(crate) fn typical(corpus: &Corpus) -> usize {
     let mean = corpus.data.len() / corpus.len().max(1);
     let from = HISTORY.min(corpus.len().saturating_sub(1));
     let choice = from..(from + CHOICE).min(corpus.len());
@@ -80,7 +80,7 @@ pub(super) fn typical(corpus: &Corpus) -> usize {
 }
 
 /// A hub that knows so many clinics by one event of each, and a clinic whose first `history` events it has.
-pub(super) fn known(home: &Path, clinics: u32, corpus: &Corpus, history: usize, packing: Packing) -> Result<Pair> {
+pub(crate) fn known(home: &Path, clinics: u32, corpus: &Corpus, history: usize, packing: Packing) -> Result<Pair> {
     let hub = make_hub(home, CLOCK)?;
     let clinic = make_clinic(home, &hub, NAME, CLOCK)?;
     let mut pair = Pair::open(&clinic, &hub, packing)?;

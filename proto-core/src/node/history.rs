@@ -19,6 +19,8 @@ use crate::wire::frame::{FrameType, emit};
 
 /// Events that are read for a history if nothing is known of their size.
 const EVENTS_FIRST: u64 = 1024;
+/// Such a read begins at a multiple of so many.
+const EVENTS_STEP: u64 = EVENTS_FIRST / 4;
 /// Reads for the history of one batch: others may have taken its place in memory meanwhile.
 const READS_MAX: u32 = 8;
 /// Of these are worth reading for a codec that learns them slowly: some 30 ms of a fast core, and 200 ms of a Pi's,
@@ -115,7 +117,8 @@ impl Node<'_> {
             }
             // Somebody else has taken its place at once: this batch goes without.
             _ if primed => return None,
-            _ => (sent + 1).saturating_sub(EVENTS_FIRST),
+            // From the same event on for some time: who keeps a state of these needs no other next time.
+            _ => (sent + 1).saturating_sub(EVENTS_FIRST) / EVENTS_STEP * EVENTS_STEP,
         };
         let from = from.max(first);
         if held.is_none_or(|(_, next)| next != from) {

@@ -126,4 +126,8 @@ impl Codec for ModelCodec {
     fn has_time(&mut self, now: Instant) -> bool {
         self.load.has_time(now)
     }
+
+    fn promise(&mut self, now: Instant) -> bool {
+        self.load.promise(now)
+    }
 }

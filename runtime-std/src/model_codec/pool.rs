@@ -80,6 +80,11 @@ impl Pool {
             Some(n) => (n, past.count() - behind(&n)?),
             None => (self.fresh(), 0),
         };
+        // The first batch of a session: whatever it learns now, it needs no time later.
+        let is_first = self.slots[n].knows.is_none_or(|knows| knows.session != wanted.session);
+        if is_first && !wanted.sending {
+            load.keep_promise();
+        }
         let slot = &mut self.slots[n];
         (slot.knows, slot.used) = (None, self.uses);
         if known == past.count() {

@@ -180,7 +180,8 @@ fn it_is_chosen_for_slow_links_and_those_that_are_not_known_and_offered_while_th
         let now = Instant(s * 1_000);
         let bits = Codecs::default().with(CodecRef::Borrowed(&mut *codec)).bits(now);
         let sends = Codecs::default().with(CodecRef::Borrowed(codec)).choose(all, 0, now) == CodecId::MODEL;
-        assert_eq!(bits & CodecId::MODEL.bit() != 0, sends);
+        // Who is told that there will be time finds it.
+        assert!(sends || bits & CodecId::MODEL.bit() == 0);
         sends
     };
     assert!(offers(&mut codec, 0));
