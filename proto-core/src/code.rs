@@ -141,6 +141,8 @@ codes! {
         "Check the address and the certificates.";
     412 Superseded "superseded" "The same node connected again; the older session was closed."
         "Nothing to do. If it happens all the time, two devices use one certificate: a cloned card.";
+    413 SampleDiffers "other sample" "The hub has another base sample than this node; neither was used, so batches were larger."
+        "Copy tls/sample.ndjson of the hub's directory to this node's, or set the same file with `ropeway sample`.";
     501 Unreachable "unreachable" "The hub could not be reached."
         "Check the address and the link; nothing is lost, sync again later.";
     502 Cut "link cut" "The connection ended before the work was done."

@@ -24,11 +24,15 @@ impl CodecId {
     /// A model of the stream, which learns from batch to batch (docs/PROTOCOL.md#codec-4).
     pub const MODEL: CodecId = CodecId(3);
 
+    /// The same model, whose state knows a sample that both ends have before the first event
+    /// (docs/PROTOCOL.md#sample-1).
+    pub const SAMPLED: CodecId = CodecId(4);
+
     /// Whether a codec has a state that goes on from one batch to the next, so that events need not be at hand
     /// for it.
     #[must_use]
     pub fn keeps_state(self) -> bool {
-        self == Self::MODEL
+        matches!(self, Self::MODEL | Self::SAMPLED)
     }
 
     /// Whether batches of this codec say how many events before them it has used
@@ -49,6 +53,10 @@ impl CodecId {
 pub trait Codec {
     /// Its number on the wire.
     fn id(&self) -> CodecId;
+    /// The tag of the sample that it knows, if it is [`CodecId::SAMPLED`]: it fits only peers with the same one.
+    fn sample(&self) -> u32 {
+        0
+    }
     /// Compresses `raw` into `out`; `None` if the result would not fit. A codec that uses history
     /// ([`CodecId::uses_history`]) is not asked for this.
     fn compress(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
@@ -152,6 +160,11 @@ impl<'m> Codecs<'m> {
     pub fn bits(&mut self, now: Instant) -> u32 {
         let willing = self.list.iter_mut().map(CodecRef::as_mut).filter_map(|c| c.promise(now).then(|| c.id().bit()));
         willing.fold(CodecId::STORED.bit(), |bits, bit| bits | bit)
+    }
+
+    /// The tag of the sample that one of them knows.
+    pub(crate) fn sample(&mut self) -> Option<u32> {
+        self.find(CodecId::SAMPLED).map(|codec| codec.sample())
     }
 
     /// Whether one of them takes batches that refer to earlier events.

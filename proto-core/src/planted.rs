@@ -124,6 +124,7 @@ bugs! {
     GoodbyeTooEarly "goodbye_too_early" "GOODBYE is said before everything is sent."
     DigestUnchecked "digest_unchecked" "A peer's digest of the rest is taken to be as ours, whatever it is."
     BucketsUnchecked "buckets_unchecked" "Where digests differ, the buckets are all taken to be the same."
+    SampleUnchecked "sample_unchecked" "The model is used although the other end began with another sample."
     BirthUnannounced "birth_unannounced" "A stream that begins during a session is not told of in it."
     UrgentWaits "urgent_waits" "The urgent lane goes last."
 

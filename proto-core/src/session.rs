@@ -51,6 +51,8 @@ pub struct SessionStats {
     pub bytes_in: u64,
     /// Bytes of frames for the peer.
     pub bytes_out: u64,
+    /// The peer has another base sample than this node: neither was used ([`Code::SampleDiffers`]).
+    pub sample_differs: bool,
     /// For how many seconds the peer wants to be left alone, as its ERROR said; 0 if it did not.
     pub retry_after_s: u16,
 }
@@ -396,6 +398,7 @@ impl Session {
                 blocked: 0,
                 bytes_in: 0,
                 bytes_out: 0,
+                sample_differs: false,
                 retry_after_s: 0,
             },
             ended: None,

@@ -54,6 +54,8 @@ pub struct SyncReport {
     pub acknowledged: u64,
     /// Events of this node that the hub held already at the start: where it resumed.
     pub resumed_at: u64,
+    /// The hub has another base sample: see [`Code::SampleDiffers`].
+    pub sample_differs: bool,
     /// Bytes sent, TLS included.
     pub wire_bytes_up: u64,
     /// Bytes received, TLS included.
@@ -408,6 +410,7 @@ impl<P: FnMut(&SyncReport)> Work<'_, P> {
             self.report.received = s.received;
             self.report.acknowledged = s.acknowledged;
             self.report.resumed_at = s.resumed_at;
+            self.report.sample_differs = s.sample_differs;
         }
         self.report.wire_bytes_up = link.up;
         self.report.wire_bytes_down = link.down;

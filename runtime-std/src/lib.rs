@@ -24,6 +24,7 @@ pub mod quick;
 pub mod repair;
 pub mod replica;
 pub mod retain;
+pub mod sample;
 pub mod scrub;
 pub mod sign;
 pub mod snapshot;

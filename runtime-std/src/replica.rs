@@ -20,6 +20,7 @@ use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
 use crate::repair::{Book, Fate, Judged, set_aside};
 use crate::retain::{Gone, Keeper, Plan, Terms, judge_all, remove_some};
+use crate::sample::Sample;
 use crate::scrub::{PIECE_BYTES, Progress, Scrubbed};
 use crate::store::{Damage, DirFiles, Files, Sealing, Segments, Stop, Store, recover_to_write};
 use crate::tls::TIME_FLOOR_S;
@@ -410,6 +411,11 @@ pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prep
         log::log!(level, "{}: segment {}, pages {} to {}", d.code, d.segment, d.from_page, d.to_page);
     }
     let book = Book::new(&opened.recovered, opened.index.ledger(), &found);
+    // A sample saves bytes; a bad one must not keep events from being written.
+    let sample = Sample::of(dir).unwrap_or_else(|e| {
+        log::warn!("{e}; the node goes on without a base sample");
+        None
+    });
     let seed = random()?;
     let config = Config {
         name: file.name,
@@ -427,7 +433,7 @@ pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prep
         config,
         limits,
         memory: Memory::owned(&limits),
-        codecs: codecs(options.model_states),
+        codecs: codecs(options.model_states, sample.as_ref()),
         key: ring.current_key()?,
         seed,
     };

@@ -21,6 +21,7 @@ use crate::dir::{Access, DataDir, exists, folder_of, hex, read_bounded, read_ope
 use crate::error::{Error, IoContext, Result};
 use crate::identity::{DeploymentId, PEM_MAX_BYTES, not_found, read_cert};
 use crate::keygen::read_key;
+use crate::sample::Sample;
 use crate::tls::Clock;
 
 /// Longest list of certificates that is read: some 300,000 of them.
@@ -58,10 +59,12 @@ pub struct Signed {
     pub cert_path: PathBuf,
     /// The CA's certificate: `ca.crt` beside the request.
     pub ca_path: PathBuf,
+    /// The hub's base sample, if it has one: `sample.ndjson` beside the request.
+    pub sample_path: Option<PathBuf>,
 }
 
-/// Signs the request at `csr_path` with the CA of `ca_dir`; writes `node.crt` and `ca.crt` beside
-/// the request. Works while a hub serves from `ca_dir`. Signing the same key again is a renewal.
+/// Signs the request at `csr_path` with the CA of `ca_dir`; writes `node.crt`, `ca.crt` and, if the hub has one, its
+/// base sample beside the request. Works while a hub serves from `ca_dir`. Signing the same key again is a renewal.
 ///
 /// # Errors
 /// [`Code::NotACa`]; [`Code::BadCsr`]; [`Code::NameTaken`] if another key has that name and
@@ -89,8 +92,21 @@ pub fn sign(csr_path: &Path, ca_dir: &DataDir, options: &SignOptions) -> Result<
     list.append(&Issued::new(&request, public_key.der_bytes()))?;
     write_atomic(&cert_path, crt.pem().as_bytes(), Access::Public)?;
     write_atomic(&ca_path, ca.pem.as_slice(), Access::Public)?;
+    let sample_path = Sample::of(ca_dir)?.map(|sample| {
+        let path = beside.join("sample.ndjson");
+        sample.write(&path).map(|()| path)
+    });
+    let sample_path = sample_path.transpose()?;
     let not_after_s = request.validity_s().1;
-    Ok(Signed { node: name, role: options.role, deployment: ca.deployment, not_after_s, cert_path, ca_path })
+    Ok(Signed {
+        node: name,
+        role: options.role,
+        deployment: ca.deployment,
+        not_after_s,
+        cert_path,
+        ca_path,
+        sample_path,
+    })
 }
 
 struct Ca {
@@ -266,11 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn the_hubs_sample_goes_to_the_clinic_with_its_certificate() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (hub, clinic) = hub_and_clinic(tmp.path());
+        let sample = Sample::new(b"{\"event\":\"visit\"}\n".to_vec()).unwrap();
+        sample.install(&hub).unwrap();
+        let signed = sign(&clinic.node_csr(), &hub, &OPTIONS).unwrap();
+        assert_eq!(signed.sample_path, Some(clinic.sample()));
+        assert_eq!(Sample::of(&clinic).unwrap(), Some(sample));
+    }
+
+    #[test]
     fn a_signed_clinic_has_an_identity_and_may_be_signed_again() {
         let tmp = tempfile::tempdir().unwrap();
         let (hub, clinic) = hub_and_clinic(tmp.path());
         let signed = sign(&clinic.node_csr(), &hub, &OPTIONS).unwrap();
         assert_eq!((signed.node, signed.cert_path), (name("clinic_a"), clinic.node_crt()));
+        assert_eq!((signed.sample_path, Sample::of(&clinic).unwrap()), (None, None));
         let id = NodeIdentity::load(&clinic).unwrap();
         assert_eq!((id.name(), id.role()), (name("clinic_a"), Role::Clinic));
         assert_eq!(id.deployment(), hub.node().unwrap().deployment.unwrap());

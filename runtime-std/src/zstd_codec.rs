@@ -5,6 +5,7 @@ use ropeway_core::codec::{Codec, CodecId, CodecRef, Codecs};
 use ropeway_core::history::Past;
 
 use crate::model_codec::ModelCodec;
+use crate::sample::Sample;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, find_frame_compressed_size};
 
@@ -152,11 +153,14 @@ impl Codec for ZstdHistory {
     }
 }
 
-/// The codecs of a node on an ordinary computer; [`ModelCodec`] if it may have states, so many.
+/// The codecs of a node on an ordinary computer; [`ModelCodec`] if it may have states, so many, and another one that
+/// begins with the sample if there is one.
 #[must_use]
-pub fn codecs(model_states: usize) -> Codecs<'static> {
-    let model = (model_states > 0).then(|| CodecRef::Owned(Box::new(ModelCodec::new(model_states))));
-    let codecs = model.into_iter().fold(Codecs::default(), Codecs::with);
+pub fn codecs(model_states: usize, sample: Option<&Sample>) -> Codecs<'static> {
+    let owned = |codec: ModelCodec| CodecRef::Owned(Box::new(codec));
+    let sampled = sample.filter(|_| model_states > 0).map(|sample| owned(ModelCodec::sampled(model_states, sample)));
+    let model = (model_states > 0).then(|| owned(ModelCodec::new(model_states)));
+    let codecs = sampled.into_iter().chain(model).fold(Codecs::default(), Codecs::with);
     let codecs = codecs.with(CodecRef::Owned(Box::new(ZstdHistory)));
     match Zstd::new() {
         Some(zstd) => codecs.with(CodecRef::Owned(Box::new(zstd))),

@@ -334,11 +334,15 @@ impl Host {
         self.store = Some(store);
         self.reads.clear();
         let keeper = self.keeps.map(|keeps| match keeps {
-            Keeps::Toy => CodecRef::Owned(Box::new(Keeper::default())),
+            Keeps::Toy | Keeps::Sampled => CodecRef::Owned(Box::new(Keeper::default())),
             Keeps::Model => CodecRef::Owned(Box::new(Shadow::new())),
         });
         let toy = self.remembers.then(|| CodecRef::Owned(Box::new(Toy)));
-        let codecs = keeper.into_iter().chain(toy).fold(Codecs::default(), Codecs::with);
+        // Every third node has not heard of the new sample.
+        let tag = self.config.name.as_bytes().last().map_or(0, |b| u32::from(b % 3 == 1));
+        let sampled =
+            (self.keeps == Some(Keeps::Sampled)).then(|| CodecRef::Owned(Box::new(Keeper::sampled(tag)) as _));
+        let codecs = sampled.into_iter().chain(keeper).chain(toy).fold(Codecs::default(), Codecs::with);
         let setup = Setup {
             config: self.config,
             limits: self.limits,

@@ -55,7 +55,8 @@ pub fn run_tape(options: &Options, tape: Rng, keep_tail: bool) -> Report {
     w.keeps = match w.entropy.0 % 64 {
         _ if !w.remembers => None,
         63 => Some(Keeps::Model),
-        32..63 => Some(Keeps::Toy),
+        32..48 => Some(Keeps::Toy),
+        48..63 => Some(Keeps::Sampled),
         _ => None,
     };
     w.retains = how == 3 && !options.hostile_disk;

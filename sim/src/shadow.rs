@@ -28,6 +28,8 @@ pub(crate) fn noted(data: &[u8]) -> Option<Vec<u8>> {
 pub enum Keeps {
     /// Quick, and notices at once if two states differ.
     Toy,
+    /// The same, and before it one that knows a sample, which is not everywhere the same.
+    Sampled,
     /// The real one.
     Model,
 }

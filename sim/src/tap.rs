@@ -144,7 +144,7 @@ impl Tap {
         let parsed = BatchHead::parse(&mut r, 1 << 20).and_then(|head| {
             match head.codec {
                 CodecId::STORED => raw.extend_from_slice(r.rest()),
-                CodecId::ZSTD_HISTORY | CodecId::MODEL => {
+                CodecId::ZSTD_HISTORY | CodecId::MODEL | CodecId::SAMPLED => {
                     let read = noted(r.rest()).or_else(|| Toy::unpack(r.rest(), head.raw_bytes));
                     raw = read.ok_or(Code::BadBatch)?;
                 }

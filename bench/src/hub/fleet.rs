@@ -143,7 +143,7 @@ impl<'c> Fleet<'c> {
         let us = self.now_us;
         let clinic = &mut self.clinics[coming.clinic];
         let limits = Some(Limits { segment_bytes: SEGMENT_BYTES, ..Limits::clinic() });
-        let codecs = (packing == Packing::Zstd).then(|| ropeway_std::zstd_codec::codecs(0));
+        let codecs = (packing == Packing::Zstd).then(|| ropeway_std::zstd_codec::codecs(0, None));
         let mut host = Host::open_with(&clinic.dir, us, Wish { limits, codecs, ..Wish::default() })?;
         for _ in 0..coming.events {
             let (kind, payload) = self.corpus.event(clinic.next % self.corpus.len());

@@ -100,7 +100,7 @@ impl Host {
     pub(crate) fn open_packing(dir: &DataDir, us: u64, packing: Packing) -> Result<Self> {
         let codecs = match packing {
             Packing::Model => None,
-            Packing::Zstd => Some(codecs(0)),
+            Packing::Zstd => Some(codecs(0, None)),
             Packing::Stored => Some(Codecs::default()),
         };
         Self::open_with(dir, us, Wish { codecs, ..Wish::default() })

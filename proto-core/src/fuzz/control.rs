@@ -131,6 +131,7 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
                 deployment: tape.number() as u16,
                 history_kib: tape.number() as u32,
                 wall_s: tape.number(),
+                sample: 0,
             };
             let n = hello.emit(&mut out).expect("room");
             check_fields(Hello::parse, hello, &out[..n], 2, tape);

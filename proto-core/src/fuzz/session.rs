@@ -233,6 +233,7 @@ impl World {
             deployment: Hello::deployment(DEPLOYMENT),
             history_kib: 1,
             wall_s: self.now.wall_ms / 1000,
+            sample: 0,
         };
         let mut body = [0; 256];
         let n = hello.emit(&mut body).expect("room");

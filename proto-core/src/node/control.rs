@@ -19,6 +19,15 @@ impl Node<'_> {
             return Err(Code::Deployment);
         }
         hello.codecs |= CodecId::STORED.bit();
+        let ours = self.sample.filter(|_| hello.codecs & CodecId::SAMPLED.bit() != 0);
+        if ours != Some(hello.sample) || has(Bug::SampleUnchecked) {
+            // Not the same: it is of no use in this session.
+            hello.codecs &= if has(Bug::SampleUnchecked) { u32::MAX } else { !CodecId::SAMPLED.bit() };
+            if ours.is_some() {
+                mark!("sample.differs");
+                self.s(i).stats.sample_differs = true;
+            }
+        }
         let credit = self.early_credit(i, &hello);
         let s = self.s(i);
         s.credit = credit;

@@ -8,6 +8,7 @@
 
 use super::{Node, Transmit};
 use crate::code::Code;
+use crate::codec::CodecId;
 use crate::fifo::NONE;
 use crate::limits::{CREDIT_MIN_BYTES, FRAME_MIN_BYTES};
 use crate::planted::{Bug, has, mark};
@@ -170,7 +171,11 @@ impl Node<'_> {
     /// Whether a batch of a first flight can be used: it goes on from what is here, and is of a kind that was
     /// offered. If not it is dropped: its sender hears of that from our HELLO and vector.
     pub(super) fn suits(&mut self, i: u32, frame: &FrameHead, batch: &BatchHead, next: u64) -> bool {
-        let offered = self.s(i).offers & batch.codec.bit() != 0 && batch.raw_bytes <= self.limits.batch_bytes;
+        let s = self.s(i);
+        // Its sender did not know which sample is here; now it is known whether it is the same.
+        let theirs = s.hello.map_or(0, |hello| hello.codecs);
+        let sampled = batch.codec != CodecId::SAMPLED || theirs & CodecId::SAMPLED.bit() != 0;
+        let offered = s.offers & batch.codec.bit() != 0 && batch.raw_bytes <= self.limits.batch_bytes && sampled;
         let suits = !frame.early || offered && batch.first_seq <= next;
         if !suits {
             mark!("early.dropped");

@@ -152,6 +152,8 @@ pub struct Node<'m> {
     /// One batch before compression.
     scratch: Lent<'m, u8>,
     codecs: Codecs<'m>,
+    /// What one of them knows before the first event.
+    sample: Option<u32>,
     histories: Histories<'m>,
     parcels: Parcels<'m>,
     outbox: Outbox<'m>,
@@ -184,7 +186,8 @@ impl<'m> Node<'m> {
     /// # Errors
     /// [`Code::Config`] if the limits contradict one another or the memory is smaller than they say.
     pub fn new(setup: Setup<'m>, recovered: Recovered<'m>, now: Now) -> Result<Self, Code> {
-        let Setup { config, limits, memory, codecs, key, seed } = setup;
+        let Setup { config, limits, memory, mut codecs, key, seed } = setup;
+        let sample = codecs.sample();
         limits.check()?;
         memory.check(&limits)?;
         let mut rng = Rng { seed, drawn: 0 };
@@ -230,6 +233,7 @@ impl<'m> Node<'m> {
             frame,
             scratch,
             codecs,
+            sample,
             histories: Histories::new(histories, history, limits.history_bytes),
             parcels: Parcels::new(parcels, parcel_bytes, parcel_next),
             outbox: Outbox::new(outbox, outbox_bytes, limits.frame_bytes + 8),

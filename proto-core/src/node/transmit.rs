@@ -202,6 +202,7 @@ impl Node<'_> {
             deployment: Hello::deployment(self.config.deployment),
             history_kib: (self.histories.share() >> 10) as u32,
             wall_s: self.now.wall_ms / 1000,
+            sample: self.sample.unwrap_or(0),
         }
     }
 

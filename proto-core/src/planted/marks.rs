@@ -127,6 +127,7 @@ pub const MARKS: &[&str] = &[
     "repair.doubt_settled",
     "repair.lost",
     "repair.noted",
+    "sample.differs",
     "session.birth_announced",
     "session.ended_within_frame",
     "session.error_came",

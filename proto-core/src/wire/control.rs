@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{VERSION_MAX, VERSION_MIN};
 use crate::code::Code;
+use crate::codec::CodecId;
 use crate::varint::{Reader, Writer};
 
 /// What each side says first (docs/PROTOCOL.md#hello-1). In front of it, outside postcard and for
@@ -27,6 +28,9 @@ pub struct Hello {
     pub wall_s: u64,
     /// Bytes of history that the sender can hold of a stream, in units of 1,024; 0: none.
     pub history_kib: u32,
+    /// Tag of the sample that [`CodecId::SAMPLED`] begins with; not there if that is not among the codecs.
+    #[serde(skip)]
+    pub sample: u32,
 }
 
 /// Of the features: the sender understands FLOOR (docs/PROTOCOL.md#floor-1).
@@ -68,7 +72,11 @@ impl Hello {
     pub(crate) fn emit(&self, out: &mut [u8]) -> Option<usize> {
         let (versions, rest) = out.split_first_chunk_mut::<2>()?;
         *versions = [VERSION_MIN, VERSION_MAX];
-        Some(2 + postcard::to_slice(self, rest).ok()?.len())
+        let fields = postcard::to_slice(self, rest).ok()?.len();
+        let sampled = self.codecs & CodecId::SAMPLED.bit() != 0;
+        let tag: &[u8] = if sampled { &self.sample.to_le_bytes() } else { &[] };
+        rest.get_mut(fields..fields + tag.len())?.copy_from_slice(tag);
+        Some(2 + fields + tag.len())
     }
 
     /// Bytes after the fields that this version knows belong to a later one and are ignored.
@@ -80,7 +88,12 @@ impl Hello {
         if min > VERSION_MAX || max < VERSION_MIN {
             return Err(Code::Version);
         }
-        parse_fields(rest)
+        let (hello, rest): (Hello, _) = parse_fields(rest)?;
+        if hello.codecs & CodecId::SAMPLED.bit() == 0 {
+            return Ok(hello);
+        }
+        let tag = rest.first_chunk().ok_or(Code::Malformed)?;
+        Ok(Hello { sample: u32::from_le_bytes(*tag), ..hello })
     }
 }
 
@@ -103,17 +116,17 @@ impl ErrorBody {
     }
 
     pub(crate) fn parse(body: &[u8]) -> Result<ErrorBody, Code> {
-        parse_fields(body)
+        parse_fields(body).map(|(error, _)| error)
     }
 }
 
-/// The fields at the start of `bytes`; what follows them is ignored. postcard alone would also read
+/// The fields at the start of `bytes`, and what follows them. postcard alone would also read
 /// numbers that are longer than need be (docs/PROTOCOL.md#num-1).
-fn parse_fields<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Code> {
+fn parse_fields<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), Code> {
     let (fields, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| Code::Malformed)?;
     let mut shortest = [0; FIELDS_MAX_BYTES];
     let shortest = postcard::to_slice(&fields, &mut shortest).map_err(|_| Code::Malformed)?;
-    if bytes.len() - rest.len() == shortest.len() { Ok(fields) } else { Err(Code::Malformed) }
+    if bytes.len() - rest.len() == shortest.len() { Ok((fields, rest)) } else { Err(Code::Malformed) }
 }
 
 /// CREDIT, BLOCKED, PING and PONG carry one varint.
@@ -158,6 +171,7 @@ mod tests {
         deployment: 0x3788,
         history_kib: 128,
         wall_s: 1_770_000_000,
+        sample: 0,
     };
 
     #[test]
@@ -181,6 +195,17 @@ mod tests {
         out[0] = 10;
         assert_eq!(Hello::parse(&out[..n]), Err(Code::Malformed));
         assert_eq!(Hello::parse(&out[..1]), Err(Code::Malformed));
+    }
+
+    #[test]
+    fn a_sample_is_told_only_with_its_codec() {
+        let mut out = [0; 64];
+        let with = Hello { codecs: HELLO.codecs | CodecId::SAMPLED.bit(), sample: 0x0403_0201, ..HELLO };
+        let n = with.emit(&mut out).unwrap();
+        assert_eq!(&out[n - 6..n], [0x80, 1, 1, 2, 3, 4]);
+        assert_eq!(Hello::parse(&out[..n]), Ok(with));
+        assert_eq!(Hello::parse(&out[..n - 1]), Err(Code::Malformed));
+        assert_eq!(Hello { sample: 5, ..HELLO }.emit(&mut out), Some(18));
     }
 
     #[test]
@@ -221,8 +246,9 @@ mod tests {
             deployment: u16::MAX,
             history_kib: u32::MAX,
             wall_s: u64::MAX,
+            sample: u32::MAX,
         };
-        let mut out = [0; 2 + FIELDS_MAX_BYTES];
+        let mut out = [0; 2 + FIELDS_MAX_BYTES + 4];
         assert_eq!(most.emit(&mut out), Some(out.len()));
         assert_eq!(Hello::parse(&out), Ok(most));
     }

@@ -114,6 +114,9 @@ pub enum Command {
     /// Say up to where a backup of this hub exists: nothing newer is removed
     #[command(after_help = examples::BACKUP_MARK)]
     BackupMark(BackupMarkArgs),
+    /// Show or set the base sample: invented events that hub and clinics know before the first one
+    #[command(after_help = examples::SAMPLE)]
+    Sample(SampleArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -319,6 +322,21 @@ pub struct KeyListArgs {
     /// This node's directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+}
+
+/// `ropeway sample`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(group = clap::ArgGroup::new("what").multiple(false))]
+pub struct SampleArgs {
+    /// This node's directory; it may be at work, and takes the sample at its next start
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// One invented event a line, as applications write them, never those of patients; 256 KiB at most
+    #[arg(long, value_name = "FILE", group = "what")]
+    pub set: Option<PathBuf>,
+    /// Go on without
+    #[arg(long, group = "what")]
+    pub remove: bool,
 }
 
 /// `ropeway completions`.

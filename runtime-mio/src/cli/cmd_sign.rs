@@ -18,6 +18,7 @@ struct Wrote {
     not_after_s: u64,
     node_crt: String,
     ca_crt: String,
+    sample: Option<String>,
 }
 
 /// Signs a request.
@@ -32,7 +33,11 @@ pub fn run(args: &SignArgs, out: &mut Output) -> Result<Outcome> {
     let until = time::day(signed.not_after_s);
     out.say(format_args!("signed {} as a {role} of deployment {}, until {until}", signed.node, signed.deployment))?;
     out.say(format_args!("  wrote    {cert}\n  wrote    {ca}"))?;
-    out.say("  next     bring both back beside the node's tls/node.csr, if they are not there already")?;
+    let sample = signed.sample_path.as_ref().map(|path| path.display().to_string());
+    if let Some(path) = &sample {
+        out.say(format_args!("  wrote    {path}"))?;
+    }
+    out.say("  next     bring them back beside the node's tls/node.csr, if they are not there already")?;
     out.object(&Wrote {
         node: signed.node.to_string(),
         role,
@@ -40,6 +45,7 @@ pub fn run(args: &SignArgs, out: &mut Output) -> Result<Outcome> {
         not_after_s: signed.not_after_s,
         node_crt: cert.to_string(),
         ca_crt: ca.to_string(),
+        sample,
     })?;
     Ok(Outcome::Done)
 }

@@ -1,5 +1,6 @@
 //! `ropeway sync`.
 
+use ropeway_core::code::Code;
 use ropeway_std::{Options, Replica, SyncOptions, SyncReport};
 use serde::Serialize;
 
@@ -46,6 +47,10 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
     match outcome {
         Ok(report) => {
             out.say(format_args!("synced with {}: {}", report.hub, numbers(&report)))?;
+            if report.sample_differs {
+                let code = Code::SampleDiffers;
+                out.say(format_args!("  {code} {} {}", code.says(), code.hint()))?;
+            }
             out.object(&Synced { report: &report, complete: true, error: None })?;
             Ok(Outcome::Done)
         }

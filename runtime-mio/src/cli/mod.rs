@@ -20,6 +20,7 @@ pub mod cmd_push;
 pub mod cmd_rekey;
 pub mod cmd_restore;
 pub mod cmd_retain;
+pub mod cmd_sample;
 pub mod cmd_serve;
 pub mod cmd_sign;
 pub mod cmd_snapshot;
@@ -69,6 +70,7 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
         Command::Restore(args) => cmd_restore::run(args, out),
         Command::Retain(args) => cmd_retain::run(args, out),
         Command::Expire(args) => cmd_expire::run(args, out),
+        Command::Sample(args) => cmd_sample::run(args, out),
         Command::BackupMark(args) => cmd_backup_mark::run(args, out),
         Command::Completions(args) => cmd_completions::run(args, out),
     }

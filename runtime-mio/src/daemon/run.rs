@@ -300,6 +300,9 @@ impl Daemon {
                     "{} events received, {} sent, {} bytes in, {} out",
                     stats.received, stats.sent, stats.bytes_in, stats.bytes_out
                 );
+                if stats.sample_differs {
+                    log::info!("{} {who}: its base sample is another one", Code::SampleDiffers);
+                }
                 match (ending.code, ending.by) {
                     (None, _) => log::info!("{who}: done; {did}"),
                     // The peer's own affair.

@@ -5,6 +5,7 @@
 //! keys/log.key         key-encryption key, 0600          keys/keyring   data keys, wrapped by it, 0600
 //! tls/node.key         private key (PKCS#8 PEM, 0600)    tls/node.csr   request for a certificate
 //! tls/node.crt         this node's certificate           tls/ca.crt     the CA it trusts
+//! tls/sample.ndjson    what codecs know before the first event; given by the operator, the same at hub and clinics
 //! tls/ca.key           hubs only, 0600                   tls/issued.ndjson   what the CA has signed
 //! log/                 segments                          quarantine/    what was set aside
 //! restored.json        if the log came from a snapshot: which one, and when
@@ -89,6 +90,8 @@ paths! {
     node_key "tls/node.key";
     /// Request for a certificate.
     node_csr "tls/node.csr";
+    /// What codecs know before the first event, if the operator gave it.
+    sample "tls/sample.ndjson";
     /// Sessions that clinics may resume, sealed; hubs only.
     tickets "tls/tickets";
     /// What this CA has signed, one JSON object a line.

@@ -13,7 +13,7 @@ const HONEST: &[u8] = b"registration registration registration registration";
 /// The first byte chooses: the body of a BATCH from a stranger, or events to make one from.
 pub fn decompress(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
-    if choice % 2 == 0 { check_body(rest) } else { batch_of_events(rest, &mut codecs(0)) }
+    if choice % 2 == 0 { check_body(rest) } else { batch_of_events(rest, &mut codecs(0, None)) }
 }
 
 fn check_body(body: &[u8]) {

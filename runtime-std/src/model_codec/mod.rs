@@ -14,7 +14,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use ropeway_codec::Event as ModelEvent;
+use ropeway_codec::{Event as ModelEvent, Preset, Stream};
 use ropeway_core::code::Code;
 use ropeway_core::codec::{Codec, CodecId};
 use ropeway_core::event::{Event, flags};
@@ -23,6 +23,7 @@ use ropeway_core::hlc::Hlc;
 use ropeway_core::time::Instant;
 use ropeway_core::wire::batch::{Columns, put_columns};
 
+use crate::sample::Sample;
 use load::Load;
 use pool::{Pool, Wanted};
 
@@ -39,13 +40,25 @@ pub struct ModelCodec {
     pool: Pool,
     load: Load,
     packed: Vec<u8>,
+    sample: Option<u32>,
 }
 
 impl ModelCodec {
     /// With room for so many states of about 3 MB, at least one. Each is made when it is needed, and stays.
     #[must_use]
     pub fn new(states: usize) -> Self {
-        Self { pool: Pool::new(states), load: Load::default(), packed: Vec::new() }
+        Self { pool: Pool::new(states), load: Load::default(), packed: Vec::new(), sample: None }
+    }
+
+    /// One whose states know a sample before the first event: [`CodecId::SAMPLED`] (docs/PROTOCOL.md#sample-1). It
+    /// keeps one state more.
+    #[must_use]
+    pub fn sampled(states: usize, sample: &Sample) -> Self {
+        let mut base = Stream::new(Preset::Large);
+        for bytes in sample.events() {
+            base.prime(&ModelEvent { bytes, ..ModelEvent::default() });
+        }
+        Self { pool: Pool::over(base, states), sample: Some(sample.tag()), ..Self::new(states) }
     }
 
     /// Bytes of events that were learned anew so far.
@@ -78,7 +91,11 @@ fn from_model(e: ModelEvent<'_>) -> Event<'_> {
 
 impl Codec for ModelCodec {
     fn id(&self) -> CodecId {
-        CodecId::MODEL
+        if self.sample.is_some() { CodecId::SAMPLED } else { CodecId::MODEL }
+    }
+
+    fn sample(&self) -> u32 {
+        self.sample.unwrap_or(0)
     }
 
     fn compress_after(&mut self, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {

@@ -35,6 +35,8 @@ pub(super) struct Pool {
     uses: u64,
     /// The one that was given back last.
     last: usize,
+    /// What a state that knows no event knows.
+    base: Option<Box<Stream>>,
 }
 
 impl fmt::Debug for Pool {
@@ -56,7 +58,12 @@ impl Slot {
 impl Pool {
     /// Of at most so many states.
     pub(super) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), max: max.max(1), uses: 0, last: usize::MAX }
+        Self { slots: Vec::new(), max: max.max(1), uses: 0, last: usize::MAX, base: None }
+    }
+
+    /// States begin with this one.
+    pub(super) fn over(base: Stream, max: usize) -> Self {
+        Self { base: Some(Box::new(base)), ..Self::new(max) }
     }
 
     /// States that there are.
@@ -104,14 +111,17 @@ impl Pool {
         let unused = self.slots.iter().position(|slot| slot.knows.is_none());
         let n = match unused {
             None if self.slots.len() < self.max => {
-                let state = Box::new(Stream::new(Preset::Large));
+                let state = self.base.clone().unwrap_or_else(|| Box::new(Stream::new(Preset::Large)));
                 self.slots.push(Slot { knows: None, unproved: false, used: 0, state });
                 return self.slots.len() - 1;
             }
             None => (0..self.slots.len()).min_by_key(|&n| self.slots[n].used).unwrap_or(0),
             Some(n) => n,
         };
-        self.slots[n].state.reset();
+        match &self.base {
+            Some(base) => self.slots[n].state.clone_from(base),
+            None => self.slots[n].state.reset(),
+        }
         n
     }
 

@@ -168,7 +168,7 @@ fn the_state_that_was_not_used_for_longest_makes_room() {
 
 #[test]
 fn it_is_chosen_for_slow_links_and_those_that_are_not_known_and_offered_while_there_is_time() {
-    let mut codecs = crate::zstd_codec::codecs(STATES);
+    let mut codecs = crate::zstd_codec::codecs(STATES, None);
     let all = u32::MAX;
     let mut chosen = |rate| codecs.choose(all, rate, Instant(0));
     assert_eq!([0, 2_875, SLOW_LINK - 1].map(&mut chosen), [CodecId::MODEL; 3]);
@@ -195,4 +195,27 @@ fn it_is_chosen_for_slow_links_and_those_that_are_not_known_and_offered_while_th
     }
     assert!((50..150).contains(&turns), "{turns}");
     assert!(!offers(&mut codec, 10) && offers(&mut codec, 100));
+}
+
+#[test]
+fn a_sample_makes_a_new_clinics_first_events_small_and_must_be_the_same() {
+    let of = |from: u64| {
+        let lines: Vec<_> = (from..from + 300).map(|seq| [payload(seq), b"\n".to_vec()].concat()).collect();
+        Sample::new(lines.concat()).unwrap()
+    };
+    let (first, other) = (of(5_000), of(6_000));
+    let mut ends = [0, 1].map(|_| ModelCodec::sampled(STATES, &first));
+    assert_eq!((ends[0].id(), ends[0].sample()), (CodecId::SAMPLED, first.tag()));
+    let (past, raw) = (past(1, 1, 3), columns(1, 3));
+    let packed = pack(&mut ends[0], &past).unwrap();
+    let bare = pack(&mut ModelCodec::new(STATES), &past).unwrap();
+    assert!(packed.len() * 3 < bare.len(), "{} of {}", packed.len(), bare.len());
+    let mut out = vec![0; raw.len()];
+    assert_eq!(ends[1].decompress_after(&past, &packed, &mut out), Ok(()));
+    assert_eq!(out, raw);
+    // A state that was somebody else's begins with the sample again.
+    ends[1].forget(3);
+    assert_eq!(ends[1].decompress_after(&past, &packed, &mut out), Ok(()));
+    let wrong = ModelCodec::sampled(STATES, &other).decompress_after(&past, &packed, &mut out);
+    assert!(wrong.is_err() || out != raw);
 }

@@ -66,6 +66,9 @@ examples! {
     BACKUP_MARK "  ropeway backup-mark --data-dir hub --snapshot /backup/hub-2026-03-01
   ropeway backup-mark --data-dir hub --now                  # after a backup of another kind
   ropeway backup-mark --data-dir hub                        # shows the mark";
+    SAMPLE "  ropeway sample --data-dir hub --set invented-events.ndjson   # before `sign`: clinics get it with their certificate
+  ropeway sample --data-dir clinic_a                          # the tag must be the hub's
+  ropeway sample --data-dir clinic_a --remove";
     COMPLETIONS "  ropeway completions bash > /etc/bash_completion.d/ropeway
   ropeway completions zsh > ~/.zfunc/_ropeway";
 }
