@@ -159,6 +159,12 @@ impl<'m> Recovered<'m> {
                     self.events += u64::from(run.count);
                     on_run(RunAt { stream: i, first_seq: run.base_seq, last_seq: at.seq });
                     let consistent = place_run(s, first, at, at_top, hlc);
+                    if run.withheld {
+                        s.withhold(run.base_seq);
+                        s.withhold(at.seq);
+                    } else if !s.own {
+                        s.came(run.base_seq, at.seq);
+                    }
                     s.sealed = s.now;
                     s.durable = s.now;
                     consistent?;
@@ -168,6 +174,12 @@ impl<'m> Recovered<'m> {
                     if let Some(s) = self.streams.at_mut(i) {
                         s.acked = s.acked.max(r.seq);
                         s.acked_by = Some(r.peer);
+                    }
+                }
+                Record::Lack(lack) => {
+                    let i = self.stream_of(lack.index)?;
+                    if let Some(s) = self.streams.at_mut(i) {
+                        s.withheld = lack.range;
                     }
                 }
                 Record::Expired(e) => {
@@ -258,6 +270,7 @@ impl<'m> Recovered<'m> {
                 acked: s.acked_by.map(|by| (s.acked, by)),
                 floor: (s.floor.seq > 0).then(|| at(s.floor)),
                 skipped: s.skipped,
+                withheld: s.withheld,
             }
         })
     }
@@ -324,7 +337,7 @@ impl<'m> Recovered<'m> {
         if let Some(floor) = state.floor {
             s.floor = at(floor);
         }
-        s.skipped = state.skipped;
+        (s.skipped, s.withheld) = (state.skipped, state.withheld);
         Ok(())
     }
 

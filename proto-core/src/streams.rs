@@ -76,6 +76,11 @@ pub(crate) struct Stream {
     pub(crate) floor: Position,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub(crate) skipped: bool,
+    /// Among these are events that are not here; of an own stream, events that a hub lacks although it has
+    /// acknowledged what follows them.
+    pub(crate) withheld: Option<(u64, u64)>,
+    /// That is to be noted in the log: it has changed, of an own stream.
+    pub(crate) lack_changed: bool,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
@@ -111,6 +116,21 @@ impl Stream {
         if floor.seq > self.floor.seq && floor.seq <= self.durable.have.seq {
             self.floor = floor;
         }
+    }
+
+    /// Notes that event `seq` is not here, or, of an own stream, that a hub lacks it.
+    pub(crate) fn withhold(&mut self, seq: u64) {
+        let (from, to) = self.withheld.unwrap_or((seq, seq));
+        self.withheld = Some((from.min(seq), to.max(seq)));
+    }
+
+    /// Notes that these events are here after all, or, of an own stream, at the hub. They come in order: what lies
+    /// before the first of them stays as it is.
+    pub(crate) fn came(&mut self, first: u64, last: u64) {
+        self.withheld = match self.withheld {
+            Some((from, to)) if first <= from && from <= last => (last < to).then_some((last + 1, to)),
+            other => other,
+        };
     }
 
     /// Goes on behind what is gone at its source; nothing if that is here.
@@ -194,6 +214,9 @@ pub struct FrontierEntry {
     pub floor: u64,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub skipped: bool,
+    /// Among these are events that are not here; of a stream that this node writes, events that a hub lacks although
+    /// it has acknowledged what follows them.
+    pub withheld: Option<(u64, u64)>,
     /// Whether this node writes the stream.
     pub own: bool,
     /// Stamp of the newest event.
@@ -271,6 +294,8 @@ impl<'m> StreamTable<'m> {
             last_hlc: Hlc::ZERO,
             floor: start,
             skipped: false,
+            withheld: None,
+            lack_changed: false,
             own: false,
             end_at_risk: false,
             acked: 0,
@@ -325,6 +350,7 @@ impl Stream {
             acked: self.acked,
             floor: self.floor.seq,
             skipped: self.skipped,
+            withheld: self.withheld,
             own: self.own,
             last_hlc: self.last_hlc,
             end_in_doubt: self.end_at_risk,

@@ -143,6 +143,7 @@ impl Host {
             hlc_bound_ms: 24 * 3_600_000,
             hlc_tick_ms: 1,
             wall_floor_ms: EPOCH_MS,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         Self {

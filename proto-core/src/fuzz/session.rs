@@ -97,6 +97,7 @@ impl World {
             hlc_bound_ms: 600_000,
             hlc_tick_ms: 1,
             wall_floor_ms: 0,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         let (now, key) = (Now::new(1000, 2000), || (1, DataKey::new([7; 32])));

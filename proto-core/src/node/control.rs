@@ -89,6 +89,9 @@ impl Node<'_> {
             link.sent = link.sent.max(entry.seq);
         }
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
+        let lacked = self.streams.at(stream).and_then(|s| s.withheld);
+        link.asked_again = lacked.filter(|(from, _)| entry.seq < *from).map(|_| entry.seq);
+        link.refers_min = link.refers_min.max(lacked.map_or(0, |(_, to)| to + 1));
         self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };
         if stream.own {
@@ -155,6 +158,7 @@ impl Node<'_> {
             if compared {
                 self.note_receipt(i, l, seq);
             }
+            self.end_lack(l, seq);
             self.queue_link(l);
         }
         self.land_flights(i);
@@ -285,7 +289,8 @@ impl Node<'_> {
             // What is damaged here cannot be sent; the session must end all the same.
             let readable = stream.readable_upto(link.sent + 1) > link.sent;
             // What came after our last word waits for the next session.
-            let more = !s.goodbye_sent && !link.blocked && (readable || self.owes_floor(link, stream));
+            let owes = self.owes_floor(link, stream) || self.owes_gap(link, stream);
+            let more = !s.goodbye_sent && !link.blocked && (readable || owes);
             let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
             let sent = !self.sends(link, stream) || acked && !more;
             let nothing_pending = s.goodbye_sent || stream.now.top.seq == stream.durable.top.seq;

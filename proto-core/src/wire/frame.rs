@@ -54,6 +54,11 @@ pub enum FrameType {
     Part = 15,
     /// How far the pieces of a batch have come. Sent with [`OPTIONAL`].
     Have = 16,
+    /// An event does not come, and what stands in its place. Sent with [`OPTIONAL`]. With [`FLAG`] the sender has
+    /// nothing more to send for now.
+    Withheld = 17,
+    /// Events that the sender of this does not hold although it acknowledges what follows them. Sent with [`OPTIONAL`].
+    Lacks = 18,
 }
 
 /// A frame's first bytes, understood.
@@ -103,6 +108,8 @@ impl FrameHead {
             14 => Some(FrameType::NoHistory),
             15 => Some(FrameType::Part),
             16 => Some(FrameType::Have),
+            17 => Some(FrameType::Withheld),
+            18 => Some(FrameType::Lacks),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };

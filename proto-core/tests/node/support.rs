@@ -60,6 +60,7 @@ impl Solo {
             hlc_bound_ms: 86_400_000,
             hlc_tick_ms: 1,
             wall_floor_ms: WALL,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         let mut recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));

@@ -23,6 +23,7 @@ const GAP: u8 = 1 << 2;
 const ACKED: u8 = 1 << 3;
 const FLOOR: u8 = 1 << 4;
 const SKIPPED: u8 = 1 << 5;
+const WITHHELD: u8 = 1 << 6;
 
 /// Longest record of a checkpoint.
 pub const STATE_RECORD_MAX_BYTES: usize = if REPAIR_MAX_BYTES > 384 { REPAIR_MAX_BYTES } else { 384 };
@@ -79,6 +80,8 @@ pub struct StreamState {
     pub floor: Option<At>,
     /// Some of that was never here.
     pub skipped: bool,
+    /// Among these are events that are not here; of an own stream, events that a hub lacks.
+    pub withheld: Option<(u64, u64)>,
 }
 
 /// A sealed segment, as the manifest lists it.
@@ -156,7 +159,8 @@ impl<'a> StateRecord<'a> {
                     | bit(s.gap.is_some(), GAP)
                     | bit(s.acked.is_some(), ACKED)
                     | bit(s.floor.is_some(), FLOOR)
-                    | bit(s.skipped, SKIPPED))?;
+                    | bit(s.skipped, SKIPPED)
+                    | bit(s.withheld.is_some(), WITHHELD))?;
                 put_key(w, &s.key)?;
                 put_at(w, &s.have)?;
                 w.put(&s.last_hlc.as_u64().to_le_bytes())?;
@@ -170,6 +174,10 @@ impl<'a> StateRecord<'a> {
                 }
                 if let Some(floor) = &s.floor {
                     put_at(w, floor)?;
+                }
+                if let Some((from, to)) = s.withheld {
+                    w.varint(from)?;
+                    w.varint(to)?;
                 }
                 Ok(())
             }
@@ -207,9 +215,20 @@ impl<'a> StateRecord<'a> {
                 let gap = if flags & GAP != 0 { Some((parse_at(r)?, parse_at(r)?)) } else { None };
                 let acked = if flags & ACKED != 0 { Some((r.varint()?, parse_name(r)?)) } else { None };
                 let floor = if flags & FLOOR != 0 { Some(parse_at(r)?) } else { None };
+                let withheld = if flags & WITHHELD != 0 { Some((r.varint()?, r.varint()?)) } else { None };
                 let (own, end_at_risk, skipped) = (flags & OWN != 0, flags & END_AT_RISK != 0, flags & SKIPPED != 0);
-                let state = StreamState { key, have, gap, last_hlc, own, end_at_risk, acked, floor, skipped };
-                Ok(StateRecord::Stream(state))
+                Ok(StateRecord::Stream(StreamState {
+                    key,
+                    have,
+                    gap,
+                    last_hlc,
+                    own,
+                    end_at_risk,
+                    acked,
+                    floor,
+                    skipped,
+                    withheld,
+                }))
             }
             SEGMENT => {
                 let (number, bytes, digest) = (r.varint()?, r.varint()?, r.array()?);
@@ -250,9 +269,10 @@ mod tests {
         let at = |n: u64| (n, Chain([n as u8; 32]));
         let hlc = Hlc::new(1_770_000_000_000, 3);
         let log = |own, stub| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX, stub };
-        let stream = |gap, acked, floor| {
+        let stream = |gap, acked, floor: Option<At>| {
             let (own, end_at_risk, skipped) = (true, true, true);
-            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped }
+            let withheld = floor.map(|_| (1, u64::MAX));
+            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped, withheld }
         };
         let stub = Stub { number: u64::MAX, streams: u32::MAX };
         let records = [
