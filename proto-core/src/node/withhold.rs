@@ -89,11 +89,14 @@ impl Node<'_> {
         let within = |seq: u64| d.have.seq <= seq && d.gap_end.is_some_and(|end| seq < end.seq);
         let next = stream.own && within(link.sent) && !link.blocked;
         let Some(s) = self.sessions.get(link.session as usize).map(|s| &s.0) else { return false };
-        next && s.vector_done && !s.goodbye_sent && self.may_withhold(link.session) && self.sends(link, stream)
+        next && !s.goodbye_sent && self.may_withhold(link.session) && self.sends(link, stream)
     }
 
     /// A WITHHELD frame for what damage has taken here, if there is one to be sent.
     pub(super) fn put_gap(&mut self, i: u32, out: &mut [u8]) -> Option<usize> {
+        if !self.s(i).vector_done {
+            return None;
+        }
         let owed = self.links_of(i).find_map(|l| {
             let link = &self.links[l as usize].0;
             let stream = self.streams.at(link.stream)?;
@@ -346,6 +349,24 @@ impl Node<'_> {
 
     pub(super) fn next_withheld(&mut self) -> Option<Event> {
         self.withheld.pop_front().map(Event::Withheld)
+    }
+}
+
+impl core::fmt::Display for WithheldEvents {
+    /// `R311 too large clinic_a/...: event 7 (100000 bytes) stays here: the peer does not take it; what follows goes on`.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {}: ", self.code, self.stream)?;
+        match (self.from == self.to, self.count) {
+            (true, _) => write!(f, "event {}", self.from)?,
+            (_, 0) => write!(f, "some of events {} to {}", self.from, self.to)?,
+            (_, n) if n <= self.to - self.from => write!(f, "{n} of events {} to {}", self.from, self.to)?,
+            _ => write!(f, "events {} to {}", self.from, self.to)?,
+        }
+        if self.bytes > 0 {
+            write!(f, " ({} bytes)", self.bytes)?;
+        }
+        let what = if self.missing { "not taken here" } else { "not at the peer" };
+        write!(f, ": {what}; what follows goes on")
     }
 }
 

@@ -10,3 +10,4 @@ mod hostile;
 mod parts;
 mod support;
 mod timing;
+mod withhold;

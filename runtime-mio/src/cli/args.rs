@@ -194,6 +194,9 @@ pub struct ServeArgs {
     /// States of the strongest codec, of 3 MB each: one for each clinic that sends at the same time; 0: never used
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub model_states: u32,
+    /// Refuse events with a larger payload than this; what follows them is taken, and both ends are told
+    #[arg(long, value_name = "BYTES", value_parser = value::MAX_EVENT)]
+    pub max_event: Option<u64>,
 }
 
 impl ServeArgs {

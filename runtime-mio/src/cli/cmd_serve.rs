@@ -18,6 +18,7 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
         max_sessions: args.max_sessions as usize,
         scrub: args.scrub,
         model_states: args.model_states as usize,
+        accept_bytes: args.max_event.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         ..DaemonOptions::new(args.bind)
     };
     let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;

@@ -111,6 +111,9 @@ struct Stream {
     never_held: bool,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
+    /// Between these, both inclusive, are events that are not here though what follows them is, because they were withheld or
+    /// refused; of an own stream, events that a hub does not have. `verify` names them.
+    withheld: Option<(u64, u64)>,
 }
 
 impl From<FrontierEntry> for Stream {
@@ -127,6 +130,7 @@ impl From<FrontierEntry> for Stream {
             expired_upto: e.floor,
             never_held: e.skipped,
             gap: e.gap,
+            withheld: e.withheld,
         }
     }
 }
@@ -239,6 +243,18 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     }
     if s.streams.iter().any(|s| s.never_held) {
         lines.push("* some of these were never here: they were gone where they came from".to_owned());
+    }
+    for stream in &s.streams {
+        let Some((from, to)) = stream.withheld else { continue };
+        let of = format!("{}/{}/{}", stream.node, stream.incarnation, stream.lane);
+        lines.push(match (from == to, stream.own) {
+            (true, true) => format!("withheld    event {from} of {of} is here, and not at the hub"),
+            (false, true) => {
+                format!("withheld    among events {from} to {to} of {of} are some that the hub does not have")
+            }
+            (true, false) => format!("withheld    event {from} of {of} is not here; what follows it is"),
+            (false, false) => format!("withheld    among events {from} to {to} of {of} are some that are not here"),
+        });
     }
     if !judged.is_empty() {
         lines.push(String::new());

@@ -51,6 +51,8 @@ pub struct DaemonOptions {
     pub scrub: ScrubRate,
     /// See [`Options::model_states`].
     pub model_states: usize,
+    /// See [`Options::accept_bytes`].
+    pub accept_bytes: usize,
 }
 
 impl DaemonOptions {
@@ -67,6 +69,7 @@ impl DaemonOptions {
             grace: Duration::from_secs(5),
             scrub: ScrubRate::Monthly,
             model_states: MODEL_STATES,
+            accept_bytes: 0,
         }
     }
 }
@@ -147,8 +150,8 @@ impl Daemon {
             return Err(Error::new(Code::NotAHub, format!("{} has a clinic certificate", file.name)));
         }
         let limits = Limits::hub(options.max_sessions);
-        let DaemonOptions { timing, policy, model_states, .. } = options;
-        let node_options = Options { limits, timing, policy, model_states, ..Options::default() };
+        let DaemonOptions { timing, policy, model_states, accept_bytes, .. } = options;
+        let node_options = Options { limits, timing, policy, model_states, accept_bytes, ..Options::default() };
         let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let tickets = Tickets::open(&dir, &id, &setup.key.1, TICKETS_MAX, TlsOptions::default().clock);
