@@ -159,11 +159,9 @@ impl<'m> Recovered<'m> {
                     self.events += u64::from(run.count);
                     on_run(RunAt { stream: i, first_seq: run.base_seq, last_seq: at.seq });
                     let consistent = place_run(s, first, at, at_top, hlc);
-                    if run.withheld {
-                        s.withhold(run.base_seq);
-                        s.withhold(at.seq);
-                    } else if !s.own {
-                        s.came(run.base_seq, at.seq);
+                    match run.withheld {
+                        true => s.withhold(run.base_seq, at.seq),
+                        false => s.came(run.base_seq, at.seq),
                     }
                     s.sealed = s.now;
                     s.durable = s.now;
@@ -179,7 +177,7 @@ impl<'m> Recovered<'m> {
                 Record::Lack(lack) => {
                     let i = self.stream_of(lack.index)?;
                     if let Some(s) = self.streams.at_mut(i) {
-                        s.withheld = lack.range;
+                        s.lacks = lack.range;
                     }
                 }
                 Record::Expired(e) => {
@@ -271,6 +269,7 @@ impl<'m> Recovered<'m> {
                 floor: (s.floor.seq > 0).then(|| at(s.floor)),
                 skipped: s.skipped,
                 withheld: s.withheld,
+                lacks: s.lacks,
             }
         })
     }
@@ -337,7 +336,7 @@ impl<'m> Recovered<'m> {
         if let Some(floor) = state.floor {
             s.floor = at(floor);
         }
-        (s.skipped, s.withheld) = (state.skipped, state.withheld);
+        (s.skipped, s.withheld, s.lacks) = (state.skipped, state.withheld, state.lacks);
         Ok(())
     }
 

@@ -76,10 +76,11 @@ pub(crate) struct Stream {
     pub(crate) floor: Position,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub(crate) skipped: bool,
-    /// Among these are events that are not here; of an own stream, events that a hub lacks although it has
-    /// acknowledged what follows them.
+    /// Among these are events that are not here: only their places are.
     pub(crate) withheld: Option<(u64, u64)>,
-    /// That is to be noted in the log: it has changed, of an own stream.
+    /// Among these own events are some that a hub lacks although it has acknowledged what follows them.
+    pub(crate) lacks: Option<(u64, u64)>,
+    /// That is to be noted in the log: it has changed.
     pub(crate) lack_changed: bool,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
@@ -118,19 +119,28 @@ impl Stream {
         }
     }
 
-    /// Notes that event `seq` is not here, or, of an own stream, that a hub lacks it.
-    pub(crate) fn withhold(&mut self, seq: u64) {
-        let (from, to) = self.withheld.unwrap_or((seq, seq));
-        self.withheld = Some((from.min(seq), to.max(seq)));
+    /// Notes that these events are not here.
+    pub(crate) fn withhold(&mut self, first: u64, last: u64) {
+        widen(&mut self.withheld, first, last);
     }
 
-    /// Notes that these events are here after all, or, of an own stream, at the hub. They come in order: what lies
-    /// before the first of them stays as it is.
+    /// Notes that these events are here after all.
     pub(crate) fn came(&mut self, first: u64, last: u64) {
-        self.withheld = match self.withheld {
-            Some((from, to)) if first <= from && from <= last => (last < to).then_some((last + 1, to)),
-            other => other,
-        };
+        narrow(&mut self.withheld, first, last);
+    }
+
+    /// Notes that a hub lacks these own events; true if that is news.
+    pub(crate) fn lack(&mut self, first: u64, last: u64) -> bool {
+        let before = self.lacks;
+        widen(&mut self.lacks, first, last);
+        self.lacks != before
+    }
+
+    /// Notes that the hub has these own events after all; true if that changes anything.
+    pub(crate) fn end_lack(&mut self, first: u64, last: u64) -> bool {
+        let before = self.lacks;
+        narrow(&mut self.lacks, first, last);
+        self.lacks != before
     }
 
     /// Goes on behind what is gone at its source; nothing if that is here.
@@ -195,6 +205,19 @@ impl Stream {
     }
 }
 
+fn widen(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
+    let (from, to) = range.unwrap_or((first, last));
+    *range = Some((from.min(first), to.max(last)));
+}
+
+/// What comes after all comes in order: what lies before the first of it stays as it is.
+fn narrow(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
+    *range = match *range {
+        Some((from, to)) if first <= from && from <= last => (last < to).then_some((last + 1, to)),
+        other => other,
+    };
+}
+
 /// What a version vector says of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontierEntry {
@@ -214,9 +237,10 @@ pub struct FrontierEntry {
     pub floor: u64,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub skipped: bool,
-    /// Among these are events that are not here; of a stream that this node writes, events that a hub lacks although
-    /// it has acknowledged what follows them.
+    /// Among these are events that are not here, although what follows them is: only their places are.
     pub withheld: Option<(u64, u64)>,
+    /// Among these own events are some that a hub lacks although it has acknowledged what follows them.
+    pub lacks: Option<(u64, u64)>,
     /// Whether this node writes the stream.
     pub own: bool,
     /// Stamp of the newest event.
@@ -295,6 +319,7 @@ impl<'m> StreamTable<'m> {
             floor: start,
             skipped: false,
             withheld: None,
+            lacks: None,
             lack_changed: false,
             own: false,
             end_at_risk: false,
@@ -351,6 +376,7 @@ impl Stream {
             floor: self.floor.seq,
             skipped: self.skipped,
             withheld: self.withheld,
+            lacks: self.lacks,
             own: self.own,
             last_hlc: self.last_hlc,
             end_in_doubt: self.end_at_risk,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ropeway_core::event::Chain;
 use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::planted::spared;
 use ropeway_core::policy::Role;
 use ropeway_std::retain::{Evidence, Mark, Rule, Terms, remove_some};
 
@@ -100,9 +101,11 @@ impl World {
             for (key, seq) in self.hosts[h].placed.take() {
                 let writer = self.hosts.iter().find(|x| x.config.name == key.node && x.clone_of.is_none());
                 let Some(writer) = writer.filter(|_| h == 0) else { continue };
-                let entry = writer.node().and_then(|n| n.frontier().find(|e| e.key == key));
+                // By its log, which is all that is asked when something is to be removed.
+                let Ok(log) = spared(|| writer.open_log()) else { continue };
+                let entry = log.recovered.frontier().find(|e| e.key == key && e.acked >= seq);
                 let within = |(from, to): (u64, u64)| (from..=to).contains(&seq);
-                let known = entry.is_none_or(|e| e.withheld.is_some_and(within));
+                let known = entry.is_none_or(|e| e.lacks.into_iter().chain(e.withheld).any(within));
                 let who = writer.config.name;
                 self.truth
                     .hold(Check::Withheld, known, || format!("{who} does not know that the hub lacks {key} {seq}"));

@@ -348,9 +348,8 @@ impl Node<'_> {
         if let Some(s) = self.streams.at_mut(n) {
             s.advance(Position { seq, chain: prev.then(event) }, event.hlc);
             match event.flags & flags::WITHHELD {
-                0 if s.own => {}
                 0 => s.came(seq, seq),
-                _ => s.withhold(seq),
+                _ => s.withhold(seq, seq),
             }
         }
         Ok(())
@@ -421,7 +420,7 @@ impl Node<'_> {
             let Some(s) = self.streams.at_mut(n) else { continue };
             if core::mem::take(&mut s.lack_changed) && !has(Bug::LackUnwritten) {
                 // Before the receipt that reaches over it: what only stands here must not be removed.
-                let lack = Lack { index: s.dict_index, range: s.withheld };
+                let lack = Lack { index: s.dict_index, range: s.lacks };
                 let (builder, body) = self.commit.body();
                 let _ = builder.lack(body, &lack);
             }

@@ -9,7 +9,7 @@ use crate::code::Code;
 use crate::event::{Event as LogEvent, flags};
 use crate::hlc::{Hlc, Observed};
 use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_max};
-use crate::planted::{Bug, has, mark};
+use crate::planted::mark;
 use crate::policy::Role;
 use crate::session::{LackDue, Link};
 use crate::streams::Stream;
@@ -164,7 +164,7 @@ impl Node<'_> {
         for seq in first..=end {
             chain = chain.then(&event(seq)?);
         }
-        let meets = now.gap_end.is_none_or(|gap| end != gap.seq || chain == gap.chain) || has(Bug::WithheldUnchecked);
+        let meets = now.gap_end.is_none_or(|gap| end != gap.seq || chain == gap.chain);
         if !meets {
             mark!("fork.at_withheld");
             return Err(self.fork_at(n).into());
@@ -287,16 +287,16 @@ impl Node<'_> {
         let Some(n) = self.streams.find(&key) else { return Ok(()) };
         let named = |l: &u32| self.links[*l as usize].0.stream == n && self.links[*l as usize].0.read.is_some();
         let Some(l) = self.links_of(i).find(named) else { return Ok(()) };
-        let Some(s) = self.streams.at(n).filter(|s| from <= s.durable.top.seq) else { return Ok(()) };
-        let (to, before) = (to.min(s.durable.top.seq), s.withheld);
+        let Some(top) = self.streams.at(n).map(|s| s.durable.top.seq).filter(|top| from <= *top) else { return Ok(()) };
+        let to = to.min(top);
         mark!("withheld.lacked_by_peer");
-        self.note_lack(i, n, (from, to));
+        let news = self.note_lack(i, n, (from, to));
         let link = &mut self.links[l as usize].0;
         link.refers_min = link.refers_min.max(to + 1);
         link.withheld |= count > 0;
         self.s(i).stats.withheld += count;
         // A summary of what was told before is no news.
-        if count > 0 || self.streams.at(n).is_some_and(|s| s.withheld != before) {
+        if count > 0 || news {
             let place = Withheld { known: Known::Nothing, bytes: 0, code };
             self.tell_withheld(i, n, (from, to, count), &place, false);
         }
@@ -304,17 +304,16 @@ impl Node<'_> {
     }
 
     /// The peer of session `i` does not get these events, which are here: if it is a hub, they must not be removed
-    /// because of what it acknowledges.
-    fn note_lack(&mut self, i: u32, n: u32, (from, to): (u64, u64)) {
+    /// because of what it acknowledges. True if that is news.
+    fn note_lack(&mut self, i: u32, n: u32, (from, to): (u64, u64)) -> bool {
         let hub = self.sessions[i as usize].0.peer.is_some_and(|peer| peer.role == Role::Hub);
-        let Some(s) = self.streams.at_mut(n).filter(|s| s.own && hub) else { return };
-        let before = s.withheld;
-        s.withhold(from);
-        s.withhold(to);
-        if s.withheld != before {
+        let Some(s) = self.streams.at_mut(n).filter(|s| s.own && hub) else { return false };
+        let news = s.lack(from, to);
+        if news {
             s.lack_changed = true;
             self.receipts.push(&mut self.streams.slots, n, |s| &mut s.receipt);
         }
+        news
     }
 
     /// The peer of link `l` has acknowledged the stream up to `seq`: what it had asked for again, it has.
@@ -323,9 +322,7 @@ impl Node<'_> {
         let (n, last) = (link.stream, seq.min(link.batched_to));
         let Some(asked) = link.asked_again.filter(|asked| !link.withheld && last > *asked) else { return };
         let Some(s) = self.streams.at_mut(n).filter(|s| s.own) else { return };
-        let before = s.withheld;
-        s.came(asked + 1, last);
-        if s.withheld != before {
+        if s.end_lack(asked + 1, last) {
             mark!("withheld.came_after_all");
             s.lack_changed = true;
             self.receipts.push(&mut self.streams.slots, n, |s| &mut s.receipt);

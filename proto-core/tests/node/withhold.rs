@@ -95,7 +95,7 @@ fn an_event_over_the_peers_limits_is_withheld_and_the_next_one_follows() {
         assert_eq!((told.code, told.missing, told.stream), (Code::TooLarge, false, key));
         // What a hub lacks is kept, whatever it acknowledges.
         clinic.feed(id, &frame(4, &[0, 3]));
-        assert_eq!((entry(&clinic).acked, entry(&clinic).withheld), (3, Some((2, 2))));
+        assert_eq!((entry(&clinic).acked, entry(&clinic).lacks), (3, Some((2, 2))));
     }
 }
 
@@ -263,7 +263,7 @@ fn a_writer_keeps_what_a_hub_lacks_until_it_has_come_after_all() {
     clinic.feed(id, &lacks(6, 90, 2));
     clinic.feed(id, &lacks(40, 0, 1));
     clinic.serve(id);
-    assert_eq!((entry(&clinic).acked, entry(&clinic).withheld), (9, Some((4, 9))));
+    assert_eq!((entry(&clinic).acked, entry(&clinic).lacks), (9, Some((4, 9))));
     let told: Vec<_> = clinic.withheld.iter().map(|w| (w.from, w.to, w.count, w.missing)).collect();
     assert_eq!(told, [(4, 4, 1, false), (6, 9, 2, false)]);
     // It asks for them again.
@@ -272,9 +272,9 @@ fn a_writer_keeps_what_a_hub_lacks_until_it_has_come_after_all() {
     assert_eq!((request.from_seq, request.upto_seq), (4, 9));
     assert_eq!(give(&mut clinic, &request)[0] & 0x1f, 3);
     clinic.feed(id, &frame(4, &[0, 7]));
-    assert_eq!(entry(&clinic).withheld, Some((8, 9)));
+    assert_eq!(entry(&clinic).lacks, Some((8, 9)));
     clinic.feed(id, &frame(4, &[0, 9]));
-    assert_eq!(entry(&clinic).withheld, None);
+    assert_eq!(entry(&clinic).lacks, None);
 }
 
 #[test]

@@ -111,9 +111,11 @@ struct Stream {
     never_held: bool,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
-    /// Between these, both inclusive, are events that are not here though what follows them is, because they were withheld or
-    /// refused; of an own stream, events that a hub does not have. `verify` names them.
+    /// Between these, both inclusive, are events that are not here though what follows them is: they were withheld or
+    /// refused. `verify` names them.
     withheld: Option<(u64, u64)>,
+    /// Between these, both inclusive, are own events that a hub does not have, though it has what follows them.
+    not_at_hub: Option<(u64, u64)>,
 }
 
 impl From<FrontierEntry> for Stream {
@@ -131,6 +133,7 @@ impl From<FrontierEntry> for Stream {
             never_held: e.skipped,
             gap: e.gap,
             withheld: e.withheld,
+            not_at_hub: e.lacks,
         }
     }
 }
@@ -245,16 +248,14 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
         lines.push("* some of these were never here: they were gone where they came from".to_owned());
     }
     for stream in &s.streams {
-        let Some((from, to)) = stream.withheld else { continue };
         let of = format!("{}/{}/{}", stream.node, stream.incarnation, stream.lane);
-        lines.push(match (from == to, stream.own) {
-            (true, true) => format!("withheld    event {from} of {of} is here, and not at the hub"),
-            (false, true) => {
-                format!("withheld    among events {from} to {to} of {of} are some that the hub does not have")
-            }
-            (true, false) => format!("withheld    event {from} of {of} is not here; what follows it is"),
-            (false, false) => format!("withheld    among events {from} to {to} of {of} are some that are not here"),
-        });
+        for (range, where_not) in [(stream.withheld, "here"), (stream.not_at_hub, "at the hub")] {
+            let Some((from, to)) = range else { continue };
+            lines.push(match from == to {
+                true => format!("withheld    event {from} of {of} is not {where_not}, and what follows it is"),
+                false => format!("withheld    some of events {from} to {to} of {of} are not {where_not}"),
+            });
+        }
     }
     if !judged.is_empty() {
         lines.push(String::new());

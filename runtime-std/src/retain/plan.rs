@@ -69,7 +69,7 @@ impl Terms {
     fn covers(&self, entry: &FrontierEntry) -> u64 {
         match &self.evidence {
             // What a hub acknowledges over, and lacks, is nowhere but here.
-            Evidence::Receipts => match entry.withheld.filter(|_| entry.own) {
+            Evidence::Receipts => match entry.lacks {
                 Some((from, _)) => entry.acked.min(from - 1),
                 None => entry.acked,
             },

@@ -20,3 +20,4 @@ mod scene;
 mod strangers;
 mod sync;
 mod views;
+mod withheld;
