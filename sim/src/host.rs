@@ -493,7 +493,7 @@ impl Host {
             let mut wrote = events.clone();
             for (at, place) in places {
                 let seq = entry.floor + 1 + at as u64;
-                wrote[at] = truth.place(who.as_str(), &entry.key, seq, &place, self.damaged);
+                wrote[at] = truth.place(who.as_str(), &entry.key, seq, &place);
                 let known = entry.withheld.is_some_and(|(from, to)| (from..=to).contains(&seq));
                 truth.hold(Check::Withheld, known, || format!("{who}: {} {seq} is missing unnoticed", entry.key));
                 self.placed.borrow_mut().insert((entry.key, seq));

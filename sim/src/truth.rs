@@ -32,6 +32,8 @@ pub(crate) struct Truth {
     pub(crate) failed: Option<Failure>,
     /// Bytes of the smallest payload that some hub need not take.
     pub(crate) refusable_from: Option<u64>,
+    /// Damage has struck a disk.
+    pub(crate) damaged: bool,
     /// A scenario has made two histories of a stream.
     pub(crate) forked: bool,
     /// A check that is switched off.
@@ -113,15 +115,8 @@ impl Truth {
     }
 
     /// What the origin wrote where only a place stands: an event that somebody need not take, or one that damage took.
-    pub(crate) fn place(
-        &mut self,
-        who: &str,
-        key: &StreamKey,
-        seq: u64,
-        place: &Withheld,
-        damaged: bool,
-    ) -> (u64, Hlc) {
-        let lost = place.reason() == Code::Corrupt && damaged;
+    pub(crate) fn place(&mut self, who: &str, key: &StreamKey, seq: u64, place: &Withheld) -> (u64, Hlc) {
+        let lost = place.reason() == Code::Corrupt && self.damaged;
         let refused = place.reason() == Code::TooLarge && self.refusable_from.is_some_and(|least| place.bytes >= least);
         self.hold(Check::Withheld, lost || refused, || format!("{who}: {key} {seq} is withheld, {place:?}"));
         let known = self.events.get(key).and_then(|e| e.get(seq as usize - 1));

@@ -9,7 +9,7 @@ use crate::code::Code;
 use crate::event::{Event as LogEvent, flags};
 use crate::hlc::{Hlc, Observed};
 use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_max};
-use crate::planted::mark;
+use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
 use crate::session::{LackDue, Link};
 use crate::streams::Stream;
@@ -221,7 +221,7 @@ impl Node<'_> {
         let n = self.links[l as usize].0.stream;
         self.s(i).stats.placed += 1;
         self.tell_withheld(i, n, (seq, seq, 1), place, true);
-        if self.may_withhold(i) {
+        if self.may_withhold(i) && !has(Bug::RefusalUntold) {
             let s = self.s(i);
             let due = LackDue { link: l, from: seq, to: seq, count: 1, code: place.code };
             let joins = |d: &&mut LackDue| d.link == l && d.code == due.code;
@@ -242,6 +242,7 @@ impl Node<'_> {
         let mut l = self.s(i).links;
         while let Some(link) = self.links.get_mut(l as usize) {
             let places = self.streams.at(link.0.stream).filter(|s| s.key.node == peer.name && s.withheld.is_some());
+            let places = places.filter(|_| !has(Bug::RefusalUntold));
             link.0.owes_lacks = places.is_some();
             self.sessions[i as usize].0.owes_lacks |= places.is_some();
             l = link.0.next;
