@@ -91,7 +91,7 @@ impl Node<'_> {
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
         let (places, lacks) = self.streams.at(stream).map_or((None, None), |s| (s.withheld, s.lacks));
         link.asked_again = lacks.filter(|(from, _)| entry.seq < *from).map(|_| entry.seq);
-        let upto = |range: Option<(u64, u64)>| range.map_or(0, |(_, to)| to + 1);
+        let upto = |range: Option<(u64, u64)>| range.map_or(0, |(_, to)| to.saturating_add(1));
         link.refers_min = link.refers_min.max(upto(places)).max(upto(lacks));
         self.notice_lost_tail(stream, entry.seq);
         let Some(stream) = self.streams.at(stream) else { return Ok(()) };

@@ -295,7 +295,9 @@ impl Node<'_> {
         let link = &mut self.links[l as usize].0;
         link.refers_min = link.refers_min.max(to + 1);
         link.withheld |= count > 0;
-        self.s(i).stats.withheld += count;
+        let s = self.s(i);
+        // A peer may say any number.
+        s.stats.withheld = s.stats.withheld.saturating_add(count);
         // A summary of what was told before is no news.
         if count > 0 || news {
             let place = Withheld { known: Known::Nothing, bytes: 0, code };
@@ -338,7 +340,7 @@ impl Node<'_> {
             // Nobody listens: the last word grows, rather than the memory.
             if let Some(last) = self.withheld.back_mut().filter(|w| w.stream == stream && w.missing == missing) {
                 (last.from, last.to) = (last.from.min(from), last.to.max(to));
-                last.count += count;
+                last.count = last.count.saturating_add(count);
             }
             return;
         }

@@ -262,10 +262,14 @@ fn a_writer_keeps_what_a_hub_lacks_until_it_has_come_after_all() {
     clinic.feed(id, &lacks(4, 0, 1));
     clinic.feed(id, &lacks(6, 90, 2));
     clinic.feed(id, &lacks(40, 0, 1));
+    // Whatever a peer says of its number.
+    clinic.feed(id, &lacks(9, u64::MAX - 10, u64::MAX - 9));
+    clinic.feed(id, &lacks(9, u64::MAX - 10, u64::MAX - 9));
     clinic.serve(id);
     assert_eq!((entry(&clinic).acked, entry(&clinic).lacks), (9, Some((4, 9))));
     let told: Vec<_> = clinic.withheld.iter().map(|w| (w.from, w.to, w.count, w.missing)).collect();
-    assert_eq!(told, [(4, 4, 1, false), (6, 9, 2, false)]);
+    assert_eq!(told[..2], [(4, 4, 1, false), (6, 9, 2, false)]);
+    assert_eq!((told.len(), clinic.node.stats(id).unwrap().withheld), (4, u64::MAX));
     // It asks for them again.
     let id = meet(&mut clinic, HUB, &key, 3, &chain_at(&key, 3), KNOWS);
     let request = says(&mut clinic, id).1.unwrap();

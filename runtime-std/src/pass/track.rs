@@ -208,4 +208,16 @@ mod tests {
         }
         assert_eq!(whole.take(7, (3, 1), Some((chain(1), chain(7)))), Taken::Unchained);
     }
+
+    #[test]
+    fn a_place_is_neither_seen_nor_missing_and_the_event_counts_when_it_comes() {
+        let key = StreamKey { node: NodeName::new("a").unwrap(), incarnation: Incarnation::new(1), lane: Lane::Normal };
+        let mut t = Track::new(&key);
+        assert_eq!(t.take(1, (1, 1), None), Taken::New);
+        assert_eq!((t.take_place(2, (1, 2), None), t.take_place(2, (1, 3), None)), (Taken::New, Taken::Again));
+        assert_eq!((t.events, t.missing(), t.top, t.withheld.len()), (1, 0, 2, 1));
+        assert!(t.brings_news(2, 2) && !t.brings_news(1, 1));
+        assert_eq!((t.take(2, (1, 4), None), t.take_place(2, (1, 5), None)), (Taken::New, Taken::Again));
+        assert_eq!((t.events, t.withheld.len()), (2, 0));
+    }
 }

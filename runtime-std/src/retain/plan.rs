@@ -70,7 +70,7 @@ impl Terms {
         match &self.evidence {
             // What a hub acknowledges over, and lacks, is nowhere but here.
             Evidence::Receipts => match entry.lacks {
-                Some((from, _)) => entry.acked.min(from - 1),
+                Some((from, _)) => entry.acked.min(from.saturating_sub(1)),
                 None => entry.acked,
             },
             Evidence::Backup(mark) => mark.as_ref().map_or(0, |m| m.covers(&entry.key)),

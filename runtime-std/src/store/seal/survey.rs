@@ -336,3 +336,28 @@ impl Survey {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_event_and_its_place_the_event_is_kept_whichever_came_first() {
+        let mut survey = Survey::new(1);
+        let mut add = |stream, first_seq, last_seq, page, withheld| {
+            survey.runs.push(RunAt { stream, first_seq, last_seq, page, epoch: 0, withheld });
+        };
+        // Event 5 came after all; 6 and 12 never did; 10 and 11 were here before; the other stream has nothing to do with it.
+        add(0, 1, 4, 1, false);
+        add(0, 5, 6, 1, true);
+        add(0, 7, 11, 1, false);
+        add(0, 5, 5, 2, false);
+        add(0, 10, 12, 3, true);
+        add(1, 5, 6, 3, true);
+        survey.drop_filled_places();
+        let places: Vec<_> = survey.runs.iter().filter(|r| r.withheld).collect();
+        let places: Vec<_> = places.into_iter().map(|r| (r.stream, r.first_seq, r.last_seq, r.page)).collect();
+        assert_eq!(places, [(0, 6, 6, 1), (0, 12, 12, 3), (1, 5, 6, 3)]);
+        assert_eq!(survey.runs.len(), 6);
+    }
+}
