@@ -277,7 +277,7 @@ mod tests {
         let at = |n: u64| (n, Chain([n as u8; 32]));
         let hlc = Hlc::new(1_770_000_000_000, 3);
         let log = |own, stub| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX, stub };
-        let stream = |gap, acked, floor: Option<At>| {
+        let stream = |gap, acked: Option<(u64, NodeName)>, floor: Option<At>| {
             let (own, end_at_risk, skipped) = (true, true, true);
             let (withheld, lacks) = (floor.map(|_| (1, u64::MAX)), acked.map(|_| (2, 3)));
             let have = at(4);
