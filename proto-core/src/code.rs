@@ -117,6 +117,8 @@ codes! {
         "Nothing was lost. If it happens more often, the card is wearing out: replace it.";
     317 Expired "expired" "The events were removed from this log by its retention rule; nothing is damaged."
         "A hub, or a snapshot that was taken before, has them; `ropeway status` shows from which event on this log holds them.";
+    318 Withheld "withheld" "An event is not here: its node could not send it, or this node does not take it. What follows it is here."
+        "`ropeway verify` names it and says why. It is kept where it was written; see docs/OPERATIONS.md, Withheld events.";
     401 Malformed "malformed" "The peer sent bytes that are not a message."
         "If it happens again between two Ropeway nodes, report it: the connection is closed, nothing was stored.";
     402 FrameTooLarge "frame too large" "The peer announced a frame over the limit."

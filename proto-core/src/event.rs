@@ -4,6 +4,7 @@
 use crate::hlc::Hlc;
 use crate::id::StreamKey;
 use crate::varint::{Full, Reader, Writer};
+use crate::withheld::{Known, Withheld};
 
 /// Flag bits of an event.
 pub mod flags {
@@ -11,6 +12,9 @@ pub mod flags {
     pub const UNSYNCED: u8 = 1;
     /// The receiver found the stamp too far ahead of its own clock. Local: not hashed, not sent.
     pub const FUTURE: u8 = 2;
+    /// The event is not here; what is known of it stands in the place of its payload
+    /// ([`Withheld`](crate::withheld::Withheld)). Local: not hashed.
+    pub const WITHHELD: u8 = 4;
     /// The bits that belong to the event itself.
     pub const HASHED: u8 = UNSYNCED;
 }
@@ -29,6 +33,12 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
+    /// What is known of the event, if it is not here.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        if self.flags & flags::WITHHELD == 0 { None } else { Withheld::parse(self.payload).ok() }
+    }
+
     /// `H(event)`: BLAKE3 over stamp, kind, flags and payload (docs/PROTOCOL.md#chain-1).
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
@@ -67,9 +77,15 @@ impl Chain {
     /// `h_{n+1}` from `h_n` and the next event.
     #[must_use]
     pub fn then(&self, event: &Event<'_>) -> Self {
+        let hash = match event.withheld().map(|w| w.known) {
+            None => event.hash(),
+            Some(Known::Hash(hash)) => hash,
+            Some(Known::Nothing) => [0; 32],
+            Some(Known::Chain(chain)) => return chain,
+        };
         let mut h = blake3::Hasher::new();
         h.update(&self.0);
-        h.update(&event.hash());
+        h.update(&hash);
         Chain(*h.finalize().as_bytes())
     }
 
@@ -104,6 +120,13 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// Those before the first event that is not here (see [`flags::WITHHELD`]).
+    pub(crate) fn before_withheld(&self) -> Records<'a> {
+        let here = self.iter().take_while(|e| e.flags & flags::WITHHELD == 0);
+        let bytes: usize = here.map(|e| RECORD_HEAD_BYTES + e.payload.len()).sum();
+        Records { bytes: &self.bytes[..bytes.min(self.bytes.len())], ..*self }
+    }
+
     /// The events in order. Ends early at bytes that are not a record.
     pub fn iter(&self) -> impl Iterator<Item = Event<'a>> + Clone + use<'a> {
         let mut r = Reader::new(self.bytes);

@@ -148,6 +148,11 @@ impl<'m> Histories<'m> {
         if s.next_seq != seq {
             return;
         }
+        if event.flags & flags::WITHHELD != 0 {
+            // What is not here is no history: it begins anew behind it.
+            (s.len, s.first_seq, s.next_seq) = (0, seq + 1, seq + 1);
+            return;
+        }
         let share = share.min(self.share);
         let slot = &mut self.bytes[n * self.share..][..self.share];
         let (need, held) = (cost(event) + STAMP_BYTES, s.next_seq - s.first_seq);

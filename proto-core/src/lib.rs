@@ -33,6 +33,7 @@
 //! | [`streams`] | the version vector, with gaps |
 //! | [`policy`] | who may read and write what: one function |
 //! | [`event`], [`hlc`], [`id`] | events, chain hashes, stamps, names |
+//! | [`withheld`] | what stands in the place of an event that is not here |
 //! | [`codec`] | the compression that a runtime brings |
 //! | [`limits`], [`mem`] | sizes, and the memory that follows from them |
 //! | [`code`] | every error, with its number and what to do |
@@ -72,3 +73,4 @@ pub mod time;
 mod timer;
 pub mod varint;
 pub mod wire;
+pub mod withheld;

@@ -74,6 +74,9 @@ bugs! {
     GapTakenForFilled "gap_taken_for_filled" "What a peer sends from behind a gap of its own counts as if the gap were filled."
     HistoryNotRewound "history_not_rewound" "What a peer has dropped for want of history is not sent again."
     EarlyNotRewound "early_not_rewound" "A first flight that the peer could not use is not sent again."
+    WithheldUnnoted "withheld_unnoted" "The place of an event that does not come is acknowledged over, and not noted in the log."
+    RefusalUntold "refusal_untold" "A hub does not say which events it has refused."
+    LackUnwritten "lack_unwritten" "The log does not tell which events a hub lacks that has acknowledged what follows them."
     GapFillUnacked "gap_fill_unacked" "What fills a gap is not acknowledged once the peer has acknowledged what lies behind."
     GapClosedShort "gap_closed_short" "Filling a gap does not join what lies behind it."
 

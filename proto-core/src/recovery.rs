@@ -159,6 +159,10 @@ impl<'m> Recovered<'m> {
                     self.events += u64::from(run.count);
                     on_run(RunAt { stream: i, first_seq: run.base_seq, last_seq: at.seq });
                     let consistent = place_run(s, first, at, at_top, hlc);
+                    match run.withheld {
+                        true => s.withhold(run.base_seq, at.seq),
+                        false => s.came(run.base_seq, at.seq),
+                    }
                     s.sealed = s.now;
                     s.durable = s.now;
                     consistent?;
@@ -168,6 +172,12 @@ impl<'m> Recovered<'m> {
                     if let Some(s) = self.streams.at_mut(i) {
                         s.acked = s.acked.max(r.seq);
                         s.acked_by = Some(r.peer);
+                    }
+                }
+                Record::Lack(lack) => {
+                    let i = self.stream_of(lack.index)?;
+                    if let Some(s) = self.streams.at_mut(i) {
+                        s.lacks = lack.range;
                     }
                 }
                 Record::Expired(e) => {
@@ -258,6 +268,8 @@ impl<'m> Recovered<'m> {
                 acked: s.acked_by.map(|by| (s.acked, by)),
                 floor: (s.floor.seq > 0).then(|| at(s.floor)),
                 skipped: s.skipped,
+                withheld: s.withheld,
+                lacks: s.lacks,
             }
         })
     }
@@ -324,7 +336,7 @@ impl<'m> Recovered<'m> {
         if let Some(floor) = state.floor {
             s.floor = at(floor);
         }
-        s.skipped = state.skipped;
+        (s.skipped, s.withheld, s.lacks) = (state.skipped, state.withheld, state.lacks);
         Ok(())
     }
 

@@ -45,8 +45,13 @@ pub struct SessionStats {
     pub duplicates: u64,
     /// Events of this node that the peer held already when the session began.
     pub resumed_at: u64,
-    /// Streams that cannot be sent on because a part of them is damaged here.
+    /// Streams that cannot be sent on because a part of them is damaged here, or over the limits of a peer that does
+    /// not know what a withheld event is.
     pub blocked: u32,
+    /// Events that the peer does not get; it goes on behind them.
+    pub withheld: u64,
+    /// Events that did not come from the peer; what stands in their places was taken.
+    pub placed: u64,
     /// Bytes of frames taken from the peer.
     pub bytes_in: u64,
     /// Bytes of frames for the peer.
@@ -136,6 +141,19 @@ pub(crate) struct Early {
     /// Of the largest batch, before compression.
     pub(crate) raw_bytes: usize,
 }
+
+/// Refused events that the peer is to hear of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LackDue {
+    pub(crate) link: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) count: u64,
+    pub(crate) code: u16,
+}
+
+/// Words about refused events that wait to be sent, at most.
+pub(crate) const LACKS_MAX: usize = 8;
 
 /// Batches under way at most.
 pub(crate) const FLIGHTS_MAX: usize = 64;
@@ -279,6 +297,11 @@ pub(crate) struct Session {
     pub(crate) owes_no_history: bool,
     /// Some of its links may owe the peer a FLOOR.
     pub(crate) owes_floors: bool,
+    /// Some of its links may owe the peer a WITHHELD for what damage has taken.
+    pub(crate) owes_gaps: bool,
+    /// The peer is to hear of events that were refused, or whose places only are here.
+    pub(crate) owes_lacks: bool,
+    pub(crate) lacks: heapless::Deque<LackDue, LACKS_MAX>,
     /// The peer is to hear how far the parts that it sent have come.
     pub(crate) owes_have: bool,
     pub(crate) acks: Fifo,
@@ -396,6 +419,8 @@ impl Session {
                 duplicates: 0,
                 resumed_at: 0,
                 blocked: 0,
+                withheld: 0,
+                placed: 0,
                 bytes_in: 0,
                 bytes_out: 0,
                 sample_differs: false,
@@ -415,6 +440,9 @@ impl Session {
             credit_soon: false,
             owes_no_history: false,
             owes_floors: false,
+            owes_gaps: false,
+            owes_lacks: false,
+            lacks: heapless::Deque::new(),
             owes_have: false,
             acks: Fifo::EMPTY,
             ack_at: Instant::FAR,
@@ -501,6 +529,16 @@ pub(crate) struct Link {
     pub(crate) floor_came: bool,
     /// The peer lacks the history of it: none is used.
     pub(crate) no_history: bool,
+    /// No batch refers to an event before this one: some of them are not at both ends.
+    pub(crate) refers_min: u64,
+    /// The peer is to hear which events of the stream are not here.
+    pub(crate) owes_lacks: bool,
+    /// Where the peer has begun to ask again for events that it lacked.
+    pub(crate) asked_again: Option<u64>,
+    /// An event of it was withheld or refused in this session.
+    pub(crate) withheld: bool,
+    /// Highest seq that went in a batch in this session.
+    pub(crate) batched_to: u64,
     /// First event that the last batch referred to, if the codec keeps a state; 0 if there was none.
     pub(crate) refers_from: u64,
     /// A batch has gone on from the one before it, and referred to more than what a peer reads from its log.
@@ -541,6 +579,11 @@ impl Link {
         floor_told: false,
         floor_came: false,
         no_history: false,
+        refers_min: 0,
+        owes_lacks: false,
+        asked_again: None,
+        withheld: false,
+        batched_to: 0,
         refers_from: 0,
         went_on: false,
         bounded: false,

@@ -76,6 +76,12 @@ pub(crate) struct Stream {
     pub(crate) floor: Position,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub(crate) skipped: bool,
+    /// Among these are events that are not here: only their places are.
+    pub(crate) withheld: Option<(u64, u64)>,
+    /// Among these own events are some that a hub lacks although it has acknowledged what follows them.
+    pub(crate) lacks: Option<(u64, u64)>,
+    /// That is to be noted in the log: it has changed.
+    pub(crate) lack_changed: bool,
     /// A hub has acknowledged it durably up to here, and which one.
     pub(crate) acked: u64,
     pub(crate) acked_by: Option<NodeName>,
@@ -111,6 +117,30 @@ impl Stream {
         if floor.seq > self.floor.seq && floor.seq <= self.durable.have.seq {
             self.floor = floor;
         }
+    }
+
+    /// Notes that these events are not here.
+    pub(crate) fn withhold(&mut self, first: u64, last: u64) {
+        widen(&mut self.withheld, first, last);
+    }
+
+    /// Notes that these events are here after all.
+    pub(crate) fn came(&mut self, first: u64, last: u64) {
+        narrow(&mut self.withheld, first, last);
+    }
+
+    /// Notes that a hub lacks these own events; true if that is news.
+    pub(crate) fn lack(&mut self, first: u64, last: u64) -> bool {
+        let before = self.lacks;
+        widen(&mut self.lacks, first, last);
+        self.lacks != before
+    }
+
+    /// Notes that the hub has these own events after all; true if that changes anything.
+    pub(crate) fn end_lack(&mut self, first: u64, last: u64) -> bool {
+        let before = self.lacks;
+        narrow(&mut self.lacks, first, last);
+        self.lacks != before
     }
 
     /// Goes on behind what is gone at its source; nothing if that is here.
@@ -175,6 +205,19 @@ impl Stream {
     }
 }
 
+fn widen(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
+    let (from, to) = range.unwrap_or((first, last));
+    *range = Some((from.min(first), to.max(last)));
+}
+
+/// What comes after all comes in order: what lies before the first of it stays as it is.
+fn narrow(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
+    *range = match *range {
+        Some((from, to)) if first <= from && from <= last => (last < to).then_some((last + 1, to)),
+        other => other,
+    };
+}
+
 /// What a version vector says of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontierEntry {
@@ -194,6 +237,10 @@ pub struct FrontierEntry {
     pub floor: u64,
     /// Some of what lies up to the floor was never here: its source had removed it.
     pub skipped: bool,
+    /// Among these are events that are not here, although what follows them is: only their places are.
+    pub withheld: Option<(u64, u64)>,
+    /// Among these own events are some that a hub lacks although it has acknowledged what follows them.
+    pub lacks: Option<(u64, u64)>,
     /// Whether this node writes the stream.
     pub own: bool,
     /// Stamp of the newest event.
@@ -271,6 +318,9 @@ impl<'m> StreamTable<'m> {
             last_hlc: Hlc::ZERO,
             floor: start,
             skipped: false,
+            withheld: None,
+            lacks: None,
+            lack_changed: false,
             own: false,
             end_at_risk: false,
             acked: 0,
@@ -325,6 +375,8 @@ impl Stream {
             acked: self.acked,
             floor: self.floor.seq,
             skipped: self.skipped,
+            withheld: self.withheld,
+            lacks: self.lacks,
             own: self.own,
             last_hlc: self.last_hlc,
             end_in_doubt: self.end_at_risk,

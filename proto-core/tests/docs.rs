@@ -238,6 +238,15 @@ fn the_example_of_a_digest_is_the_golden_one() {
 }
 
 #[test]
+fn the_examples_of_a_withheld_and_of_a_lacks_are_the_golden_ones() {
+    for (rule, bytes) in [("withheld-10", 0x34), ("withheld-11", 0x17)] {
+        let golden = hex(&example(rule));
+        assert_eq!(golden.len(), 2 * bytes, "{rule}");
+        assert!(read("proto-core/src/wire/withheld.rs").contains(&format!("\"{golden}\"")), "{golden}");
+    }
+}
+
+#[test]
 fn the_example_of_a_batch_is_right() {
     let bytes = example("batch-6");
     let mut r = Reader::new(&bytes);

@@ -52,6 +52,10 @@ pub struct SyncReport {
     pub received: u64,
     /// Events that the hub acknowledged as durable during this sync.
     pub acknowledged: u64,
+    /// Events that the hub does not get, told one by one in the log's messages; what follows them it has.
+    pub withheld: u64,
+    /// Events that the hub did not send; what follows them is here.
+    pub placed: u64,
     /// Events of this node that the hub held already at the start: where it resumed.
     pub resumed_at: u64,
     /// The hub has another base sample: see [`Code::SampleDiffers`].
@@ -229,6 +233,7 @@ impl Replica {
                     }
                     Event::Fork { stream } => log::error!("{}: {stream}", Code::Fork),
                     Event::TailLost { stream } => log::warn!("{}: {stream}", Code::TailLost),
+                    Event::Withheld(events) => log::warn!("{events}"),
                     Event::StorageFailed { code } => return Err(Error::new(code, "the log")),
                 }
             }
@@ -409,6 +414,7 @@ impl<P: FnMut(&SyncReport)> Work<'_, P> {
             self.report.sent = s.sent;
             self.report.received = s.received;
             self.report.acknowledged = s.acknowledged;
+            (self.report.withheld, self.report.placed) = (s.withheld, s.placed);
             self.report.resumed_at = s.resumed_at;
             self.report.sample_differs = s.sample_differs;
         }

@@ -41,6 +41,9 @@ pub struct Options {
     /// States of [`ModelCodec`](crate::model_codec::ModelCodec), of about 3 MB each, that there may be at once; 0: it
     /// is neither used nor offered.
     pub model_states: usize,
+    /// Payload of the largest event that is taken from a peer, in bytes; 0: no other bound than that of `limits`. A larger
+    /// one is refused, told at both ends, and stops nothing behind it.
+    pub accept_bytes: usize,
 }
 
 /// A stream in each direction.
@@ -54,6 +57,7 @@ impl Default for Options {
             policy: Policy::Own,
             hlc_tick_ms: 1000,
             model_states: MODEL_STATES,
+            accept_bytes: 0,
         }
     }
 }
@@ -335,7 +339,8 @@ impl Replica {
     }
 
     /// Calls `each` with every event that this node holds, its own and others', from `from_seq` of
-    /// each stream on. What was removed on purpose ([`FrontierEntry::floor`]) is skipped.
+    /// each stream on. What was removed on purpose ([`FrontierEntry::floor`]) is skipped, and what is not here
+    /// ([`Event::withheld`]).
     ///
     /// # Errors
     /// [`Code::Corrupt`] where damage has left a hole; `pull` shows how to go on behind it.
@@ -346,7 +351,9 @@ impl Replica {
             let (reader, index) = self.store.reader();
             let from_seq = from_seq.max(entry.floor + 1);
             reader.read(index, &grant, n, from_seq, entry.top, |seq, _, event| {
-                each(&entry.key, seq, event);
+                if event.withheld().is_none() {
+                    each(&entry.key, seq, event);
+                }
                 Stop::No
             })?;
         }
@@ -427,6 +434,7 @@ pub fn prepare(dir: &DataDir, file: &NodeFile, options: &Options) -> Result<Prep
         hlc_bound_ms: HLC_BOUND_MS,
         hlc_tick_ms: options.hlc_tick_ms,
         wall_floor_ms: TIME_FLOOR_S * 1000,
+        accept_bytes: options.accept_bytes,
         timing: options.timing,
     };
     let setup = Setup {

@@ -135,7 +135,7 @@ impl LogView {
 
     /// Calls `each` with every event of the streams that `filter` lets through, stream by stream,
     /// from `from_seq` on, until it says stop. Ranges that damage has left are skipped and returned; what was
-    /// removed on purpose ([`FrontierEntry::floor`]) is skipped.
+    /// removed on purpose ([`FrontierEntry::floor`]) is skipped, and so is what is not here ([`Event::withheld`]).
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -203,7 +203,7 @@ impl LogView {
         while next <= entry.top {
             let mut done = next - 1;
             let outcome = self.reader.read(&self.index, &grant, n, next, entry.top, |seq, _, event| {
-                let stop = each(&entry.key, seq, event);
+                let stop = if event.withheld().is_some() { Stop::No } else { each(&entry.key, seq, event) };
                 stopped = stop != Stop::No;
                 done = seq;
                 stop

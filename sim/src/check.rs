@@ -61,6 +61,8 @@ pub enum Check {
     Bytes,
     /// Nothing is removed that no hub has synced, or, at a hub, that is not in its backup.
     Expired,
+    /// An event whose place stands in a log was refused for a reason that there is, and both ends know of it.
+    Withheld,
     /// The same tape gives the same run.
     Deterministic,
     /// Damage that was found is told of in the log, and what counts as repaired is there.
@@ -71,7 +73,7 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 31] = [
+    pub const ALL: [Check; 32] = [
         Check::Durable,
         Check::Acknowledged,
         Check::WireDurable,
@@ -100,6 +102,7 @@ impl Check {
         Check::SameEverywhere,
         Check::Bytes,
         Check::Expired,
+        Check::Withheld,
         Check::Deterministic,
         Check::Repaired,
         Check::NoPanic,
@@ -137,6 +140,7 @@ impl Check {
             Check::SameEverywhere => "same-everywhere",
             Check::Bytes => "bytes",
             Check::Expired => "expired",
+            Check::Withheld => "withheld",
             Check::Deterministic => "deterministic",
             Check::Repaired => "repaired",
             Check::NoPanic => "no-panic",
@@ -179,6 +183,9 @@ impl Check {
             Check::SameEverywhere => "All nodes hold what the policy gives them: the same events in the same order.",
             Check::Bytes => "Bytes on the wire stay within a multiple of what was needed.",
             Check::Expired => "Nothing is removed that no hub has synced, or, at a hub, that is not in its backup.",
+            Check::Withheld => {
+                "An event that only has its place in a log was refused for a reason that there is, and both ends know it."
+            }
             Check::Deterministic => "The same tape gives the same run.",
             Check::Repaired => "Damage that was found is told of in the log; what counts as repaired is there.",
             Check::NoPanic => "Nothing panics.",

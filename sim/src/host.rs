@@ -1,5 +1,6 @@
 //! One node with its disk, its clock, and everything that its runtime keeps.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
@@ -48,6 +49,8 @@ pub struct Host {
     pub backlog: VecDeque<(Lane, u16, Vec<u8>)>,
     /// The next sync fails.
     pub fail_sync: bool,
+    /// Events of which only the places were found in its log.
+    pub(crate) placed: RefCell<BTreeSet<(StreamKey, u64)>>,
     /// What the node told, without `CaughtUp`.
     pub told: Vec<Event>,
     /// How sessions ended, in order.
@@ -144,6 +147,7 @@ impl Host {
             hlc_bound_ms: 24 * 3_600_000,
             hlc_tick_ms: 1,
             wall_floor_ms: EPOCH_MS,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         Self {
@@ -153,6 +157,7 @@ impl Host {
             wall_ahead_ms: 0,
             backlog: VecDeque::new(),
             fail_sync: false,
+            placed: RefCell::default(),
             told: Vec::new(),
             endings: Vec::new(),
             caught_up: 0,
@@ -410,6 +415,23 @@ impl Host {
         }
     }
 
+    /// The events of a stream of which its log holds the places only.
+    pub(crate) fn places(&self, key: &StreamKey) -> BTreeSet<u64> {
+        let (mut places, mut reader) = (BTreeSet::new(), self.reader());
+        let Ok(log) = spared(|| self.open_log()) else { return places };
+        if let Some((n, entry)) = log.recovered.streams().find(|(_, e)| e.key == *key) {
+            let mut seq = entry.floor;
+            let each = |e: &LogEvent<'_>| {
+                seq += 1;
+                if e.withheld().is_some() {
+                    places.insert(seq);
+                }
+            };
+            let _ = spared(|| read_stream(&mut reader, &log, n, &entry, entry.floor + 1, each));
+        }
+        places
+    }
+
     /// Highest seq of a stream that this host's disk has really synced.
     #[must_use]
     pub fn synced_seq(&self, key: &StreamKey) -> u64 {
@@ -461,8 +483,11 @@ impl Host {
             if !whole {
                 continue;
             }
-            let mut events = Vec::new();
-            let each = |e: &LogEvent<'_>| events.push((fingerprint(e.kind, e.payload), e.hlc));
+            let (mut events, mut places) = (Vec::new(), Vec::new());
+            let each = |e: &LogEvent<'_>| {
+                places.extend(e.withheld().map(|place| (events.len(), place)));
+                events.push((fingerprint(e.kind, e.payload), e.hlc));
+            };
             if let Err(e) = read_stream(&mut reader, &log, n, &entry, entry.floor + 1, each) {
                 truth.fail(Check::NoHoles, format!("{who}: {} cannot be read: {e}", entry.key));
                 continue;
@@ -470,7 +495,15 @@ impl Host {
             truth.hold(Check::NoHoles, events.len() as u64 == entry.have - entry.floor, || {
                 format!("{who}: only {} events of {} can be read", events.len(), entry.key)
             });
-            truth.compare(who.as_str(), &entry.key, entry.floor + 1, &events);
+            let mut wrote = events.clone();
+            for (at, place) in places {
+                let seq = entry.floor + 1 + at as u64;
+                wrote[at] = truth.place(who.as_str(), &entry.key, seq, &place);
+                let known = entry.withheld.is_some_and(|(from, to)| (from..=to).contains(&seq));
+                truth.hold(Check::Withheld, known, || format!("{who}: {} {seq} is missing unnoticed", entry.key));
+                self.placed.borrow_mut().insert((entry.key, seq));
+            }
+            truth.compare(who.as_str(), &entry.key, entry.floor + 1, &wrote);
             count += entry.have;
             // From the middle on, as a session that resumes reads.
             let from = entry.floor + (entry.have - entry.floor) / 2 + 1;

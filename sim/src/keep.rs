@@ -4,10 +4,11 @@
 //! The atlas holds here too ([`plan`](crate::plan)): where the hub's disk suffers the clinics keep what
 //! they have, since nobody else can bring it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ropeway_core::event::Chain;
-use ropeway_core::id::StreamKey;
+use ropeway_core::id::{NodeName, StreamKey};
+use ropeway_core::planted::spared;
 use ropeway_core::policy::Role;
 use ropeway_std::retain::{Evidence, Mark, Rule, Terms, remove_some};
 
@@ -73,10 +74,42 @@ impl World {
                     hubs.map(|x| x.ever_synced.get(&key).copied().unwrap_or(0)).max().unwrap_or(0)
                 }
             };
+            if role == Role::Clinic && key.node == name {
+                self.check_not_placed(&name, &key, seq);
+            }
             self.truth.hold(Check::Expired, seq <= kept, || {
                 format!("{name} has removed {key} up to {seq}, and only {kept} are kept elsewhere")
             });
         }
         self.crash_point("a removal");
+    }
+
+    /// What a clinic removes of its own stands in the log of some hub, and not only its place.
+    fn check_not_placed(&mut self, name: &NodeName, key: &StreamKey, upto: u64) {
+        let places: Vec<BTreeSet<u64>> =
+            self.hosts.iter().filter(|x| x.config.role == Role::Hub).map(|x| x.places(key)).collect();
+        let nowhere = places.first().and_then(|first| first.iter().find(|seq| places.iter().all(|p| p.contains(seq))));
+        let lost = nowhere.copied().filter(|seq| *seq <= upto);
+        self.truth.hold(Check::Expired, lost.is_none(), || {
+            format!("{name} has removed {key} up to {upto}, and {lost:?} is kept nowhere else")
+        });
+    }
+
+    /// Where a hub holds the place of an event only, its writer knows it.
+    pub(crate) fn check_withheld(&mut self) {
+        for h in 0..self.hosts.len() {
+            for (key, seq) in self.hosts[h].placed.take() {
+                let writer = self.hosts.iter().find(|x| x.config.name == key.node && x.clone_of.is_none());
+                let Some(writer) = writer.filter(|_| h == 0) else { continue };
+                // By its log, which is all that is asked when something is to be removed.
+                let Ok(log) = spared(|| writer.open_log()) else { continue };
+                let entry = log.recovered.frontier().find(|e| e.key == key && e.acked >= seq);
+                let within = |(from, to): (u64, u64)| (from..=to).contains(&seq);
+                let known = entry.is_none_or(|e| e.lacks.into_iter().chain(e.withheld).any(within));
+                let who = writer.config.name;
+                self.truth
+                    .hold(Check::Withheld, known, || format!("{who} does not know that the hub lacks {key} {seq}"));
+            }
+        }
     }
 }

@@ -43,6 +43,11 @@ impl World {
                     let what = || format!("{a} sends {key} up to {last}, synced is {synced}");
                     (last > synced).then(|| (Check::WireDurable, what()))
                 }
+                Said::Withheld(key, _, last) => {
+                    let synced = self.hosts[from].has_synced(key);
+                    let what = || format!("{a} withholds {key} up to {last}, synced is {synced}");
+                    (*last > synced).then(|| (Check::WireDurable, what()))
+                }
                 Said::Part { key, first, .. } => {
                     let synced = self.hosts[from].has_synced(key);
                     let what = || format!("{a} sends a part of {key} {first}, synced is {synced}");

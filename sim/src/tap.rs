@@ -38,6 +38,8 @@ pub enum Said {
         /// Where in the batch the part begins, and how long the batch is.
         at: (usize, usize),
     },
+    /// Events that are not sent, from the first to the last.
+    Withheld(StreamKey, u64, u64),
     /// The stream that the receiver calls by this handle is durable up to there.
     Ack(u32, u64),
     /// An error code.
@@ -99,6 +101,9 @@ impl Tap {
                 Some(FrameType::Part) => {
                     said.push(self.part(body, parcels).unwrap_or_else(|why| Said::Nonsense(why.to_string())));
                 }
+                Some(FrameType::Withheld) => {
+                    said.push(self.withheld(body).unwrap_or_else(|why| Said::Nonsense(why.to_string())));
+                }
                 Some(FrameType::Ack) => {
                     let mut r = Reader::new(body);
                     while let (Ok(handle), Ok(seq)) = (r.varint(), r.varint()) {
@@ -136,6 +141,21 @@ impl Tap {
         let n = w.len();
         body.truncate(n);
         Ok(self.batch(&[body.as_slice(), known].concat()))
+    }
+
+    fn withheld(&self, body: &[u8]) -> Result<Said, Code> {
+        let mut r = Reader::new(body);
+        let (handle, first, count) = (r.varint()?, r.varint()?, r.varint()?);
+        let (_stamp, _kind, flags) = (r.u64()?, r.varint()?, r.u8()?);
+        match r.u8()? {
+            0 => {}
+            1 | 2 => _ = r.array::<32>()?,
+            _ => return Err(Code::Malformed),
+        }
+        let (_bytes, code) = (r.varint()?, r.varint()?);
+        let key = *self.handles.get(handle as usize).ok_or(Code::State)?;
+        let known = Code::from_u16(code as u16).is_some() && flags < 2 && count > 0;
+        if known && r.is_empty() { Ok(Said::Withheld(key, first, first + count - 1)) } else { Err(Code::Malformed) }
     }
 
     fn batch(&self, body: &[u8]) -> Said {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ropeway_core::code::Code;
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::StreamKey;
+use ropeway_core::withheld::Withheld;
 
 use crate::check::{Check, Failure};
 
@@ -28,6 +30,10 @@ pub(crate) struct Truth {
     sealed: BTreeMap<([u8; 32], u64), u64>,
     /// The first thing that went wrong.
     pub(crate) failed: Option<Failure>,
+    /// Bytes of the smallest payload that some hub need not take.
+    pub(crate) refusable_from: Option<u64>,
+    /// Damage has struck a disk.
+    pub(crate) damaged: bool,
     /// A scenario has made two histories of a stream.
     pub(crate) forked: bool,
     /// A check that is switched off.
@@ -106,6 +112,15 @@ impl Truth {
                 branches.entry((*key, seq)).or_default().push(e);
             }
         }
+    }
+
+    /// What the origin wrote where only a place stands: an event that somebody need not take, or one that damage took.
+    pub(crate) fn place(&mut self, who: &str, key: &StreamKey, seq: u64, place: &Withheld) -> (u64, Hlc) {
+        let lost = place.reason() == Code::Corrupt && self.damaged;
+        let refused = place.reason() == Code::TooLarge && self.refusable_from.is_some_and(|least| place.bytes >= least);
+        self.hold(Check::Withheld, lost || refused, || format!("{who}: {key} {seq} is withheld, {place:?}"));
+        let known = self.events.get(key).and_then(|e| e.get(seq as usize - 1));
+        known.map_or((0, Hlc::ZERO), |k| (k.print, k.hlc))
     }
 
     /// Whether these events are what the origin wrote.

@@ -99,6 +99,8 @@ pub struct World {
     pub(crate) policy: Policy,
     /// Damage hits the hub in this run, else the clinics: what one side loses the other holds.
     pub(crate) hub_suffers: bool,
+    /// Payload of the largest event that new hubs take ([`Config::accept_bytes`](ropeway_core::limits::Config)).
+    pub(crate) accept_bytes: usize,
     pub(crate) listening: bool,
     pub(crate) conns: Vec<Conn>,
     pub(crate) now_us: u64,
@@ -131,6 +133,16 @@ pub fn small_limits() -> Limits {
         parcels: 4,
         parcel_bytes: 16 << 10,
         outbox: 2,
+    }
+}
+
+/// Bytes of the smallest payload that a host does not take.
+fn refused_from(host: &Host) -> u64 {
+    let l = &host.limits;
+    let by_limits = l.batch_bytes.min(l.frame_bytes).saturating_sub(128);
+    match host.config.accept_bytes {
+        0 => by_limits as u64,
+        most => by_limits.min(most + 1) as u64,
     }
 }
 
@@ -170,6 +182,7 @@ impl World {
             overheard: Vec::new(),
             policy: Policy::Own,
             hub_suffers: false,
+            accept_bytes: 0,
             listening: false,
             conns: Vec::new(),
             now_us: 0,
@@ -226,6 +239,11 @@ impl World {
         let h = self.hosts.len() - 1;
         // Neighbours may think differently of what is worth a digest.
         self.hosts[h].config.digest_from = [1, 1, 2, 8][(self.entropy.0 as usize / 64 + h) % 4];
+        if role == Role::Hub {
+            self.hosts[h].config.accept_bytes = self.accept_bytes;
+            let from = refused_from(&self.hosts[h]);
+            self.truth.refusable_from = Some(self.truth.refusable_from.map_or(from, |least| least.min(from)));
+        }
         self.timeline.names.push(self.hosts[h].config.name.to_string());
         self.start(h, false);
         h

@@ -190,6 +190,7 @@ impl<'c> Fleet<'c> {
                     Event::Fork { stream } | Event::TailLost { stream } => {
                         return Err(format!("{stream} is not what it was").into());
                     }
+                    Event::Withheld(events) => return Err(format!("{events:?} were withheld").into()),
                     Event::Closed { session, .. } => of(session, visits, Visit::wake),
                     Event::CaughtUp { .. } => {}
                 }

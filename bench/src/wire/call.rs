@@ -436,6 +436,7 @@ impl Call<'_> {
                 Event::Fork { stream } | Event::TailLost { stream } => {
                     return Err(format!("{stream} is not what it was").into());
                 }
+                Event::Withheld(events) => return Err(events.to_string().into()),
             }
         }
         Ok(moved)

@@ -13,8 +13,9 @@ use crate::wire::floor::Floor;
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FrameType};
 use crate::wire::part::{Have, PART_HEAD_MAX_BYTES, Part};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
+use crate::wire::withheld::{LACKS_MAX_BYTES, Lacks, WithheldFrame};
 
-const KINDS: [FrameType; 9] = [
+const KINDS: [FrameType; 11] = [
     FrameType::Hello,
     FrameType::Vector,
     FrameType::Ack,
@@ -24,6 +25,8 @@ const KINDS: [FrameType; 9] = [
     FrameType::Part,
     FrameType::Have,
     FrameType::Digest,
+    FrameType::Withheld,
+    FrameType::Lacks,
 ];
 /// Bit of the first byte: the rest are not a body but values to make one from.
 const MADE: u8 = 0x80;
@@ -62,6 +65,22 @@ pub(super) fn check(kind: FrameType, body: &[u8]) {
         }
         FrameType::Ack => check_acks(body),
         FrameType::Vector => check_vector(body),
+        FrameType::Withheld => {
+            if let Ok(withheld) = WithheldFrame::parse(body) {
+                let mut out = [0; 96];
+                let n = withheld.emit(&mut out).expect("room");
+                assert_eq!(&out[..n], body, "a WITHHELD has one form");
+            }
+        }
+        FrameType::Lacks => {
+            let (sender, receiver) = ends();
+            if let Ok(lacks) = Lacks::parse(body, &sender, &receiver) {
+                let mut out = [0; LACKS_MAX_BYTES];
+                let n = lacks.emit(&mut out, &sender, &receiver).expect("room");
+                let again = Lacks::parse(&out[..n], &sender, &receiver);
+                assert_eq!(again, Ok(lacks), "a LACKS reads back");
+            }
+        }
         FrameType::Floor => {
             if let Ok(floor) = Floor::parse(body) {
                 let n = floor.emit(&mut out).expect("room");
@@ -141,7 +160,12 @@ fn make(kind: FrameType, tape: &mut Tape<'_>) {
             let n = error.emit(&mut out).expect("room");
             check_fields(ErrorBody::parse, error, &out[..n], 0, tape);
         }
-        FrameType::Floor | FrameType::Part | FrameType::Have | FrameType::Digest => check(kind, tape.take(64)),
+        FrameType::Floor
+        | FrameType::Part
+        | FrameType::Have
+        | FrameType::Digest
+        | FrameType::Withheld
+        | FrameType::Lacks => check(kind, tape.take(64)),
         FrameType::Ack => make_acks(tape),
         FrameType::Vector => make_vector(tape),
         _ => {

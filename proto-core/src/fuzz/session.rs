@@ -98,6 +98,7 @@ impl World {
             hlc_bound_ms: 600_000,
             hlc_tick_ms: 1,
             wall_floor_ms: 0,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         let (now, key) = (Now::new(1000, 2000), || (1, DataKey::new([7; 32])));
@@ -132,7 +133,7 @@ impl World {
             }
             (1, Some(id)) => {
                 let n = usize::from(arg & 63);
-                let (kind, body) = (1 + tape.byte() % 17, tape.take(n));
+                let (kind, body) = (1 + tape.byte() % 21, tape.take(n));
                 self.frame(id, kind | arg & 0x40, body);
             }
             (2, Some(id)) => self.greet(id, arg),

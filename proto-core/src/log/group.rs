@@ -1,9 +1,9 @@
 //! Collecting a commit group.
 
-use super::record::{Expired, Receipt, StreamDecl, kind};
+use super::record::{Expired, Lack, Receipt, StreamDecl, kind};
 use super::repair::{REPAIR_MAX_BYTES, Repair};
 use super::run::put_event_head;
-use crate::event::{Chain, Event};
+use crate::event::{Chain, Event, flags};
 use crate::hlc::Hlc;
 use crate::varint::{Full, Writer, varint_len};
 
@@ -37,6 +37,7 @@ struct OpenRun {
     last_hlc: Hlc,
     count: u16,
     count_at: usize,
+    withheld: bool,
 }
 
 impl GroupBuilder {
@@ -81,7 +82,8 @@ impl GroupBuilder {
 
     /// Adds event number `seq` (1 or more) of the stream `index`. It joins the run that stands
     /// last if it continues it, else it begins a run, which stores `prev_chain`, the chain hash up
-    /// to `seq - 1`. Unknown flag bits are not stored.
+    /// to `seq - 1`. What is known of events that are not here ([`flags::WITHHELD`]) stands in runs of its own.
+    /// Unknown flag bits are not stored.
     ///
     /// # Errors
     /// [`Full`].
@@ -94,13 +96,14 @@ impl GroupBuilder {
         event: &Event<'_>,
     ) -> Result<(), Full> {
         debug_assert!(seq >= 1, "sequence numbers start at 1");
-        let open = self.run.filter(|run| run.takes(index, seq, event.hlc));
+        let withheld = event.flags & flags::WITHHELD != 0;
+        let open = self.run.filter(|run| run.withheld == withheld && run.takes(index, seq, event.hlc));
         let mut scratch = [0; RUN_HEAD_MAX_BYTES + EVENT_HEAD_MAX_BYTES + 10];
         let mut w = Writer::new(&mut scratch);
         let (count_at, count) = match &open {
             Some(run) => (run.count_at, run.count + 1),
             None => {
-                w.u8(kind::EVENTS)?;
+                w.u8(if withheld { kind::WITHHELD } else { kind::EVENTS })?;
                 w.varint(u64::from(index))?;
                 w.varint(seq)?;
                 let at = self.len + w.len();
@@ -115,7 +118,8 @@ impl GroupBuilder {
         self.put(body, &scratch[..n], event.payload)?;
         // The count has a fixed width so that it can be patched here.
         body[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
-        self.run = Some(OpenRun { index, next_seq: seq.checked_add(1), last_hlc: event.hlc, count, count_at });
+        let next_seq = seq.checked_add(1);
+        self.run = Some(OpenRun { index, next_seq, last_hlc: event.hlc, count, count_at, withheld });
         Ok(())
     }
 
@@ -141,6 +145,20 @@ impl GroupBuilder {
         let mut scratch = [0; Expired::MAX_BYTES];
         let mut w = Writer::new(&mut scratch);
         expired.emit(&mut w)?;
+        let n = w.len();
+        self.put(body, &scratch[..n], &[])?;
+        self.run = None;
+        Ok(())
+    }
+
+    /// Notes which events a hub lacks that are here.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn lack(&mut self, body: &mut [u8], lack: &Lack) -> Result<(), Full> {
+        let mut scratch = [0; Lack::MAX_BYTES];
+        let mut w = Writer::new(&mut scratch);
+        lack.emit(&mut w)?;
         let n = w.len();
         self.put(body, &scratch[..n], &[])?;
         self.run = None;
@@ -224,7 +242,12 @@ mod tests {
         let expired = Expired { index: u32::MAX, seq: u64::MAX - 1, chain: C };
         g.expired(&mut body, &expired).unwrap();
         let mut want: Vec<_> = decls.iter().map(|d| Record::Stream(*d)).collect();
+        let lacks = [None, Some((1, u64::MAX)), Some((u64::MAX, u64::MAX))].map(|range| Lack { index: 3, range });
+        for lack in &lacks {
+            g.lack(&mut body, lack).unwrap();
+        }
         want.extend([Record::Receipt(receipt), Record::Expired(expired)]);
+        want.extend(lacks.map(Record::Lack));
         let got: Vec<_> = records(&body[..g.len()]).map(Result::unwrap).collect();
         assert_eq!(got, want);
     }

@@ -28,7 +28,7 @@ pub use header::{EpochStart, Header, link_digest};
 pub use key::DataKey;
 pub use name::{SealedName, SegmentName};
 pub use quick::{CrcScan, Sight};
-pub use record::{Expired, Parent, Receipt, Record, RecordIter, StreamDecl, records};
+pub use record::{Expired, Lack, Parent, Receipt, Record, RecordIter, StreamDecl, records};
 pub use repair::{LOST_MAX, LostRange, REPAIR_MAX_BYTES, Repair, RepairHead};
 pub(crate) use run::event_bytes_after;
 pub use run::{Run, RunEvents};

@@ -13,6 +13,8 @@ pub(super) mod kind {
     pub(in crate::log) const RECEIPT: u8 = 3;
     pub(in crate::log) const REPAIR: u8 = 5;
     pub(in crate::log) const EXPIRED: u8 = 6;
+    pub(in crate::log) const WITHHELD: u8 = 7;
+    pub(in crate::log) const LACK: u8 = 8;
 }
 
 const OWN: u8 = 1;
@@ -147,17 +149,52 @@ impl Expired {
     }
 }
 
+/// Among these events of a stream are some that are here, and that a hub lacks although it has acknowledged what
+/// follows them (docs/LOG.md#lack-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// The stream, as an index into the group's dictionary.
+    pub index: u32,
+    /// The first and the last of them; `None`: there are none any more.
+    pub range: Option<(u64, u64)>,
+}
+
+impl Lack {
+    /// Most bytes that it takes, type included.
+    pub const MAX_BYTES: usize = 1 + 5 + 10 + 10;
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Code> {
+        let (index, from, more) = (parse_index(r)?, r.varint()?, r.varint()?);
+        let range = match from {
+            0 if more == 0 => None,
+            0 => return Err(Code::Corrupt),
+            _ => Some((from, from.checked_add(more).ok_or(Code::Corrupt)?)),
+        };
+        Ok(Self { index, range })
+    }
+
+    pub(super) fn emit(&self, w: &mut Writer<'_>) -> Result<(), Full> {
+        let (from, to) = self.range.unwrap_or_default();
+        w.u8(kind::LACK)?;
+        w.varint(u64::from(self.index))?;
+        w.varint(from)?;
+        w.varint(to.saturating_sub(from))
+    }
+}
+
 /// One record of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// A stream gets its index.
     Stream(StreamDecl),
-    /// Events.
+    /// Events, or what is known of events that are not here.
     Events(Run<'a>),
     /// A peer's acknowledgement.
     Receipt(Receipt),
     /// Events that were gone at their source.
     Expired(Expired),
+    /// Events that are here and that a hub lacks.
+    Lack(Lack),
     /// What became of damaged pages.
     Repair(Repair<'a>),
 }
@@ -180,7 +217,9 @@ impl<'a> RecordIter<'a> {
     fn parse_next(&mut self) -> Result<Record<'a>, Code> {
         match self.r.u8()? {
             kind::STREAM => StreamDecl::parse(&mut self.r).map(Record::Stream),
-            kind::EVENTS => Run::parse(&mut self.r).map(Record::Events),
+            kind::EVENTS => Run::parse(&mut self.r, false).map(Record::Events),
+            kind::WITHHELD => Run::parse(&mut self.r, true).map(Record::Events),
+            kind::LACK => Lack::parse(&mut self.r).map(Record::Lack),
             kind::RECEIPT => Receipt::parse(&mut self.r).map(Record::Receipt),
             kind::REPAIR => Repair::parse(&mut self.r).map(Record::Repair),
             kind::EXPIRED => Expired::parse(&mut self.r).map(Record::Expired),

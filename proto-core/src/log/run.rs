@@ -4,6 +4,7 @@ use crate::code::Code;
 use crate::event::{Chain, Event, flags};
 use crate::hlc::{HLC_MAX_MS, Hlc};
 use crate::varint::{Full, Reader, Writer};
+use crate::withheld::Withheld;
 
 const HAS_COUNTER: u64 = 1;
 const UNSYNCED: u64 = 1 << 1;
@@ -25,6 +26,8 @@ pub struct Run<'a> {
     pub base_hlc: Hlc,
     /// Stamp of the last event, the largest of the run.
     pub last_hlc: Hlc,
+    /// The events are not here: it tells what is known of them (docs/LOG.md#withheld-1).
+    pub withheld: bool,
     bytes: &'a [u8],
 }
 
@@ -38,7 +41,8 @@ impl<'a> Run<'a> {
     /// The events in order; the first has the number `base_seq`.
     #[must_use]
     pub fn events(&self) -> RunEvents<'a> {
-        RunEvents { r: Reader::new(self.bytes), prev: self.base_hlc, at_base: true, left: self.count }
+        let (r, withheld) = (Reader::new(self.bytes), self.withheld);
+        RunEvents { r, prev: self.base_hlc, at_base: true, left: self.count, withheld }
     }
 
     /// Chain hash up to the last event.
@@ -48,7 +52,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reads what follows the record type; `r` ends up behind the run.
-    pub(super) fn parse(r: &mut Reader<'a>) -> Result<Self, Code> {
+    pub(super) fn parse(r: &mut Reader<'a>, withheld: bool) -> Result<Self, Code> {
         let index = r.varint_max(u64::from(u32::MAX))? as u32;
         let (base_seq, count) = (r.varint()?, r.u16()?);
         let prev_chain = Chain(r.array()?);
@@ -56,13 +60,16 @@ impl<'a> Run<'a> {
         if base_seq == 0 || count == 0 || base_seq.checked_add(u64::from(count - 1)).is_none() {
             return Err(Code::Corrupt);
         }
-        let mut events = RunEvents { r: *r, prev: base_hlc, at_base: true, left: count };
+        let mut events = RunEvents { r: *r, prev: base_hlc, at_base: true, left: count, withheld };
         for _ in 0..count {
-            events.parse_next()?;
+            let event = events.parse_next()?;
+            if withheld {
+                Withheld::parse(event.payload)?;
+            }
         }
         let bytes = &r.rest()[..r.rest().len() - events.r.rest().len()];
         *r = events.r;
-        Ok(Self { index, base_seq, count, prev_chain, base_hlc, last_hlc: events.prev, bytes })
+        Ok(Self { index, base_seq, count, prev_chain, base_hlc, last_hlc: events.prev, withheld, bytes })
     }
 }
 
@@ -73,6 +80,7 @@ pub struct RunEvents<'a> {
     prev: Hlc,
     at_base: bool,
     left: u16,
+    withheld: bool,
 }
 
 impl<'a> RunEvents<'a> {
@@ -87,7 +95,8 @@ impl<'a> RunEvents<'a> {
         let payload = self.r.take(len as usize)?;
         (self.prev, self.at_base) = (hlc, false);
         let marks = [(UNSYNCED, flags::UNSYNCED), (FUTURE, flags::FUTURE)];
-        let flags = marks.iter().filter(|(bit, _)| head & bit != 0).fold(0, |all, (_, flag)| all | flag);
+        let own = if self.withheld { flags::WITHHELD } else { 0 };
+        let flags = marks.iter().filter(|(bit, _)| head & bit != 0).fold(own, |all, (_, flag)| all | flag);
         Ok(Event { hlc, kind, flags, payload })
     }
 

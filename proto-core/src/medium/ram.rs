@@ -120,6 +120,7 @@ pub(super) mod tests {
             hlc_bound_ms: 600_000,
             hlc_tick_ms: 1,
             wall_floor_ms: 0,
+            accept_bytes: 0,
             timing: Timing::default(),
         };
         let key = (1, DataKey::new([7; 32]));

@@ -3,7 +3,7 @@
 use super::{Node, ReadFault, ReadRequest, Transmit};
 use crate::code::Code;
 use crate::codec::CodecId;
-use crate::event::Records;
+use crate::event::{Records, flags};
 use crate::fifo::NONE;
 use crate::limits::{BATCH_MIN_BYTES, BATCH_SLACK_BYTES, CREDIT_MIN_BYTES, EVENT_SLACK_BYTES};
 use crate::planted::{Bug, has, mark};
@@ -36,10 +36,14 @@ impl Node<'_> {
         let i = link.session;
         let Some(stream) = self.streams.at(link.stream) else { return };
         let (sends, early) = (self.sends(link, stream), self.goes_early(link));
-        let owes_floor = self.owes_floor(link, stream);
+        let (owes_floor, owes_gap) = (self.owes_floor(link, stream), self.owes_gap(link, stream));
         let Some(s) = self.sessions.get_mut(i as usize).map(|s| &mut s.0) else { return };
         if owes_floor && s.state == State::Live && s.peer_vector_done {
             s.owes_floors = true;
+            return self.mark_ready(i);
+        }
+        if owes_gap && s.state == State::Live {
+            s.owes_gaps = true;
             return self.mark_ready(i);
         }
         if s.state != State::Live
@@ -215,13 +219,20 @@ impl Node<'_> {
             let peer_have = link.peer_have;
             self.note_receipt(i, l, peer_have);
         }
-        self.pack(i, l, request, &records, out)
+        if let Some(e) = records.iter().next().filter(|e| e.flags & flags::WITHHELD != 0) {
+            if early {
+                return self.end_first_flight(i);
+            }
+            return self.withhold(i, l, request.from_seq, &e, out);
+        }
+        self.pack(i, l, request, &records.before_withheld(), out)
     }
 
     fn pack(&mut self, i: u32, l: u32, request: &ReadRequest, records: &Records<'_>, out: &mut [u8]) -> Transmit {
         let Some(hello) = self.terms(i) else { return Transmit::Idle };
         let early = !self.s(i).peer_vector_done;
-        let first = records.iter().next().map_or(0, |e| e.payload.len());
+        let Some(event) = records.iter().next() else { return Transmit::Idle };
+        let first = event.payload.len();
         let need = first + EVENT_SLACK_BYTES + BATCH_SLACK_BYTES + FRAME_HEAD_MAX_BYTES;
         let parts = self.makes_parts(i);
         if need > out.len() && !parts || need > hello.frame_bytes() || first + EVENT_SLACK_BYTES > hello.batch_bytes() {
@@ -230,11 +241,7 @@ impl Node<'_> {
                 return self.end_first_flight(i);
             }
             // The peer does not take events of this size.
-            mark!("batch.blocked_by_size");
-            self.links[l as usize].0.blocked = true;
-            self.s(i).stats.blocked += 1;
-            self.mark_ready(i);
-            return Transmit::Idle;
+            return self.withhold(i, l, request.from_seq, &event, out);
         }
         if self.goes_in_parts(i, l, request.from_seq, need, out.len()) {
             return self.pack_parts(i, l, request, records, out);
@@ -296,7 +303,7 @@ impl Node<'_> {
         let Some(hello) = self.terms(i) else { return Transmit::Idle };
         let link = &mut self.links[l as usize].0;
         if whole {
-            link.sent = last_seq;
+            (link.sent, link.batched_to) = (last_seq, last_seq);
             if link.read.is_some_and(|grant| grant.stream().node != self.config.name) {
                 mark!("batch.passed_on");
             }

@@ -5,13 +5,13 @@ mod durable;
 
 use super::{Node, ReadRequest, Rng};
 use crate::code::Code;
-use crate::event::{Chain, Event};
+use crate::event::{Chain, Event, flags};
 use crate::fifo::Fifo;
 use crate::hlc::Hlc;
 use crate::limits::Limits;
 use crate::log::{
     Cipher, DataKey, EpochStart, Expired, FRAME_HEAD_BYTES, FRAME_TAG_BYTES, FrameType, GroupBuilder, HEADER_BYTES,
-    Header, PAGE_BYTES, Parent, Receipt, Repair, StreamDecl, frame_pages, link_digest,
+    Header, Lack, PAGE_BYTES, Parent, Receipt, Repair, StreamDecl, frame_pages, link_digest,
 };
 use crate::mem::Lent;
 use crate::planted::{Bug, has, mark};
@@ -341,10 +341,16 @@ impl Node<'_> {
         let Some(s) = self.streams.at_mut(n) else { return Err(NoRoom::Busy) };
         let index = s.dict_index;
         let (builder, body) = self.commit.body();
-        builder.push_event(body, index, seq, prev, event).map_err(full)?;
+        if event.flags & flags::WITHHELD == 0 || !has(Bug::WithheldUnnoted) {
+            builder.push_event(body, index, seq, prev, event).map_err(full)?;
+        }
         self.join_group(n, parity, seq);
         if let Some(s) = self.streams.at_mut(n) {
             s.advance(Position { seq, chain: prev.then(event) }, event.hlc);
+            match event.flags & flags::WITHHELD {
+                0 => s.came(seq, seq),
+                _ => s.withhold(seq, seq),
+            }
         }
         Ok(())
     }
@@ -410,6 +416,13 @@ impl Node<'_> {
             let Some(n) = self.receipts.pop(&mut self.streams.slots, |s| &mut s.receipt) else { return };
             if self.declare(n).is_err() {
                 return;
+            }
+            let Some(s) = self.streams.at_mut(n) else { continue };
+            if core::mem::take(&mut s.lack_changed) && !has(Bug::LackUnwritten) {
+                // Before the receipt that reaches over it: what only stands here must not be removed.
+                let lack = Lack { index: s.dict_index, range: s.lacks };
+                let (builder, body) = self.commit.body();
+                let _ = builder.lack(body, &lack);
             }
             let Some(s) = self.streams.at(n) else { continue };
             let Some(peer) = s.acked_by else { continue };

@@ -98,6 +98,10 @@ impl Node<'_> {
             link.sent = link.sent.max(entry.seq);
         }
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
+        let (places, lacks) = self.streams.at(stream).map_or((None, None), |s| (s.withheld, s.lacks));
+        link.asked_again = lacks.filter(|(from, _)| entry.seq < *from).map(|_| entry.seq);
+        let upto = |range: Option<(u64, u64)>| range.map_or(0, |(_, to)| to.saturating_add(1));
+        link.refers_min = link.refers_min.max(upto(places)).max(upto(lacks));
         // It may have been waited for (docs/PROTOCOL.md#digest-6).
         self.queue_link(l);
         self.notice_lost_tail(stream, entry.seq);
@@ -166,6 +170,7 @@ impl Node<'_> {
             if compared {
                 self.note_receipt(i, l, seq);
             }
+            self.end_lack(l, seq);
             self.queue_link(l);
         }
         self.land_flights(i);
@@ -301,7 +306,8 @@ impl Node<'_> {
             // What is damaged here cannot be sent; the session must end all the same.
             let readable = stream.readable_upto(link.sent + 1) > link.sent;
             // What came after our last word waits for the next session.
-            let more = !s.goodbye_sent && !link.blocked && (readable || self.owes_floor(link, stream));
+            let owes = self.owes_floor(link, stream) || self.owes_gap(link, stream);
+            let more = !s.goodbye_sent && !link.blocked && (readable || owes);
             let acked = link.peer_have >= link.sent || has(Bug::CaughtUpUnacked);
             let sent = !self.sends(link, stream) || acked && !more;
             let nothing_pending = s.goodbye_sent || stream.now.top.seq == stream.durable.top.seq;

@@ -150,12 +150,14 @@ impl Node<'_> {
             && s.announce == NONE
             && none_in_line
             && !s.owes_floors
+            && !s.owes_gaps
             && self.links_of(i).all(|l| {
                 let link = &self.links[l as usize].0;
                 let Some(stream) = self.streams.at(link.stream).filter(|stream| self.sends(link, stream)) else {
                     return true;
                 };
-                let more = stream.readable_upto(link.sent + 1) > link.sent || self.owes_floor(link, stream);
+                let owes = self.owes_floor(link, stream) || self.owes_gap(link, stream);
+                let more = stream.readable_upto(link.sent + 1) > link.sent || owes;
                 let pending = stream.now.top.seq > stream.durable.top.seq;
                 !pending && (link.blocked || !more)
             })

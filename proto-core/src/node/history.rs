@@ -58,7 +58,7 @@ impl Node<'_> {
     pub(super) fn refer_to(&mut self, i: u32, l: u32, codec: CodecId, first_seq: u64) -> Past<'static> {
         let share = self.history_share(i);
         let link = &self.links[l as usize].0;
-        let (n, went_from) = (link.stream, link.refers_from);
+        let (n, went_from, min) = (link.stream, link.refers_from, link.refers_min);
         let none = self.past_of(i, n, first_seq, first_seq);
         if share == 0 || link.no_history {
             return none;
@@ -69,7 +69,7 @@ impl Node<'_> {
             let held = self.histories.range(n).and_then(|(from, _)| self.histories.past(n, from, first_seq));
             held.filter(|past| past.bytes.len() <= share).map(|past| past.from_seq)
         };
-        let begin = begin.unwrap_or(first_seq);
+        let begin = begin.unwrap_or(first_seq).max(min).min(first_seq);
         // While batches are under way one goes on from the other: the peer's state is as fresh as this one.
         let onward = Past { from_seq: went_from, ..none };
         let link = &mut self.links[l as usize].0;
@@ -103,6 +103,8 @@ impl Node<'_> {
         // What lies before a floor or a gap cannot be read.
         let gap = stream.durable.gap_end.map_or(0, |gap| gap.seq);
         let first = if gap <= sent { stream.floor.seq.max(gap) + 1 } else { stream.floor.seq + 1 };
+        // Nor what is not at both ends.
+        let first = first.max(link.refers_min.min(sent + 1));
         let held = self.histories.range(n);
         if held.is_some_and(|(from, next)| from <= sent + 1 && sent < next) {
             return None;

@@ -16,6 +16,7 @@ use crate::streams::Mark;
 use crate::varint::Reader;
 use crate::wire::batch::{BatchHead, Columns};
 use crate::wire::frame::FrameHead;
+use crate::withheld::WITHHELD_MAX_BYTES;
 
 impl Node<'_> {
     pub(super) fn take_batch(&mut self, i: u32, head: &FrameHead, body: &[u8]) -> Result<(), Refused> {
@@ -174,6 +175,7 @@ impl Node<'_> {
         let wanted = || fresh().filter(|(_, seq)| !here(*seq));
         let (mut cost, mut prev) = (2 * RUN_HEAD_MAX_BYTES, None);
         for (e, _) in wanted() {
+            // What stands in the place of a refused one takes less, its runs included.
             cost += event_bytes_after(prev, &e);
             prev = Some(e.hlc);
         }
@@ -185,7 +187,16 @@ impl Node<'_> {
                 if self.clock.observe(e.hlc, self.now.wall_ms) == Observed::Future {
                     e.flags |= flags::FUTURE;
                 }
-                self.put_event(n, seq, &chain, &e).map_err(|_| Refused::Bad(Code::Storage))?;
+                let mut buf = [0; WITHHELD_MAX_BYTES];
+                let refused = self.refuses(n, &e);
+                let put = match &refused {
+                    Some(place) => Event { payload: place.put(&mut buf), flags: e.flags | flags::WITHHELD, ..e },
+                    None => e,
+                };
+                self.put_event(n, seq, &chain, &put).map_err(|_| Refused::Bad(Code::Storage))?;
+                if let Some(place) = refused {
+                    self.refused(i, l, seq, &place);
+                }
                 stored += 1;
             }
             chain = chain.then(&e);

@@ -20,6 +20,7 @@
 //! | `parcels` | parts from a peer become batches |
 //! | `rest` | many streams told by a digest |
 //! | `repair` | events that damage has taken, and records of it |
+//! | `withhold` | events that do not come, and what stands in their places |
 //! | `timers` | deadlines |
 
 mod append;
@@ -39,6 +40,7 @@ mod repair;
 mod rest;
 mod timers;
 mod transmit;
+mod withhold;
 
 use crate::arena::Arena;
 use crate::code::Code;
@@ -70,6 +72,7 @@ pub use repair::Loss;
 pub(crate) use rest::Rest;
 pub use timers::Reason;
 pub use transmit::{ReadFault, ReadRequest, Transmit, UnknownSession, refusal};
+pub use withhold::WithheldEvents;
 
 /// Something that happened, without payload. Told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,8 @@ pub enum Event {
         /// Which.
         stream: StreamKey,
     },
+    /// Events that one end holds and the other does not; what follows them goes on. Told once for each.
+    Withheld(WithheldEvents),
     /// The disk failed; the node acknowledges nothing from now on.
     StorageFailed {
         /// [`Code::Storage`], [`Code::DiskFull`] or [`Code::ReadOnly`].
@@ -128,6 +133,9 @@ pub struct Setup<'m> {
     /// 32 random bytes, fresh for each start.
     pub seed: [u8; 32],
 }
+
+/// Words about withheld events that wait to be heard, at most.
+const WITHHELD_TOLD_MAX: usize = 32;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -175,6 +183,7 @@ pub struct Node<'m> {
     events: Fifo,
     fork: Option<StreamKey>,
     tail_lost: Option<StreamKey>,
+    withheld: heapless::Deque<WithheldEvents, WITHHELD_TOLD_MAX>,
     storage_told: bool,
     extra_holder: Option<u32>,
     tokens: u64,
@@ -249,6 +258,7 @@ impl<'m> Node<'m> {
             events: Fifo::EMPTY,
             fork: None,
             tail_lost: None,
+            withheld: heapless::Deque::new(),
             storage_told: false,
             extra_holder: None,
             tokens: 0,
@@ -316,6 +326,9 @@ impl<'m> Node<'m> {
         }
         if let Some(stream) = self.tail_lost.take() {
             return Some(Event::TailLost { stream });
+        }
+        if let Some(event) = self.next_withheld() {
+            return Some(event);
         }
         loop {
             let i = self.events.pop(&mut self.sessions, |s| &mut s.0.event)?;

@@ -221,6 +221,7 @@ impl Node<'_> {
         }
         let first = self.s(i).links;
         self.s(i).announce = first;
+        self.owe_lacks(i);
     }
 
     /// Adds a link to the end of session `i`'s list and gives it the next handle if the peer may

@@ -289,6 +289,8 @@ impl Node<'_> {
             FrameType::Part => self.take_part(i, head, body),
             FrameType::Have => Ok(self.take_have(i, body)?),
             FrameType::Floor => self.take_floor(i, body),
+            FrameType::Withheld => self.take_withheld(i, head, body),
+            FrameType::Lacks => Ok(self.take_lacks(i, body)?),
             FrameType::NoHistory => Ok(self.take_no_history(i, body)?),
             FrameType::Ack => Ok(self.take_acks(i, body)?),
             FrameType::Credit => Ok(self.take_credit(i, body)?),

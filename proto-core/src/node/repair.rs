@@ -92,7 +92,8 @@ impl Node<'_> {
     /// Whether all these events are durable here, with everything before them. What its source had removed
     /// (docs/PROTOCOL.md#floor-1) closes a gap and brings nothing back.
     pub fn holds(&self, lost: &LostRange) -> bool {
-        let holds = |e: FrontierEntry| e.have >= lost.to && !(e.skipped && lost.from <= e.floor);
+        let placed = |e: &FrontierEntry| e.withheld.is_some_and(|(from, to)| from <= lost.to && lost.from <= to);
+        let holds = |e: FrontierEntry| e.have >= lost.to && !(e.skipped && lost.from <= e.floor) && !placed(&e);
         has(Bug::RepairRecordedEarly) || self.entry_of(&lost.key).is_some_and(holds)
     }
 

@@ -10,7 +10,7 @@ use crate::policy::ReadGrant;
 use crate::session::{EndedBy, Ending, LastFrame, SessionId, State};
 use crate::time::{Instant, Now};
 use crate::varint::Writer;
-use crate::wire::control::{ErrorBody, FLOORS, Hello, PARTS, emit_number};
+use crate::wire::control::{ErrorBody, FLOORS, Hello, PARTS, WITHHOLDS, emit_number};
 use crate::wire::frame::{CONTROL_BODY_MAX_BYTES, FRAME_HEAD_MAX_BYTES, FrameType, OPTIONAL, emit};
 use crate::wire::vector::{ENTRY_MAX_BYTES, Entry};
 
@@ -150,7 +150,9 @@ impl Node<'_> {
             self.s(i).hello_due = false;
         }
         while self.haves_are_due(i) && put(&mut |o| self.put_have(i, o)) {}
-        if self.s(i).owes_have && !self.s(i).vector_done {
+        // Before an acknowledgement, or a vector, that reaches over them.
+        while self.s(i).owes_lacks && put(&mut |o| self.put_lacks(i, o)) {}
+        if (self.s(i).owes_have || self.s(i).owes_lacks) && !self.s(i).vector_done {
             return at;
         }
         while self.rest_is_due(i) && put(&mut |o| self.put_rest(i, o)) {}
@@ -170,7 +172,8 @@ impl Node<'_> {
         }
         while self.s(i).owes_no_history && put(&mut |o| self.put_no_history(i, o)) {}
         while self.s(i).owes_floors && put(&mut |o| self.put_floor(i, o)) {}
-        if self.acks_are_due(i) {
+        while self.s(i).owes_gaps && put(&mut |o| self.put_gap(i, o)) {}
+        if self.acks_are_due(i) && !self.s(i).owes_lacks {
             put(&mut |o| self.put_acks(i, o));
         }
         // Credit goes in portions worth their frame, or when the peer says that it waits.
@@ -194,7 +197,7 @@ impl Node<'_> {
 
     pub(super) fn hello(&self, codecs: u32) -> Hello {
         Hello {
-            features: if self.limits.parcels > 0 { FLOORS | PARTS } else { FLOORS },
+            features: FLOORS | WITHHOLDS | if self.limits.parcels > 0 { PARTS } else { 0 },
             codecs,
             frame_kib: (self.limits.frame_bytes >> 10) as u32,
             batch_kib: (self.limits.batch_bytes >> 10) as u32,

@@ -60,6 +60,7 @@ pub const MARKS: &[&str] = &[
     "fork.at_batch",
     "fork.at_duplicates",
     "fork.at_vector",
+    "fork.at_withheld",
     "fork.in_gap",
     "fork.told",
     "goodbye.answered",
@@ -149,6 +150,14 @@ pub const MARKS: &[&str] = &[
     "vector.below_gap",
     "vector.resumed_below_top",
     "vector.several_frames",
+    "withheld.came_after_all",
+    "withheld.damaged_here",
+    "withheld.duplicate",
+    "withheld.lacked_by_peer",
+    "withheld.over_peers_limits",
+    "withheld.passed_on",
+    "withheld.refused",
+    "withheld.taken",
 ];
 
 #[cfg(feature = "planted")]

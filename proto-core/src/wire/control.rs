@@ -37,6 +37,8 @@ pub struct Hello {
 pub const FLOORS: u32 = 1;
 /// Of the features: the sender takes large batches in parts (docs/PROTOCOL.md#part-1).
 pub const PARTS: u32 = 2;
+/// Of the features: the sender understands WITHHELD and LACKS (docs/PROTOCOL.md#withheld-1).
+pub const WITHHOLDS: u32 = 4;
 
 /// Most bytes of the fields of HELLO: six numbers of 32 bits, one of 16 and one of 64.
 const FIELDS_MAX_BYTES: usize = 6 * 5 + 3 + 10;

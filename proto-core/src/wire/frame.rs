@@ -58,6 +58,11 @@ pub enum FrameType {
     Digest = 17,
     /// The same in several sums, where the one differs.
     Buckets = 18,
+    /// An event does not come, and what stands in its place. Sent with [`OPTIONAL`]. With [`FLAG`] the sender has
+    /// nothing more to send for now.
+    Withheld = 19,
+    /// Events that the sender of this does not hold although it acknowledges what follows them. Sent with [`OPTIONAL`].
+    Lacks = 20,
 }
 
 /// A frame's first bytes, understood.
@@ -109,6 +114,8 @@ impl FrameHead {
             16 => Some(FrameType::Have),
             17 => Some(FrameType::Digest),
             18 => Some(FrameType::Buckets),
+            19 => Some(FrameType::Withheld),
+            20 => Some(FrameType::Lacks),
             _ if first & OPTIONAL != 0 => None,
             _ => return Err(Code::Version),
         };

@@ -9,6 +9,7 @@ pub(crate) mod floor;
 pub mod frame;
 pub(crate) mod part;
 pub mod vector;
+pub(crate) mod withheld;
 
 /// Oldest protocol version that this code speaks.
 pub const VERSION_MIN: u8 = 1;

@@ -7,10 +7,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::*;
-use ropeway_core::event::{Event, flags};
+use ropeway_core::event::{Chain, Event, flags};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, NodeName};
 use ropeway_core::log::*;
+use ropeway_core::varint::Writer;
+use ropeway_core::withheld::{Known, WITHHELD_MAX_BYTES, Withheld};
 
 fn hex(bytes: &[u8]) -> String {
     let lines: Vec<String> =
@@ -81,6 +83,43 @@ fn a_frame_and_the_link_to_it_have_the_bytes_they_always_had() {
     let (_, tag) = cipher.seal(1, FrameType::Group, &mut buf, body.len()).unwrap();
     check("frame.hex", &buf[..FRAME_HEAD_BYTES + body.len() + FRAME_TAG_BYTES]);
     check("link.hex", &link_digest(&header, &tag));
+}
+
+#[test]
+fn places_and_what_a_hub_lacks_have_the_bytes_they_always_had() {
+    let (mut body, mut g) = (vec![0; MAX_BODY], GroupBuilder::new());
+    g.stream(&mut body, &StreamDecl { index: 0, key: stream(), own_machine: None, parent: None }).unwrap();
+    let mut chain = ropeway_core::event::Chain::start(&stream());
+    let hash = Event { hlc: Hlc::new(1_770_000_000_000, 2), kind: 40, flags: 0, payload: b"bbb" }.hash();
+    let places = [
+        Withheld { known: Known::Hash(hash), bytes: 3, code: 311 },
+        Withheld { known: Known::Nothing, bytes: 0, code: 302 },
+        Withheld { known: Known::Chain(Chain([0xc4; 32])), bytes: 0, code: 302 },
+    ];
+    for ((place, seq), counter) in places.iter().zip(1u64..).zip([2, 3, 7]) {
+        let mut payload = [0; WITHHELD_MAX_BYTES];
+        let mut w = Writer::new(&mut payload);
+        place.emit(&mut w).unwrap();
+        let n = w.len();
+        let flags = flags::WITHHELD | if seq == 2 { flags::UNSYNCED } else { 0 };
+        let hlc = Hlc::new(1_770_000_000_000, counter);
+        let event = Event { hlc, kind: 40 * seq as u16, flags, payload: &payload[..n] };
+        g.push_event(&mut body, 0, seq, &chain, &event).unwrap();
+        chain = chain.then(&event);
+    }
+    assert_eq!(chain.0, [0xc4; 32]);
+    for range in [Some((4, 5)), None] {
+        g.lack(&mut body, &Lack { index: 0, range }).unwrap();
+    }
+    check("withheld.hex", &body[..g.len()]);
+    let all: Vec<_> = records(&body[..g.len()]).map(Result::unwrap).collect();
+    let [_, Record::Events(run), Record::Lack(_), Record::Lack(_)] = all[..] else { panic!("{all:?}") };
+    assert!(run.withheld && run.events().map(|e| e.withheld()).eq(places.map(Some)));
+    // A place of another form is no record.
+    let mut other = body[..g.len()].to_vec();
+    let at = other.windows(32).position(|w| w == hash).unwrap();
+    other[at - 1] = 3;
+    assert_eq!(records(&other).nth(1), Some(Err(ropeway_core::code::Code::Corrupt)));
 }
 
 #[test]

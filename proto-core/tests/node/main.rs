@@ -13,3 +13,4 @@ mod sample;
 mod support;
 mod timing;
 mod unproven;
+mod withhold;

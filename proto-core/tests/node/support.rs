@@ -24,6 +24,8 @@ pub(crate) struct Solo {
     pub(crate) closed: Vec<Ending>,
     /// What it wants to read for batches that wait.
     pub(crate) wanted: Vec<ReadRequest>,
+    /// What it has told of events that do not come.
+    pub(crate) withheld: Vec<WithheldEvents>,
 }
 
 pub(crate) fn name(s: &str) -> NodeName {
@@ -51,6 +53,18 @@ impl Solo {
         codec: Box<dyn Codec + Send>,
         fill: impl FnOnce(&mut Recovered<'static>),
     ) -> Self {
+        Self::accepting(node, role, limits, codec, fill, 0)
+    }
+
+    /// A node that takes no payloads from peers that are larger than `accept_bytes`.
+    pub(crate) fn accepting(
+        node: &str,
+        role: Role,
+        limits: Limits,
+        codec: Box<dyn Codec + Send>,
+        fill: impl FnOnce(&mut Recovered<'static>),
+        accept_bytes: usize,
+    ) -> Self {
         let config = Config {
             name: name(node),
             role,
@@ -61,6 +75,7 @@ impl Solo {
             hlc_bound_ms: 86_400_000,
             hlc_tick_ms: 1,
             wall_floor_ms: WALL,
+            accept_bytes,
             timing: Timing::default(),
         };
         let mut recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
@@ -74,7 +89,7 @@ impl Solo {
             seed: [9; 32],
         };
         let node = Node::new(setup, recovered, Now::new(0, WALL)).unwrap();
-        Self { node, ms: 0, closed: Vec::new(), wanted: Vec::new() }
+        Self { node, ms: 0, closed: Vec::new(), wanted: Vec::new(), withheld: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -125,8 +140,10 @@ impl Solo {
     pub(crate) fn serve(&mut self, id: SessionId) -> Vec<u8> {
         self.disk();
         while let Some(e) = self.node.poll_event() {
-            if let Event::Closed { ending, .. } = e {
-                self.closed.push(ending);
+            match e {
+                Event::Closed { ending, .. } => self.closed.push(ending),
+                Event::Withheld(events) => self.withheld.push(events),
+                _ => {}
             }
         }
         let mut said = Vec::new();
@@ -171,7 +188,7 @@ pub(crate) fn hello(features: u64) -> Vec<u8> {
 }
 
 /// A codec that only shows which history was used: the first byte of it, and its length, before the raw bytes.
-struct Tagged;
+pub(crate) struct Tagged;
 
 fn tag(past: &[u8]) -> [u8; 2] {
     [past.first().copied().unwrap_or(0xff), past.len() as u8]

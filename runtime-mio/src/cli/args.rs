@@ -201,6 +201,9 @@ pub struct ServeArgs {
     /// --early-data`): a round trip less for them; docs/OPERATIONS.md weighs it
     #[arg(long)]
     pub early_data: bool,
+    /// Refuse events with a larger payload than this; what follows them is taken, and both ends are told
+    #[arg(long, value_name = "BYTES", value_parser = value::MAX_EVENT)]
+    pub max_event: Option<u64>,
 }
 
 impl ServeArgs {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use ropeway_core::code::Code;
 use ropeway_core::event::flags;
 use ropeway_core::id::StreamKey;
+use ropeway_core::withheld::Known;
 use ropeway_std::pass::{Filter, Pass, Seen, Track, Visitor};
 use ropeway_std::{DataDir, snapshot};
 use serde::Serialize;
@@ -168,6 +169,13 @@ impl Visitor for Compare {
             *place = Some(seen.chain.0);
         }
         ControlFlow::Continue(())
+    }
+
+    fn withheld(&mut self, seen: &Seen<'_>) -> ControlFlow<()> {
+        match seen.event.withheld() {
+            Some(place) if place.known != Known::Nothing => self.event(seen),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub fn run(args: &PullArgs, out: &mut Output) -> Result<Outcome> {
         // Rows before warnings, where both go to one terminal.
         out.flush()?;
         show::note_expired(&pass, &filter, &mut told, out);
+        show::note_withheld(&pass, &filter, &mut told, out);
         if show::warn_of_losses(&pass, &filter, &mut told, out) == Outcome::Damage {
             outcome = Outcome::Damage;
         }

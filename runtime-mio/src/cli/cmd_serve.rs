@@ -19,6 +19,7 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
         scrub: args.scrub,
         model_states: args.model_states as usize,
         early_data: args.early_data,
+        accept_bytes: args.max_event.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         ..DaemonOptions::new(args.bind)
     };
     let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;

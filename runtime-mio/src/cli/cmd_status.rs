@@ -111,6 +111,11 @@ struct Stream {
     never_held: bool,
     /// First and last event of what is missing.
     gap: Option<(u64, u64)>,
+    /// Between these, both inclusive, are events that are not here though what follows them is: they were withheld or
+    /// refused. `verify` names them.
+    withheld: Option<(u64, u64)>,
+    /// Between these, both inclusive, are own events that a hub does not have, though it has what follows them.
+    not_at_hub: Option<(u64, u64)>,
 }
 
 impl From<FrontierEntry> for Stream {
@@ -127,6 +132,8 @@ impl From<FrontierEntry> for Stream {
             expired_upto: e.floor,
             never_held: e.skipped,
             gap: e.gap,
+            withheld: e.withheld,
+            not_at_hub: e.lacks,
         }
     }
 }
@@ -239,6 +246,16 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
     }
     if s.streams.iter().any(|s| s.never_held) {
         lines.push("* some of these were never here: they were gone where they came from".to_owned());
+    }
+    for stream in &s.streams {
+        let of = format!("{}/{}/{}", stream.node, stream.incarnation, stream.lane);
+        for (range, where_not) in [(stream.withheld, "here"), (stream.not_at_hub, "at the hub")] {
+            let Some((from, to)) = range else { continue };
+            lines.push(match from == to {
+                true => format!("withheld    event {from} of {of} is not {where_not}, and what follows it is"),
+                false => format!("withheld    some of events {from} to {to} of {of} are not {where_not}"),
+            });
+        }
     }
     if !judged.is_empty() {
         lines.push(String::new());

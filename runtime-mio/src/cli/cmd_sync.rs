@@ -75,8 +75,16 @@ fn waiting(replica: &Replica) -> u64 {
 }
 
 fn numbers(r: &SyncReport) -> String {
+    let withheld = match r.withheld {
+        0 => String::new(),
+        n => format!(", {n} not taken by the hub"),
+    };
+    let placed = match r.placed {
+        0 => String::new(),
+        n => format!(", {n} not sent by the hub"),
+    };
     format!(
-        "{} sent, {} acknowledged, {} received; {} up, {} down, {:.1} s",
+        "{} sent, {} acknowledged, {} received{withheld}{placed}; {} up, {} down, {:.1} s",
         show::counted(r.sent, "event"),
         r.acknowledged,
         r.received,

@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 
 use indicatif::ProgressBar;
+use ropeway_core::id::StreamKey;
+use ropeway_core::withheld::Withheld;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::quick::{Quick, quick_verify};
 use ropeway_std::repair::{Fate, Judged, Ledger};
@@ -22,6 +24,20 @@ struct Verified {
     damages: Vec<show::DamageRow>,
     /// All gaps of all streams.
     missing: Vec<show::LostRow>,
+    /// Events that are not here though what follows them is: they were withheld or refused.
+    withheld: Vec<WithheldRow>,
+    /// Events that are here, among which are some that a hub does not have.
+    not_at_hub: Vec<show::LostRow>,
+}
+
+/// An event that was withheld or refused.
+#[derive(Serialize)]
+struct WithheldRow {
+    #[serde(flatten)]
+    event: show::LostRow,
+    /// Of its payload; 0 if it is not known.
+    bytes: u64,
+    code: String,
 }
 
 /// The result of `--quick` for programs.
@@ -60,7 +76,8 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
         return tell_quick(&quick?, out);
     }
     let mut pass = Pass::new(&dir)?;
-    let read = pass.run(&Filter::default(), &mut Watch(&bar));
+    let mut watch = Watch { bar: &bar, withheld: Vec::new() };
+    let read = pass.run(&Filter::default(), &mut watch);
     bar.finish_and_clear();
     let _ = read?;
     let streams = pass.streams().iter();
@@ -78,6 +95,17 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
     for (key, from, to) in &missing {
         out.line(format_args!("  missing: {}", show::range_of(key, *from, *to)))?;
     }
+    let mut withheld = watch.withheld;
+    // Some of them came later.
+    withheld.retain(|(key, seq, _)| pass.streams().get(key).is_some_and(|t| t.withheld.contains(seq)));
+    for (key, seq, place) in &withheld {
+        let what = show::range_of(key, *seq, *seq);
+        out.line(format_args!("  withheld: {what}, {}: {}", show::size(place.bytes), place.reason()))?;
+    }
+    let lacks: Vec<_> = pass.streams().iter().filter_map(|(key, t)| Some((key, t.lacks?))).collect();
+    for (key, (from, to)) in &lacks {
+        out.line(format_args!("  not at the hub, or some of them: {}", show::range_of(key, *from, *to)))?;
+    }
     hint(&judged, out)?;
     // What the log tells of is not forgotten with a checkpoint.
     let told = judged.iter().any(Judged::is_loss) && !judged.iter().any(|j| j.fate == Fate::Open(None));
@@ -94,6 +122,8 @@ pub fn run(args: &VerifyArgs, out: &mut Output) -> Result<Outcome> {
         log_bytes: bytes,
         damages: show::damage_rows(&judged, Some(&pass)),
         missing: missing.iter().map(|(key, from, to)| show::LostRow::new(key, *from, *to)).collect(),
+        withheld: withheld.iter().map(WithheldRow::from).collect(),
+        not_at_hub: lacks.iter().map(|(key, (from, to))| show::LostRow::new(key, *from, *to)).collect(),
     })?;
     Ok(if clean { Outcome::Done } else { Outcome::Damage })
 }
@@ -149,15 +179,32 @@ fn hint(judged: &[Judged], out: &mut Output) -> Result<()> {
     }
 }
 
-struct Watch<'a>(&'a ProgressBar);
+impl From<&Place> for WithheldRow {
+    fn from((key, seq, place): &Place) -> Self {
+        let code = format!("R{}", place.code);
+        Self { event: show::LostRow::new(key, *seq, *seq), bytes: place.bytes, code }
+    }
+}
+
+type Place = (StreamKey, u64, Withheld);
+
+struct Watch<'a> {
+    bar: &'a ProgressBar,
+    withheld: Vec<Place>,
+}
 
 impl Visitor for Watch<'_> {
     fn event(&mut self, _: &Seen<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
+    fn withheld(&mut self, s: &Seen<'_>) -> ControlFlow<()> {
+        self.withheld.extend(s.event.withheld().map(|place| (*s.key, s.seq, place)));
+        ControlFlow::Continue(())
+    }
+
     fn progress(&mut self, done: u64, total: u64) {
-        set(self.0, done, total);
+        set(self.bar, done, total);
     }
 }
 

@@ -208,6 +208,17 @@ pub(super) fn note_expired(pass: &Pass, filter: &Filter, told: &mut Told, out: &
     }
 }
 
+/// Notes what is not here of the wanted streams because it was withheld or refused, once: it is not damage.
+pub(super) fn note_withheld(pass: &Pass, filter: &Filter, told: &mut Told, out: &mut Output) {
+    for (key, track) in pass.streams().iter().filter(|(key, _)| filter.wants_stream(key)) {
+        for seq in track.withheld.range(filter.from_seq..) {
+            if told.ranges.insert((*key, *seq, *seq)) {
+                out.note(format_args!("{}: {} is not here", Code::Withheld, range_of(key, *seq, *seq)));
+            }
+        }
+    }
+}
+
 /// Warns of what a pass could not read of the wanted streams, once.
 pub(super) fn warn_of_losses(pass: &Pass, filter: &Filter, told: &mut Told, out: &mut Output) -> Outcome {
     let (mut outcome, code) = (Outcome::Done, Code::Corrupt);

@@ -53,6 +53,8 @@ pub struct DaemonOptions {
     pub model_states: usize,
     /// Whether early data is taken, see [`TlsOptions::early_data`].
     pub early_data: bool,
+    /// See [`Options::accept_bytes`].
+    pub accept_bytes: usize,
 }
 
 impl DaemonOptions {
@@ -70,6 +72,7 @@ impl DaemonOptions {
             scrub: ScrubRate::Monthly,
             model_states: MODEL_STATES,
             early_data: false,
+            accept_bytes: 0,
         }
     }
 }
@@ -150,8 +153,8 @@ impl Daemon {
             return Err(Error::new(Code::NotAHub, format!("{} has a clinic certificate", file.name)));
         }
         let limits = Limits::hub(options.max_sessions);
-        let DaemonOptions { timing, policy, model_states, .. } = options;
-        let node_options = Options { limits, timing, policy, model_states, ..Options::default() };
+        let DaemonOptions { timing, policy, model_states, accept_bytes, .. } = options;
+        let node_options = Options { limits, timing, policy, model_states, accept_bytes, ..Options::default() };
         let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let tickets = Tickets::open(&dir, &id, &setup.key.1, TICKETS_MAX, TlsOptions::default().clock);

@@ -314,6 +314,7 @@ impl Daemon {
             }
             Event::Fork { stream } => log::error!("{} {stream}: {}", Code::Fork, Code::Fork.hint()),
             Event::TailLost { stream } => log::warn!("{} {stream}", Code::TailLost),
+            Event::Withheld(events) => log::warn!("{events}"),
             Event::StorageFailed { code } => log::error!("{code}: {}", code.hint()),
         }
     }

@@ -57,6 +57,13 @@ pub trait Visitor {
     /// An event that is wanted. Each is shown once.
     fn event(&mut self, seen: &Seen<'_>) -> ControlFlow<()>;
 
+    /// The place of an event that is not here ([`Event::withheld`](ropeway_core::event::Event::withheld)). The event
+    /// itself may follow.
+    fn withheld(&mut self, s: &Seen<'_>) -> ControlFlow<()> {
+        let _ = s;
+        ControlFlow::Continue(())
+    }
+
     /// How far the pass is, in bytes of the segments' files.
     fn progress(&mut self, done: u64, total: u64) {
         let _ = (done, total);
@@ -507,7 +514,10 @@ impl Found {
                     }
                     if !filter.wants_stream(key) {
                         for seq in run.base_seq..=run.last_seq() {
-                            track.take(seq, spot, None);
+                            match run.withheld {
+                                true => track.take_place(seq, spot, None),
+                                false => track.take(seq, spot, None),
+                            };
                         }
                         continue;
                     }
@@ -520,6 +530,10 @@ impl Found {
                 Record::Expired(e) => {
                     let key = dict.get(e.index as usize).ok_or(Code::Corrupt)?;
                     self.tracks.entry(*key).or_insert_with(|| Track::new(key)).expire(e.seq, e.chain);
+                }
+                Record::Lack(lack) => {
+                    let key = dict.get(lack.index as usize).ok_or(Code::Corrupt)?;
+                    self.tracks.entry(*key).or_insert_with(|| Track::new(key)).lacks = lack.range;
                 }
                 Record::Repair(repair) => self.ledger.take(Note::from(&repair)),
                 Record::Receipt(receipt) => {
@@ -547,13 +561,15 @@ fn show(
     for (event, seq) in run.events().zip(run.base_seq..) {
         let before = chain;
         chain = chain.then(&event);
-        match track.take(seq, spot, Some((before, chain))) {
+        let link = Some((before, chain));
+        match if run.withheld { track.take_place(seq, spot, link) } else { track.take(seq, spot, link) } {
             Taken::Again => continue,
             Taken::New => {}
             Taken::Unchained => chained = false,
         }
         if filter.wants(seq, &event) {
-            match visitor.event(&Seen { key, seq, chain: &chain, event: &event }) {
+            let seen = Seen { key, seq, chain: &chain, event: &event };
+            match if run.withheld { visitor.withheld(&seen) } else { visitor.event(&seen) } {
                 ControlFlow::Break(()) => return ControlFlow::Break(()),
                 ControlFlow::Continue(()) => {}
             }

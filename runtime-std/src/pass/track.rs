@@ -1,5 +1,7 @@
 //! What a pass keeps of one stream: how far it was seen, and what is missing before that.
 
+use std::collections::BTreeSet;
+
 use ropeway_core::event::Chain;
 use ropeway_core::id::StreamKey;
 
@@ -53,13 +55,28 @@ pub struct Track {
     pub floor_chain: Chain,
     /// What is missing, ascending.
     pub holes: Vec<Hole>,
+    /// Events that are not here and whose places are (docs/LOG.md#withheld-1): neither seen nor missing.
+    pub withheld: BTreeSet<u64>,
+    /// Events that are here and that a hub lacks (docs/LOG.md#lack-1): from the first to the last.
+    pub lacks: Option<(u64, u64)>,
     at: Spot,
 }
 
 impl Track {
     pub(super) fn new(key: &StreamKey) -> Self {
         let chain = Chain::start(key);
-        Self { top: 0, chain, events: 0, acked: 0, floor: 0, floor_chain: chain, holes: Vec::new(), at: (0, 0) }
+        Self {
+            top: 0,
+            chain,
+            events: 0,
+            acked: 0,
+            floor: 0,
+            floor_chain: chain,
+            holes: Vec::new(),
+            withheld: BTreeSet::new(),
+            lacks: None,
+            at: (0, 0),
+        }
     }
 
     /// Everything up to `seq` was removed; `chain` is the hash there.
@@ -76,7 +93,9 @@ impl Track {
 
     /// Whether anything of `first..=last` has not been seen yet.
     pub(super) fn brings_news(&self, first: u64, last: u64) -> bool {
-        last > self.top || self.holes.iter().any(|h| first <= h.to && last >= h.from)
+        last > self.top
+            || self.withheld.range(first..=last).next().is_some()
+            || self.holes.iter().any(|h| first <= h.to && last >= h.from)
     }
 
     /// Takes note of one event at `spot`. `link` is `None` for streams whose chain nobody wants to know.
@@ -92,6 +111,11 @@ impl Track {
             }
             (self.top, self.at, self.chain) = (seq, spot, after);
         } else {
+            if self.withheld.remove(&seq) {
+                // It came after all.
+                self.events += 1;
+                return Taken::New;
+            }
             let n = self.holes.partition_point(|h| h.to < seq);
             let Some(hole) = self.holes.get_mut(n).filter(|h| h.from <= seq) else { return Taken::Again };
             // An event that was fetched again.
@@ -110,6 +134,19 @@ impl Track {
         }
         self.events += 1;
         if chained { Taken::New } else { Taken::Unchained }
+    }
+
+    /// Takes note of the place of an event.
+    pub(super) fn take_place(&mut self, seq: u64, spot: Spot, link: Option<Link>) -> Taken {
+        if self.withheld.contains(&seq) {
+            return Taken::Again;
+        }
+        let taken = self.take(seq, spot, link);
+        if taken != Taken::Again {
+            self.withheld.insert(seq);
+            self.events -= 1;
+        }
+        taken
     }
 
     /// Events that are missing.
@@ -170,5 +207,17 @@ mod tests {
             }
         }
         assert_eq!(whole.take(7, (3, 1), Some((chain(1), chain(7)))), Taken::Unchained);
+    }
+
+    #[test]
+    fn a_place_is_neither_seen_nor_missing_and_the_event_counts_when_it_comes() {
+        let key = StreamKey { node: NodeName::new("a").unwrap(), incarnation: Incarnation::new(1), lane: Lane::Normal };
+        let mut t = Track::new(&key);
+        assert_eq!(t.take(1, (1, 1), None), Taken::New);
+        assert_eq!((t.take_place(2, (1, 2), None), t.take_place(2, (1, 3), None)), (Taken::New, Taken::Again));
+        assert_eq!((t.events, t.missing(), t.top, t.withheld.len()), (1, 0, 2, 1));
+        assert!(t.brings_news(2, 2) && !t.brings_news(1, 1));
+        assert_eq!((t.take(2, (1, 4), None), t.take_place(2, (1, 5), None)), (Taken::New, Taken::Again));
+        assert_eq!((t.events, t.withheld.len()), (2, 0));
     }
 }

@@ -68,7 +68,11 @@ impl Terms {
     /// Up to which event of a stream there is evidence.
     fn covers(&self, entry: &FrontierEntry) -> u64 {
         match &self.evidence {
-            Evidence::Receipts => entry.acked,
+            // What a hub acknowledges over, and lacks, is nowhere but here.
+            Evidence::Receipts => match entry.lacks {
+                Some((from, _)) => entry.acked.min(from.saturating_sub(1)),
+                None => entry.acked,
+            },
             Evidence::Backup(mark) => mark.as_ref().map_or(0, |m| m.covers(&entry.key)),
         }
     }

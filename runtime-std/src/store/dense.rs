@@ -130,7 +130,7 @@ pub(super) fn ranges_of(body: &[u8]) -> CodeResult<Vec<(StreamKey, u64, u64)>> {
                     None => ranges.push((key, run.base_seq, run.last_seq())),
                 }
             }
-            Record::Receipt(_) | Record::Expired(_) | Record::Repair(_) => {}
+            Record::Receipt(_) | Record::Expired(_) | Record::Lack(_) | Record::Repair(_) => {}
         }
     }
     Ok(ranges)

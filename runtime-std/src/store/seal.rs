@@ -13,8 +13,8 @@ use ropeway_core::log::sealed::{
     Summary, dense_len, pack,
 };
 use ropeway_core::log::{
-    DataKey, Expired, FRAME_HEAD_BYTES, GroupBuilder, MAX_BODY_BYTES, REPAIR_MAX_BYTES, Receipt, Record, StreamDecl,
-    event_bytes_max, records,
+    DataKey, Expired, FRAME_HEAD_BYTES, GroupBuilder, Lack, MAX_BODY_BYTES, REPAIR_MAX_BYTES, Receipt, Record,
+    StreamDecl, event_bytes_max, records,
 };
 use ropeway_core::varint::Writer;
 
@@ -152,6 +152,7 @@ struct Write {
     frame: Frame,
     next_receipt: usize,
     next_expired: usize,
+    next_lack: usize,
     next_note: usize,
     cache: Cache,
     summary: Summary,
@@ -261,6 +262,7 @@ impl Write {
             frame: Frame::default(),
             next_receipt: 0,
             next_expired: 0,
+            next_lack: 0,
             next_note: 0,
             cache: Cache::default(),
             summary,
@@ -352,8 +354,9 @@ impl Write {
                 let mut before = found.prev_chain;
                 for (event, seq) in found.events().zip(found.base_seq..) {
                     let after = before.then(&event);
-                    // What stands there twice, after a repair, is written once.
-                    let new = self.last.is_none_or(|l| seq > l.0);
+                    // What stands there twice, after a repair, is written once; a place only where it is wanted.
+                    let wanted = !found.withheld || (run.first_seq..=run.last_seq).contains(&seq);
+                    let new = wanted && self.last.is_none_or(|l| seq > l.0);
                     if new {
                         if self.last.is_some_and(|l| l.0 + 1 == seq && l.1 != before) {
                             return Err(unfit(segment, "a stream does not continue its chain"));
@@ -393,6 +396,15 @@ impl Write {
             let expired = Expired { index, seq: e.seq, chain: e.chain };
             self.frame.builder.expired(&mut self.frame.raw, &expired).map_err(|_| Code::TooLarge)?;
             self.next_expired += 1;
+        }
+        while let Some(lack) = self.survey.lacks.get(self.next_lack).copied() {
+            if !self.frame.reserve(2 * DECL_MAX_BYTES, false) {
+                return Ok(false);
+            }
+            let index = self.declare_for(&mut declared, lack.stream)?;
+            let lack = Lack { index, range: lack.range };
+            self.frame.builder.lack(&mut self.frame.raw, &lack).map_err(|_| Code::TooLarge)?;
+            self.next_lack += 1;
         }
         while let Some(r) = self.survey.receipts.get(self.next_receipt).copied() {
             if !self.frame.reserve(2 * DECL_MAX_BYTES, false) {

@@ -271,3 +271,58 @@ fn a_stream_whose_first_events_were_damaged_is_told_of_once_they_are_back() {
     assert_eq!((w.verify(HUB), w.verify(second), w.sessions(second)), (6, 6, 1));
     assert_holds(&w);
 }
+
+#[test]
+fn what_damage_takes_before_anybody_has_it_is_missing_and_what_lies_behind_it_arrives() {
+    let mut w = pair(13);
+    for _ in 0..6 {
+        write(&mut w, CLINIC, 5, 300);
+    }
+    w.stop(CLINIC);
+    w.hosts[CLINIC].disk.rot(1, 3 * 4096 + 100);
+    w.hosts[CLINIC].damaged = true;
+    w.start(CLINIC, true);
+    let gap = w.hosts[CLINIC].node().unwrap().frontier().find_map(|e| e.gap).unwrap();
+    write(&mut w, CLINIC, 5, 200);
+    sync(&mut w);
+    sync(&mut w);
+    assert_eq!((ending(&w, CLINIC).code, w.verify(HUB), w.verify(CLINIC)), (CLEAN, 35, 35));
+    for h in [HUB, CLINIC] {
+        let e = w.hosts[h].node().unwrap().frontier().next().unwrap();
+        assert_eq!((e.have, e.gap, e.withheld), (35, None, Some(gap)), "{h}");
+        w.crash(h);
+        w.start(h, true);
+        let again = w.hosts[h].node().unwrap().frontier().next().unwrap();
+        assert_eq!((again.have, again.gap, again.withheld), (35, None, Some(gap)), "{h}");
+        let told = |e: &Event| matches!(e, Event::Withheld(x) if x.code == Code::Corrupt && (x.from, x.to) == gap);
+        assert!(w.hosts[h].told.iter().any(told), "{h}");
+    }
+    assert_holds(&w);
+}
+
+#[test]
+fn an_event_over_the_limits_of_the_hub_stops_nothing_whatever_crashes() {
+    let less = Limits { event_bytes: 2048, frame_bytes: 4096, batch_bytes: 4096, ..small_limits() };
+    let mut w = World::new(14);
+    w.listen();
+    w.add("hub", Role::Hub, less);
+    w.add("clinic_a", Role::Clinic, small_limits());
+    for victim in [HUB, CLINIC, HUB] {
+        write(&mut w, CLINIC, 3, 100);
+        write(&mut w, CLINIC, 1, 6000);
+        write(&mut w, CLINIC, 3, 100);
+        assert!(w.connect(CLINIC, HUB).is_some());
+        w.run_for(20);
+        w.crash(victim);
+        w.start(victim, true);
+        sync(&mut w);
+    }
+    // The last session that a crash has left ends with the next one.
+    sync(&mut w);
+    assert_eq!((ending(&w, CLINIC).code, w.verify(HUB), w.verify(CLINIC)), (CLEAN, 21, 21));
+    let [hub, clinic] = [HUB, CLINIC].map(|h| w.hosts[h].node().unwrap().frontier().next().unwrap());
+    assert_eq!((hub.withheld, hub.lacks, hub.have), (Some((4, 18)), None, 21));
+    assert_eq!((clinic.withheld, clinic.lacks, clinic.acked), (None, Some((4, 18)), 21));
+    assert!(!w.said.iter().any(|s| matches!(&s.2, Said::Batch { events, .. } if events.is_empty())));
+    assert_holds(&w);
+}

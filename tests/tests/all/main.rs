@@ -21,3 +21,4 @@ mod scene;
 mod strangers;
 mod sync;
 mod views;
+mod withheld;

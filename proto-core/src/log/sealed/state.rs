@@ -23,6 +23,8 @@ const GAP: u8 = 1 << 2;
 const ACKED: u8 = 1 << 3;
 const FLOOR: u8 = 1 << 4;
 const SKIPPED: u8 = 1 << 5;
+const WITHHELD: u8 = 1 << 6;
+const LACKS: u8 = 1 << 7;
 
 /// Longest record of a checkpoint.
 pub const STATE_RECORD_MAX_BYTES: usize = if REPAIR_MAX_BYTES > 384 { REPAIR_MAX_BYTES } else { 384 };
@@ -79,6 +81,10 @@ pub struct StreamState {
     pub floor: Option<At>,
     /// Some of that was never here.
     pub skipped: bool,
+    /// Among these are events that are not here.
+    pub withheld: Option<(u64, u64)>,
+    /// Among these own events are some that a hub lacks.
+    pub lacks: Option<(u64, u64)>,
 }
 
 /// A sealed segment, as the manifest lists it.
@@ -156,7 +162,9 @@ impl<'a> StateRecord<'a> {
                     | bit(s.gap.is_some(), GAP)
                     | bit(s.acked.is_some(), ACKED)
                     | bit(s.floor.is_some(), FLOOR)
-                    | bit(s.skipped, SKIPPED))?;
+                    | bit(s.skipped, SKIPPED)
+                    | bit(s.withheld.is_some(), WITHHELD)
+                    | bit(s.lacks.is_some(), LACKS))?;
                 put_key(w, &s.key)?;
                 put_at(w, &s.have)?;
                 w.put(&s.last_hlc.as_u64().to_le_bytes())?;
@@ -170,6 +178,10 @@ impl<'a> StateRecord<'a> {
                 }
                 if let Some(floor) = &s.floor {
                     put_at(w, floor)?;
+                }
+                for (from, to) in [s.withheld, s.lacks].into_iter().flatten() {
+                    w.varint(from)?;
+                    w.varint(to)?;
                 }
                 Ok(())
             }
@@ -207,9 +219,24 @@ impl<'a> StateRecord<'a> {
                 let gap = if flags & GAP != 0 { Some((parse_at(r)?, parse_at(r)?)) } else { None };
                 let acked = if flags & ACKED != 0 { Some((r.varint()?, parse_name(r)?)) } else { None };
                 let floor = if flags & FLOOR != 0 { Some(parse_at(r)?) } else { None };
+                let mut range = |bit: u8| -> Result<_, Code> {
+                    if flags & bit != 0 { Ok(Some((r.varint()?, r.varint()?))) } else { Ok(None) }
+                };
+                let (withheld, lacks) = (range(WITHHELD)?, range(LACKS)?);
                 let (own, end_at_risk, skipped) = (flags & OWN != 0, flags & END_AT_RISK != 0, flags & SKIPPED != 0);
-                let state = StreamState { key, have, gap, last_hlc, own, end_at_risk, acked, floor, skipped };
-                Ok(StateRecord::Stream(state))
+                Ok(StateRecord::Stream(StreamState {
+                    key,
+                    have,
+                    gap,
+                    last_hlc,
+                    own,
+                    end_at_risk,
+                    acked,
+                    floor,
+                    skipped,
+                    withheld,
+                    lacks,
+                }))
             }
             SEGMENT => {
                 let (number, bytes, digest) = (r.varint()?, r.varint()?, r.array()?);
@@ -250,9 +277,11 @@ mod tests {
         let at = |n: u64| (n, Chain([n as u8; 32]));
         let hlc = Hlc::new(1_770_000_000_000, 3);
         let log = |own, stub| LogState { upto: 9, link: [1; 16], clock: hlc, own, events: 10, groups: u64::MAX, stub };
-        let stream = |gap, acked, floor| {
+        let stream = |gap, acked: Option<(u64, NodeName)>, floor: Option<At>| {
             let (own, end_at_risk, skipped) = (true, true, true);
-            StreamState { key, have: at(4), gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped }
+            let (withheld, lacks) = (floor.map(|_| (1, u64::MAX)), acked.map(|_| (2, 3)));
+            let have = at(4);
+            StreamState { key, have, gap, last_hlc: hlc, own, end_at_risk, acked, floor, skipped, withheld, lacks }
         };
         let stub = Stub { number: u64::MAX, streams: u32::MAX };
         let records = [

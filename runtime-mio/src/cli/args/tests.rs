@@ -91,8 +91,11 @@ fn serve_and_sync() {
         scrub: ScrubRate::Monthly,
         model_states: 5,
         early_data: false,
+        max_event: None,
     };
     assert_eq!(serve, plain);
+    let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --max-event 100KiB").command else { panic!() };
+    assert_eq!(serve.max_event, Some(100 << 10));
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --policy all --max-sessions 9").command else {
         panic!()
     };

@@ -27,6 +27,8 @@ pub(super) struct RunAt {
     pub(super) last_seq: u64,
     pub(super) page: u64,
     pub(super) epoch: u64,
+    /// What is known of events that are not here.
+    withheld: bool,
 }
 
 /// A stream that occurs.
@@ -54,6 +56,13 @@ pub(super) struct ExpiredAt {
     pub(super) chain: Chain,
 }
 
+/// Which events a hub lacks that are here, as was noted last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LackAt {
+    pub(super) stream: u32,
+    pub(super) range: Option<(u64, u64)>,
+}
+
 /// See the [module](self). About 40 bytes for each run, and nothing of the events.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -65,6 +74,7 @@ pub(super) struct Survey {
     runs: Vec<RunAt>,
     pub(super) receipts: Vec<ReceiptAt>,
     pub(super) expired: Vec<ExpiredAt>,
+    pub(super) lacks: Vec<LackAt>,
     /// What it tells of damages.
     pub(super) notes: Ledger,
     pub(super) last_own: Option<u32>,
@@ -94,6 +104,7 @@ impl Survey {
             runs: Vec::new(),
             receipts: Vec::new(),
             expired: Vec::new(),
+            lacks: Vec::new(),
             notes: Ledger::default(),
             last_own: None,
             groups: 0,
@@ -229,18 +240,26 @@ impl Survey {
                 }
                 Record::Events(run) => {
                     let stream = *dict.get(run.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
-                    let (page, epoch, last_seq) = (self.page, self.epoch, run.last_seq());
+                    let (page, epoch, last_seq, withheld) = (self.page, self.epoch, run.last_seq(), run.withheld);
                     let joins = |r: &&mut RunAt| {
-                        r.stream == stream && r.page == page && r.last_seq.checked_add(1) == Some(run.base_seq)
+                        let onward = r.last_seq.checked_add(1) == Some(run.base_seq);
+                        r.stream == stream && r.page == page && r.withheld == withheld && onward
                     };
                     match self.runs.last_mut().filter(joins) {
                         Some(r) => r.last_seq = last_seq,
-                        None => self.runs.push(RunAt { stream, first_seq: run.base_seq, last_seq, page, epoch }),
+                        None => {
+                            self.runs.push(RunAt { stream, first_seq: run.base_seq, last_seq, page, epoch, withheld });
+                        }
                     }
                 }
                 Record::Expired(e) => {
                     let stream = *dict.get(e.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
                     self.expired.push(ExpiredAt { stream, seq: e.seq, chain: e.chain });
+                }
+                Record::Lack(lack) => {
+                    let stream = *dict.get(lack.index as usize).ok_or_else(|| unfit(self.segment, "a bad group"))?;
+                    self.lacks.retain(|old| old.stream != stream);
+                    self.lacks.push(LackAt { stream, range: lack.range });
                 }
                 Record::Repair(repair) => self.notes.take(Note::from(&repair)),
                 Record::Receipt(r) => {
@@ -258,6 +277,34 @@ impl Survey {
             }
         }
         Ok(())
+    }
+
+    /// Leaves out the places of events that came after all, or were here before: the event counts.
+    fn drop_filled_places(&mut self) {
+        let (places, mut runs): (Vec<RunAt>, Vec<RunAt>) = self.runs.drain(..).partition(|r| r.withheld);
+        if !places.is_empty() {
+            let mut real: Vec<(u32, u64, u64)> = runs.iter().map(|r| (r.stream, r.first_seq, r.last_seq)).collect();
+            real.sort_unstable();
+            // What reaches furthest of all that begin there or before.
+            for at in 1..real.len() {
+                if real[at].0 == real[at - 1].0 {
+                    real[at].2 = real[at].2.max(real[at - 1].2);
+                }
+            }
+            for place in places {
+                for seq in place.first_seq..=place.last_seq {
+                    let upto = real.partition_point(|r| (r.0, r.1) <= (place.stream, seq));
+                    let before = upto.checked_sub(1).map(|at| real[at]);
+                    if before.is_none_or(|r| r.0 != place.stream || r.2 < seq) {
+                        match runs.last_mut().filter(|r| r.withheld && r.page == place.page && r.last_seq + 1 == seq) {
+                            Some(last) if last.stream == place.stream => last.last_seq = seq,
+                            _ => runs.push(RunAt { first_seq: seq, last_seq: seq, ..place }),
+                        }
+                    }
+                }
+            }
+        }
+        self.runs = runs;
     }
 
     /// Looks behind the last group: a torn write may stand there, and nothing else.
@@ -283,8 +330,34 @@ impl Survey {
         if torn_pages > frame_pages(MAX_BODY_BYTES) + 1 {
             return Err(unfit(self.segment, "more is unreadable at its end than one torn write"));
         }
+        self.drop_filled_places();
         self.runs.sort_by_key(|r| (r.stream, r.first_seq, r.page));
         self.order = self.numbers.values().copied().collect();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_event_and_its_place_the_event_is_kept_whichever_came_first() {
+        let mut survey = Survey::new(1);
+        let mut add = |stream, first_seq, last_seq, page, withheld| {
+            survey.runs.push(RunAt { stream, first_seq, last_seq, page, epoch: 0, withheld });
+        };
+        // Event 5 came after all; 6 and 12 never did; 10 and 11 were here before; the other stream has nothing to do with it.
+        add(0, 1, 4, 1, false);
+        add(0, 5, 6, 1, true);
+        add(0, 7, 11, 1, false);
+        add(0, 5, 5, 2, false);
+        add(0, 10, 12, 3, true);
+        add(1, 5, 6, 3, true);
+        survey.drop_filled_places();
+        let places: Vec<_> = survey.runs.iter().filter(|r| r.withheld).collect();
+        let places: Vec<_> = places.into_iter().map(|r| (r.stream, r.first_seq, r.last_seq, r.page)).collect();
+        assert_eq!(places, [(0, 6, 6, 1), (0, 12, 12, 3), (1, 5, 6, 3)]);
+        assert_eq!(survey.runs.len(), 6);
     }
 }

@@ -1,0 +1,101 @@
+//! A hub that does not take large events: they stop nothing, both ends know of them, and none is lost.
+
+use std::path::Path;
+use std::process::Output;
+
+use ropeway_core::policy::Policy;
+use ropeway_core::streams::FrontierEntry;
+use ropeway_mio::daemon::DaemonOptions;
+use ropeway_std::{LogView, SyncReport};
+use ropeway_tests::process::{assert_clean, said, verb};
+use ropeway_tests::{Deployment, Serving, name, noise};
+use serde_json::Value;
+
+/// Eighty events fill a segment of a real node.
+const LEN: usize = 100_000;
+/// The hub takes no more.
+const MOST: usize = 150_000;
+
+fn picky(d: &Deployment) -> Serving {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    d.serve_as(DaemonOptions { policy: Policy::All, accept_bytes: MOST, ..DaemonOptions::new(bind) })
+}
+
+fn sync(d: &Deployment, clinic: &str, hub: &Serving) -> SyncReport {
+    let mut clinic = d.open(clinic);
+    let report = clinic.sync(&hub.address.to_string(), &Default::default(), |_| ()).unwrap();
+    assert!(clinic.maintain(std::time::Duration::from_secs(60)));
+    report
+}
+
+fn of_a(d: &Deployment, node: &str) -> FrontierEntry {
+    LogView::open(&d.dir(node)).unwrap().frontier().find(|e| e.key.node == name("clinic_a")).unwrap()
+}
+
+fn run(v: &str, dir: &Path, more: &[&str]) -> Output {
+    verb(v, dir, more).output().unwrap()
+}
+
+fn json(v: &str, dir: &Path, more: &[&str]) -> Value {
+    let output = run(v, dir, &[more, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn an_event_that_the_hub_refuses_stops_nothing_is_told_at_both_ends_and_stays_where_it_was_written() {
+    let d = Deployment::new(&["clinic_a", "clinic_b"]);
+    let (a, b, hub_dir) = (d.path("clinic_a"), d.path("clinic_b"), d.path("hub"));
+    json("retain", &a, &["--bytes", "1MB"]);
+    d.push("clinic_a", noise(1, 5, 100));
+    d.push("clinic_a", noise(2, 1, 2 * LEN));
+    d.push("clinic_a", noise(3, 94, LEN));
+    let hub = picky(&d);
+    let report = sync(&d, "clinic_a", &hub);
+    assert_eq!((report.withheld, report.acknowledged), (1, 100));
+    let e = of_a(&d, "hub");
+    assert_eq!((e.have, e.gap, e.withheld, e.lacks), (100, None, Some((6, 6)), None));
+    let e = of_a(&d, "clinic_a");
+    assert_eq!((e.have, e.acked, e.withheld, e.lacks), (100, 100, None, Some((6, 6))));
+
+    // Whoever reads there gets everything else, and hears of it.
+    sync(&d, "clinic_b", &hub);
+    assert_eq!(sync(&d, "clinic_a", &hub).withheld, 0, "it was told");
+    drop(hub);
+    for dir in [&hub_dir, &b] {
+        assert_clean(dir, "a place is no damage");
+        let verified = json("verify", dir, &[]);
+        let place = &verified["withheld"][0];
+        assert_eq!((&place["from"], &place["bytes"], &place["code"]), (&6.into(), &(2 * LEN).into(), &"R311".into()));
+        assert_eq!(verified["events"], 99, "{verified}");
+        let pulled = run("pull", dir, &[]);
+        assert_eq!(pulled.stdout.iter().filter(|b| **b == b'\n').count(), 99);
+        assert!(said(&pulled).contains("R318 withheld"), "{}", said(&pulled));
+        assert_eq!(json("status", dir, &[])["streams"][0]["withheld"], Value::from(vec![6, 6]));
+    }
+    assert_eq!(d.payloads("clinic_b", "clinic_a"), d.payloads("hub", "clinic_a"));
+    assert_eq!(json("verify", &a, &[])["not_at_hub"][0]["from"], 6);
+    assert_eq!(json("status", &a, &[])["streams"][0]["not_at_hub"], Value::from(vec![6, 6]));
+
+    // A segment is full and sealed, and all of it is acknowledged; yet nobody else has that event.
+    let plan = json("expire", &a, &["--dry-run"]);
+    assert_eq!(plan["segments"][0]["reason"], "no-receipt", "{plan}");
+    assert_eq!((of_a(&d, "clinic_a").floor, d.payloads("clinic_a", "clinic_a").len()), (0, 100));
+
+    // A hub that has lost its log is sent it all again, and refuses it again.
+    std::fs::remove_dir_all(hub_dir.join("log")).unwrap();
+    let hub = picky(&d);
+    assert_eq!(sync(&d, "clinic_a", &hub).withheld, 1);
+    assert_eq!((of_a(&d, "hub").have, of_a(&d, "hub").withheld), (100, Some((6, 6))));
+    drop(hub);
+    // One that takes it gets it, and then it may go.
+    std::fs::remove_dir_all(hub_dir.join("log")).unwrap();
+    let hub = d.serve(Policy::All);
+    assert_eq!(sync(&d, "clinic_a", &hub).withheld, 0);
+    assert_eq!((of_a(&d, "hub").have, of_a(&d, "hub").withheld), (100, None));
+    sync(&d, "clinic_a", &hub);
+    let e = of_a(&d, "clinic_a");
+    assert!(e.lacks.is_none() && e.floor > 6, "{e:?}");
+    drop(hub);
+    assert_clean(&hub_dir, "after all");
+}
