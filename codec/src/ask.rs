@@ -156,17 +156,17 @@ impl Ask {
         }
         let best = self.ranked[0].byte;
         let mut voters = 0;
-        for which in 0..CANDIDATES {
-            self.inputs[which] = if self.present & 1 << which == 0 {
-                0
+        self.inputs = [0; INPUTS];
+        let mut left = self.present;
+        while left != 0 {
+            let which = left.trailing_zeros() as usize % CANDIDATES;
+            left &= left - 1;
+            let c = self.candidates[which];
+            self.inputs[which] = if c.byte == best {
+                voters |= 1 << which;
+                math::stretch(c.p) as i16
             } else {
-                let c = self.candidates[which];
-                if c.byte == best {
-                    voters |= 1 << which;
-                    math::stretch(c.p) as i16
-                } else {
-                    self.against.at(c.cell).stretched() as i16
-                }
+                self.against.at(c.cell).stretched() as i16
             };
         }
         let near = place.position.min(63);
@@ -194,13 +194,13 @@ impl Ask {
         }
         let best = self.ranked[0].byte;
         let hit = best == byte;
-        for which in 0..CANDIDATES {
-            if self.present & 1 << which != 0 {
-                let c = self.candidates[which];
-                self.right.at(c.cell).update(c.byte == byte, 1000);
-                if c.byte != best {
-                    self.against.at(c.cell).update(hit, 1000);
-                }
+        let mut left = self.present;
+        while left != 0 {
+            let c = self.candidates[left.trailing_zeros() as usize % CANDIDATES];
+            left &= left - 1;
+            self.right.at(c.cell).update(c.byte == byte, 1000);
+            if c.byte != best {
+                self.against.at(c.cell).update(hit, 1000);
             }
         }
         let err = error(hit, math::squash(self.mixed), self.rate.next());
@@ -215,6 +215,22 @@ impl Ask {
 
     /// Adds the odds up by byte, and keeps the best three.
     fn rank(&mut self) {
+        // Mostly all are of one mind.
+        let first = self.candidates[self.present.trailing_zeros() as usize % CANDIDATES].byte;
+        let (mut odds, mut left, mut others) = (0, self.present, 0);
+        while left != 0 {
+            let c = self.candidates[left.trailing_zeros() as usize % CANDIDATES];
+            left &= left - 1;
+            odds += ODDS[(c.p >> 6) as usize & 1023];
+            others |= c.byte ^ first;
+        }
+        if others == 0 {
+            self.ranked = [Ranked { byte: first, odds }, Ranked::default(), Ranked::default()];
+            if self.present == 0 {
+                self.ranked[0] = Ranked::default();
+            }
+            return;
+        }
         let mut all = [Ranked::default(); CANDIDATES];
         let mut count = 0;
         let mut left = self.present;

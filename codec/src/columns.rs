@@ -145,3 +145,50 @@ impl Columns {
             + self.weights.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coder::{Emit, Read};
+
+    /// Bytes that records of one width become; they are read back, too.
+    fn size(records: &[Vec<u8>]) -> usize {
+        let (mut columns, mut slots, mut out) = (Columns::new(), Slots::new(12), Vec::new());
+        let mut emit = Emit::new(&mut out);
+        for record in records {
+            for (at, &byte) in (0..).zip(record) {
+                columns.code(&mut emit, byte, at, &mut slots);
+            }
+        }
+        emit.finish();
+        let (mut again, mut slots, mut read) = (Columns::new(), Slots::new(12), Read::new(&out));
+        for record in records {
+            for (at, &byte) in (0..).zip(record) {
+                assert_eq!(again.code(&mut read, 0, at, &mut slots), byte);
+            }
+        }
+        assert!(again == columns);
+        out.len()
+    }
+
+    #[test]
+    fn a_byte_like_the_one_above_costs_nothing_and_a_step_little() {
+        assert!(size(&vec![vec![7; 40]; 200]) < 160, "{}", size(&vec![vec![7; 40]; 200]));
+        let counting: Vec<Vec<u8>> = (0..2000u32).map(|i| (i * 3).to_be_bytes().to_vec()).collect();
+        assert!(size(&counting) < 2000, "{}", size(&counting));
+    }
+
+    #[test]
+    fn a_random_column_is_passed_by_and_a_wide_record_comes_round() {
+        let mut hash = 1;
+        let mut random = || {
+            hash = mix(hash, 5);
+            (hash >> 7) as u8
+        };
+        let noise: Vec<Vec<u8>> = (0..3000).map(|_| vec![1, random()]).collect();
+        let cost = size(&noise);
+        assert!((2990..3200).contains(&cost), "{cost}");
+        let wide: Vec<Vec<u8>> = (0..20u8).map(|i| vec![i / 9; 3 * WIDTH + 5]).collect();
+        assert!(size(&wide) < wide.len() * wide[0].len() / 20);
+    }
+}

@@ -41,6 +41,8 @@
 //!            +------------------> arithmetic coder <--------------+
 //! ```
 //!
+//! Text that is no JSON and full of news goes a shorter way: `pace` tells when, `short` how.
+//!
 //! | file | what it is |
 //! |---|---|
 //! | `batch` | the interface: records in batches, limits, errors, what is stored as it is |
@@ -52,6 +54,7 @@
 //! | `recall`, `link`, `forecast`, `matches`, `runs` | predictors of whole bytes |
 //! | `ask` | the question whether the best candidate is right |
 //! | `bitwise`, `slots`, `state` | bit by bit, from bit histories |
+//! | `pace`, `short` | how much is news; the short way bit by bit, for streams of which much is |
 //! | `random` | fields of random digits |
 //! | `columns` | binary records of one width, apart from all these |
 //! | `counter`, `mixer`, `math`, `window` | adaptive probabilities, mixing, integer logarithms, the history |
@@ -85,10 +88,12 @@ mod matches;
 mod math;
 mod mixer;
 mod model;
+mod pace;
 mod preset;
 mod random;
 mod recall;
 mod runs;
+mod short;
 mod slots;
 mod state;
 mod tracker;

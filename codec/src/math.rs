@@ -10,10 +10,19 @@ pub(crate) const STRETCH_MAX: i32 = 2815;
 const SQUASH_LEN: usize = STRETCH_MAX as usize + 1;
 /// `squash(x)` for x >= 0.
 static SQUASH: [u16; SQUASH_LEN] = make_squash();
-/// `stretch(p)` for p < 4,096, where it is steep.
-static STRETCH_LOW: [i16; 4096] = make_stretch(1);
-/// `stretch(p)` for p in steps of 16.
-static STRETCH_MID: [i16; 4096] = make_stretch(16);
+/// `stretch(p)` for p < 4,096, where it is steep; for p from 61,440 on; and for p in steps of 16.
+static STRETCH: [i16; 3 * 4096] = {
+    let (fine, coarse) = (make_stretch(1), make_stretch(16));
+    let mut table = [0; 3 * 4096];
+    let mut i = 0;
+    while i < 4096 {
+        table[i] = fine[i];
+        table[4096 + i] = if i == 0 { coarse[3840] } else { -fine[4096 - i] };
+        table[8192 + i] = coarse[i];
+        i += 1;
+    }
+    table
+};
 
 /// From stretched to a 16-bit probability, 1 to 65,535.
 #[inline]
@@ -30,19 +39,16 @@ pub(crate) fn squash(x: i32) -> i32 {
 /// From a 16-bit probability to stretched.
 #[inline]
 pub(crate) fn stretch(p: i32) -> i32 {
-    if p < 4096 {
-        i32::from(STRETCH_LOW[p as usize & 4095])
-    } else if p > 61_440 {
-        -i32::from(STRETCH_LOW[(65_536 - p) as usize & 4095])
-    } else {
-        i32::from(STRETCH_MID[(p >> 4) as usize & 4095])
-    }
+    // Selected, not branched on: nobody could foretell which part it is.
+    let end = (p & 4095) + if p < 4096 { 0 } else { 4096 };
+    let at = if (4096..61_440).contains(&p) { 8192 + (p >> 4) } else { end };
+    i32::from(STRETCH[at as usize % STRETCH.len()])
 }
 
 /// The same in steps of 16, without a branch: for what is never near an end.
 #[inline]
 pub(crate) fn stretch_roughly(p: i32) -> i16 {
-    STRETCH_MID[(p >> 4) as usize & 4095]
+    STRETCH[8192 + ((p >> 4) as usize & 4095)]
 }
 
 const fn make_squash() -> [u16; SQUASH_LEN] {

@@ -8,10 +8,12 @@ use crate::forecast::{Clock, Counting};
 use crate::link::Links;
 use crate::matches::Match;
 use crate::math::mix;
+use crate::pace::{News, Pace};
 use crate::preset::Preset;
 use crate::random::Random;
 use crate::recall::{POINTERS, Pointer, Recall};
 use crate::runs::Runs;
+use crate::short::{Expected, Short};
 use crate::tracker::{Part, Step, Tracker, Value};
 use crate::window::Window;
 
@@ -29,6 +31,9 @@ const CERTAIN_LENGTH_MIN: u32 = 12;
 const KIND_MAX: u32 = 26;
 /// Identifiers have a run of so many digits at least.
 const IDENTITY_DIGITS_MIN: u32 = 5;
+
+/// What costs less, in 1/64 bit, would not have been news if somebody had been asked.
+const PROSE_NEWS_MIN: u32 = 32;
 
 /// Places among the candidates.
 const COUNTING: usize = POINTERS;
@@ -52,6 +57,8 @@ pub(crate) struct Core {
     random: Random,
     ask: Ask,
     bitwise: Bitwise,
+    news: News,
+    short_way: Short,
     columns: Columns,
     place: Whereabouts,
     /// Predictors that are switched off: see [`crate::PREDICTORS`].
@@ -93,6 +100,8 @@ impl Core {
             random: Random::new(11),
             ask: Ask::new(size.ask, size.maps),
             bitwise: Bitwise::new(size.histories + 1, size.maps),
+            news: News::new(),
+            short_way: Short::new(),
             columns: Columns::new(),
             place: Whereabouts::default(),
             #[cfg(feature = "ablation")]
@@ -116,6 +125,8 @@ impl Core {
         self.random.reset();
         self.ask.reset();
         self.bitwise.reset();
+        self.news = News::new();
+        self.short_way.reset();
         self.columns.reset();
         self.place = Whereabouts::default();
         self.begin_segment();
@@ -134,6 +145,7 @@ impl Core {
             + self.random.bytes()
             + self.ask.bytes()
             + self.bitwise.bytes()
+            + self.short_way.bytes()
             + self.columns.bytes()
             + size_of::<Self>()
     }
@@ -163,6 +175,9 @@ impl Core {
 
     /// Codes the next byte of the record, and learns it.
     pub(crate) fn code<C: Coder>(&mut self, coder: &mut C, byte: u8) -> u8 {
+        if self.pace() == Pace::Prose && !self.random.is_on() {
+            return self.code_prose(coder, byte);
+        }
         let t = &self.tracker;
         let place = Place {
             path: t.path(),
@@ -176,6 +191,7 @@ impl Core {
             let hit = coder.code(candidate == byte, p);
             self.ask.update_certain(hit);
             if hit {
+                self.note_news(false);
                 self.learn(candidate);
                 return candidate;
             }
@@ -200,6 +216,7 @@ impl Core {
             (_, Some(byte)) => self.ask.refute(byte),
             _ => {}
         }
+        self.note_news(coded.is_none() && !random);
         let byte = match coded {
             Some(byte) => byte,
             None if random => {
@@ -212,7 +229,7 @@ impl Core {
                 let mut situation = self.situation(refuted.is_some(), best.map_or(0, |(_, p)| p));
                 #[cfg(feature = "ablation")]
                 situation.leave_out(self.off >> 16);
-                let byte = self.bitwise.code(coder, byte, &situation);
+                let (byte, spent) = self.code_news(coder, byte, &situation);
                 #[allow(unused_mut)]
                 let mut may_be_random = place.position > 0;
                 #[cfg(feature = "ablation")]
@@ -221,7 +238,7 @@ impl Core {
                 }
                 if may_be_random {
                     let foretold = best.is_some_and(|(candidate, _)| candidate == byte);
-                    self.random.note(byte, self.bitwise.spent(), foretold);
+                    self.random.note(byte, spent, foretold);
                 }
                 byte
             }
@@ -230,6 +247,48 @@ impl Core {
         if !random {
             self.runs.update(byte);
         }
+        self.learn(byte);
+        byte
+    }
+
+    /// How the next byte is coded: JSON with care always.
+    #[inline]
+    fn pace(&self) -> Pace {
+        if self.tracker.part() == Part::Raw { self.news.pace() } else { Pace::Careful }
+    }
+
+    /// Whether the byte was news, which JSON's bytes say nothing about.
+    #[inline]
+    fn note_news(&mut self, is_news: bool) {
+        if self.tracker.part() == Part::Raw {
+            self.news.note(is_news);
+        }
+    }
+
+    /// Codes a byte that was not the best candidate; and what it cost, in 1/64 bit.
+    fn code_news<C: Coder>(&mut self, coder: &mut C, byte: u8, s: &Situation) -> (u8, u32) {
+        if self.pace() == Pace::Careful {
+            return (self.bitwise.code(coder, byte, s), self.bitwise.spent());
+        }
+        let [one, _, three, stood, word, ..] = s.contexts;
+        let expected = Expected::of_ranked(&s.ranked, s.is_refuted);
+        self.short_way.code(coder, byte, &[one, three, stood, word], &expected, self.bitwise.slots())
+    }
+
+    /// Codes and learns a byte of text: nobody but the matches is asked what they expect.
+    fn code_prose<C: Coder>(&mut self, coder: &mut C, byte: u8) -> u8 {
+        coder.enter(Way::Bitwise);
+        let last = self.place.last;
+        let contexts = [
+            mix((last & 0xFFFF) as u32, 2),
+            mix((last & 0xFF_FFFF) as u32, 3),
+            mix(last as u32, 4),
+            mix(mix(self.tracker.path(), self.tracker.words().0), 6),
+        ];
+        let matches = [(&self.long, &self.window), (&self.short, self.recall.texts())];
+        let expected = Expected::of_matches(matches);
+        let (byte, spent) = self.short_way.code(coder, byte, &contexts, &expected, self.bitwise.slots());
+        self.note_news(spent >= PROSE_NEWS_MIN);
         self.learn(byte);
         byte
     }

@@ -92,3 +92,32 @@ impl Slots {
         self.lines.len() * size_of::<Line>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_finds_what_it_left_and_one_with_another_check_does_not() {
+        let mut slots = Slots::new(8);
+        let [at] = slots.find(&[0x1200_0001]);
+        *slots.state_mut(at, 3) = 9;
+        assert_eq!(slots.find(&[0x1200_0001]), [at]);
+        assert_eq!(slots.state(at, 3), 9);
+        let other = slots.claim(at, 0x13);
+        assert_ne!(other, at);
+        assert_eq!(slots.state(other, 3), 0);
+    }
+
+    #[test]
+    fn the_least_used_of_three_gives_up_its_slot() {
+        let mut slots = Slots::new(3);
+        let used = slots.claim(0, 1);
+        *slots.state_mut(used, 1) = STATES[STATES[0].next[1] as usize].next[1];
+        assert_eq!([slots.claim(0, 2), slots.claim(0, 3)], [1, 2]);
+        *slots.state_mut(1, 1) = STATES[0].next[1];
+        *slots.state_mut(2, 1) = STATES[STATES[0].next[0] as usize].next[0];
+        assert_eq!(slots.claim(0, 4), 1);
+        assert_eq!((slots.claim(0, 1), slots.state(1, 1)), (0, 0));
+    }
+}

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Event, Numbers, garden, others, table};
+use common::{Event, Numbers, garden, others, prose, table};
 use ropeway_codec::{Model, Preset, Record};
 
 fn records(events: &[Event]) -> Vec<Record<'_>> {
@@ -113,6 +113,22 @@ fn binary_records_of_one_width_shrink_by_their_columns() {
     mixed.extend_from_slice(&events[90..120]);
     send(&mut here, &mut there, &mixed);
     assert!(here == there);
+}
+
+#[test]
+fn text_between_records_round_trips_and_records_lose_little_by_it() {
+    let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
+    for event in prose(17, 80).iter().chain(&garden(17, 100)).chain(&prose(18, 20)).chain(&garden(18, 5)) {
+        send(&mut here, &mut there, std::slice::from_ref(event));
+    }
+    assert!(here == there);
+    send(&mut here, &mut there, &prose(19, 20));
+    let news = garden(19, 400);
+    let size = send(&mut here, &mut there, &news);
+    let (mut here, mut there) = (Model::new(Preset::Small), Model::new(Preset::Small));
+    send(&mut here, &mut there, &garden(17, 100));
+    let alone = send(&mut here, &mut there, &news);
+    assert!(size < alone + alone / 10, "{size} after text, {alone} without");
 }
 
 #[test]

@@ -7,10 +7,10 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{Event, garden, others, table};
+use common::{Event, garden, others, prose, table};
 use ropeway_codec::{Model, Preset, Record, VERSION};
 
-const BATCHES: [usize; 9] = [1, 1, 4, 16, 64, 1, 130, 51, 40];
+const BATCHES: [usize; 10] = [1, 1, 4, 16, 64, 1, 130, 51, 40, 40];
 
 fn file(preset: Preset) -> PathBuf {
     let name = format!("v{VERSION}-{preset:?}.bin").to_lowercase();
@@ -22,6 +22,7 @@ fn events() -> Vec<Event> {
     events.extend(others(31, 48));
     events.extend(garden(32, 40));
     events.extend(table(33, 40));
+    events.extend(prose(34, 40));
     events
 }
 

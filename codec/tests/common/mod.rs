@@ -106,3 +106,21 @@ pub(crate) fn table(seed: u64, count: usize) -> Vec<Event> {
         })
         .collect()
 }
+
+/// Lines of text: made-up words, each as likely as any other.
+pub(crate) fn prose(seed: u64, count: usize) -> Vec<Event> {
+    let mut n = Numbers(17);
+    let words: Vec<String> = (0..500)
+        .map(|_| {
+            let len = 2 + n.below(8) as usize;
+            n.bytes(len).iter().map(|b| char::from(b'a' + b % 26)).collect()
+        })
+        .collect();
+    let mut n = Numbers(seed ^ 0x7E87);
+    (0..count)
+        .map(|_| {
+            let line: Vec<&str> = (0..60).map(|_| words[n.below(500) as usize].as_str()).collect();
+            (line.join(" ").into_bytes(), None)
+        })
+        .collect()
+}
