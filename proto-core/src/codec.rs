@@ -96,6 +96,11 @@ pub trait Codec {
     fn forget(&mut self, stream: u32) {
         let _ = stream;
     }
+    /// The peer of this session ([`Past::session`]) does not take it: what was packed for the session went in vain, and
+    /// what is kept to go on from there is of no use.
+    fn refused(&mut self, session: u64) {
+        let _ = session;
+    }
     /// Whether its work is worth the bytes that it saves on a link that carries so many a second, 0 if that is not
     /// known.
     fn suits(&self, link_rate: u64) -> bool {
@@ -206,6 +211,12 @@ impl<'m> Codecs<'m> {
     /// See [`Codec::forget`].
     pub(crate) fn forget(&mut self, stream: u32) {
         self.list.iter_mut().for_each(|c| c.as_mut().forget(stream));
+    }
+
+    /// See [`Codec::refused`]. `taken`: those that the peer takes.
+    pub(crate) fn peer_takes(&mut self, taken: u32, session: u64) {
+        let refused = self.list.iter_mut().map(CodecRef::as_mut).filter(|c| taken & c.id().bit() == 0);
+        refused.for_each(|c| c.refused(session));
     }
 
     /// Compresses with this codec; `None` if that does not make it smaller, or does not fit.

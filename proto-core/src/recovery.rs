@@ -68,7 +68,7 @@ impl StreamMemory<'static> {
     #[must_use]
     pub fn owned(streams: usize) -> Self {
         Self {
-            slots: Lent::owned(StreamSlot::EMPTY, streams),
+            slots: Lent::reserved(streams),
             buckets: Lent::owned(u32::MAX, streams),
             dict: Lent::owned(u32::MAX, streams),
         }

@@ -303,7 +303,7 @@ impl<'m> StreamTable<'m> {
     /// Adds an empty stream.
     pub(crate) fn add(&mut self, key: StreamKey) -> Result<u32, Code> {
         let free = (self.free_from as usize..self.slots.len()).find(|&i| self.slots[i].stream.is_none());
-        let i = free.ok_or(Code::Limit)? as u32;
+        let i = free.or_else(|| self.slots.put(StreamSlot::EMPTY)).ok_or(Code::Limit)? as u32;
         self.free_from = i + 1;
         let start = Position { seq: 0, chain: Chain::start(&key) };
         let mark = Mark::whole(start);

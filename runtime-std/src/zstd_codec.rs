@@ -17,14 +17,14 @@ const WINDOW_LOG: u32 = 18;
 /// Entries of each of the encoder's tables: 128 KiB.
 const TABLE_LOG: u32 = 15;
 
-/// Level and size of the tables (hashes, chains; logarithms) of [`ZstdHistory`], by what the link carries in bytes
-/// a second. At 2G a byte takes longer on the air than the strongest of them needs to save it; they differ by some
+/// Level and size of the window and of the tables (hashes, chains; logarithms) of [`ZstdHistory`], by what the link
+/// carries in bytes a second. At 2G a byte takes longer on the air than the strongest of them needs to save it; they differ by some
 /// 6 to 12 per cent of the bytes, and by 4 times the work.
-fn effort(link_rate: u64) -> (i32, u32, u32) {
+fn effort(link_rate: u64) -> [i32; 4] {
     match link_rate {
-        0..50_000 => (15, 16, 18),
-        50_000..500_000 => (9, 16, 16),
-        _ => (3, 16, 16),
+        0..50_000 => [15, SLOW_WINDOW_LOG, 14, 18],
+        50_000..500_000 => [9, HISTORY_WINDOW_LOG, 16, 16],
+        _ => [3, HISTORY_WINDOW_LOG, 16, 16],
     }
 }
 
@@ -88,7 +88,10 @@ impl Codec for Zstd {
 /// First bytes of every zstd frame, which need not travel (RFC 8878, section 3.1.1).
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// A window of 512 KiB holds the history and the batch.
-const HISTORY_WINDOW_LOG: u32 = 19;
+const HISTORY_WINDOW_LOG: i32 = 19;
+/// The strong levels make tables as large as the window: 64 KiB cost batches of a slow link a thousandth and save
+/// 256 KiB of memory.
+const SLOW_WINDOW_LOG: i32 = 16;
 
 /// The `zstd` codec that may refer to the events before a batch (docs/PROTOCOL.md#codec-3). Its contexts live as
 /// long as a call: between two, a node that waits for its link holds nothing of them.
@@ -97,15 +100,15 @@ pub struct ZstdHistory;
 
 impl ZstdHistory {
     fn pack(past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        let (level, hash_log, chain_log) = effort(past.link_rate);
+        let [level, window_log, hash_log, chain_log] = effort(past.link_rate);
         let mut context = CCtx::try_create()?;
         let parameters = [
             CParameter::CompressionLevel(level),
             CParameter::ContentSizeFlag(false),
             CParameter::ChecksumFlag(false),
-            CParameter::WindowLog(HISTORY_WINDOW_LOG),
-            CParameter::HashLog(hash_log),
-            CParameter::ChainLog(chain_log),
+            CParameter::WindowLog(window_log as u32),
+            CParameter::HashLog(hash_log as u32),
+            CParameter::ChainLog(chain_log as u32),
         ];
         for parameter in parameters {
             context.set_parameter(parameter).ok()?;

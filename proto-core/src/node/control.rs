@@ -32,6 +32,7 @@ impl Node<'_> {
         let s = self.s(i);
         s.credit = credit;
         s.hello = Some(hello);
+        self.codecs.peer_takes(hello.codecs, self.number(i));
         self.mark_ready(i);
         Ok(())
     }

@@ -48,10 +48,15 @@ impl Node<'_> {
 
     /// What stands in a past for session `i` beside the events themselves.
     pub(super) fn past_of(&self, i: u32, stream: u32, from_seq: u64, before_seq: u64) -> Past<'static> {
-        let id = self.id(i);
-        let session = u64::from(id.generation) << 32 | u64::from(id.index);
+        let session = self.number(i);
         let link_rate = self.sessions[i as usize].0.pace.link_rate();
         Past { session, stream, from_seq, before_seq, link_rate, ..Past::default() }
+    }
+
+    /// Number of session `i` that no other one has.
+    pub(super) fn number(&self, i: u32) -> u64 {
+        let id = self.id(i);
+        u64::from(id.generation) << 32 | u64::from(id.index)
     }
 
     /// Which events the next batch of link `l` refers to, without their bytes.

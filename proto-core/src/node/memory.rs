@@ -66,8 +66,8 @@ impl Memory<'_> {
 
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Code> {
         let group = Self::group_buffer_bytes(limits);
-        let ok = self.sessions.len() >= limits.sessions
-            && self.links.len() >= limits.links
+        let ok = self.sessions.room() >= limits.sessions
+            && self.links.room() >= limits.links
             && self.arena.len() >= limits.arena_bytes()
             && self.arena_next.len() >= self.arena.len() / BLOCK_BYTES
             && self.frame.len() >= limits.frame_bytes + 8
@@ -88,16 +88,16 @@ impl Memory<'_> {
 
 #[cfg(feature = "alloc")]
 impl Memory<'static> {
-    /// On the heap. Buffers come zeroed from the allocator, so they are resident only where they
-    /// have been used.
+    /// On the heap. Buffers come zeroed from the allocator and tables of slots are filled as they are needed, so
+    /// they are resident only where they have been used.
     #[must_use]
     pub fn owned(limits: &Limits) -> Self {
         let group = Self::group_buffer_bytes(limits);
         let arena = limits.arena_bytes().next_multiple_of(BLOCK_BYTES);
         let parcels = Self::parcel_pool_bytes(limits);
         Self {
-            sessions: Lent::owned(SessionSlot::EMPTY, limits.sessions),
-            links: Lent::owned(LinkSlot::EMPTY, limits.links),
+            sessions: Lent::reserved(limits.sessions),
+            links: Lent::reserved(limits.links),
             arena: Lent::owned(0, arena),
             arena_next: Lent::owned(0, arena / BLOCK_BYTES),
             frame: Lent::owned(0, limits.frame_bytes + 8),

@@ -237,7 +237,7 @@ impl<'m> Node<'m> {
             parent: None,
             sessions,
             links,
-            free_links: 0,
+            free_links: if count == 0 { crate::fifo::NONE } else { 0 },
             arena: Arena::new(arena, arena_next),
             frame,
             scratch,

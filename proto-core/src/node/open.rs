@@ -5,7 +5,7 @@ use crate::code::Code;
 use crate::fifo::NONE;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{Grants, PeerIdentity, Principal, Role, authorize, reads_everything};
-use crate::session::{EndedBy, Ending, LastFrame, Link, Session, SessionId, State};
+use crate::session::{EndedBy, Ending, LastFrame, Link, LinkSlot, Session, SessionId, SessionSlot, State};
 use crate::time::{Instant, Now};
 
 /// Why a session could not begin.
@@ -80,6 +80,7 @@ impl Node<'_> {
 
     fn begin(&mut self, peer: PeerIdentity) -> Result<SessionId, OpenError> {
         let free = (0..self.sessions.len()).find(|&i| self.sessions[i].0.state == State::Free);
+        let free = free.or_else(|| self.sessions.put(SessionSlot::EMPTY));
         if free.is_none() {
             mark!("session.no_slot");
         }
@@ -227,6 +228,9 @@ impl Node<'_> {
     /// Adds a link to the end of session `i`'s list and gives it the next handle if the peer may
     /// read the stream.
     pub(super) fn add_link(&mut self, i: u32, stream: u32, grants: Grants) -> Result<u32, Code> {
+        if self.free_links == NONE {
+            self.free_links = self.links.put(LinkSlot::EMPTY).ok_or(Code::Limit)? as u32;
+        }
         let l = self.free_links;
         let slot = self.links.get_mut(l as usize).ok_or(Code::Limit)?;
         self.free_links = slot.0.next;

@@ -136,6 +136,10 @@ impl Codec for ModelCodec {
         self.pool.forget(stream);
     }
 
+    fn refused(&mut self, session: u64) {
+        self.pool.drop_of(session);
+    }
+
     fn suits(&self, link_rate: u64) -> bool {
         link_rate < SLOW_LINK
     }

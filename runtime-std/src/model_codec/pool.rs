@@ -144,6 +144,12 @@ impl Pool {
         }
     }
 
+    /// What this session writes with is not wanted: the memory is worth more than what was learned.
+    pub(super) fn drop_of(&mut self, session: u64) {
+        self.slots.retain(|slot| !slot.knows.is_some_and(|knows| knows.sending && knows.session == session));
+        self.last = usize::MAX;
+    }
+
     /// The number of a stream is of no meaning any more.
     pub(super) fn forget(&mut self, stream: u32) {
         for slot in &mut self.slots {

@@ -153,6 +153,21 @@ fn what_a_session_was_told_is_used_by_others_only_when_the_chain_has_shown_that_
 }
 
 #[test]
+fn a_peer_that_does_not_take_it_costs_no_state() {
+    let mut codec = ModelCodec::new(STATES);
+    pack(&mut codec, &past(1, 1, 30)).unwrap();
+    let other = Past { session: 2, stream: 4, ..past(1, 1, 30) };
+    let data = pack(&mut ModelCodec::new(1), &other).unwrap();
+    unpack(&mut codec, &other, &data).unwrap();
+    codec.refused(2);
+    assert_eq!(codec.pool.len(), 2, "what is read with a state says nothing of what the peer reads");
+    codec.refused(1);
+    assert_eq!(codec.pool.len(), 1);
+    codec.confirm();
+    assert!(codec.has_state(&Past { session: 2, stream: 4, ..past(1, 30, 31) }, false));
+}
+
+#[test]
 fn the_state_that_was_not_used_for_longest_makes_room() {
     let mut codec = ModelCodec::new(STATES);
     let of = |stream| Past { stream, ..past(1, 1, 30) };
