@@ -233,6 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn golden_bodies_decode_and_what_is_made_today_is_no_longer() {
+        let past = Past { bytes: b"{\"patient\":\"BT-0042\",\"event\":\"visit\"}", ..Past::default() };
+        let raw = b"{\"patient\":\"BT-0043\",\"event\":\"visit\"}";
+        let thrice = raw.repeat(3);
+        // docs/PROTOCOL.md#codec-9
+        let alone = [
+            0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x00, 0x45, 0x01, 0x00, 0xf8, 0x7b, 0x22, 0x70, 0x61, 0x74, 0x69, 0x65, 0x6e,
+            0x74, 0x22, 0x3a, 0x22, 0x42, 0x54, 0x2d, 0x30, 0x30, 0x34, 0x33, 0x22, 0x2c, 0x22, 0x65, 0x76, 0x76, 0x69,
+            0x73, 0x69, 0x74, 0x22, 0x7d, 0x02, 0x00, 0x87, 0x14, 0x32, 0x14, 0x36, 0xc7,
+        ];
+        let after = [0x00, 0x00, 0x55, 0x00, 0x00, 0x10, 0x33, 0x22, 0x02, 0x00, 0x60, 0x46, 0xe4, 0xa9, 0x20];
+        let (mut one, mut three) = (vec![0; raw.len()], vec![0; thrice.len()]);
+        assert_eq!(ZstdHistory.decompress_after(&past, &after, &mut one), Ok(()));
+        assert_eq!(Zstd::new().unwrap().decompress(&alone, &mut three), Ok(()));
+        assert_eq!((&one[..], &three[..]), (&raw[..], &thrice[..]));
+        // What an encoder makes may change with its version; it must not grow.
+        let mut packed = [0; 100];
+        assert!(ZstdHistory.compress_after(&past, raw, &mut packed).unwrap() <= after.len());
+        assert!(Zstd::new().unwrap().compress(&thrice, &mut packed).unwrap() <= alone.len());
+    }
+
+    #[test]
     fn no_claimed_window_makes_the_decoder_take_memory() {
         let mut zstd = Zstd::new().unwrap();
         let before = zstd.decoder_bytes();
