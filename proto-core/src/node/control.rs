@@ -20,9 +20,9 @@ impl Node<'_> {
         }
         hello.codecs |= CodecId::STORED.bit();
         let ours = self.sample.filter(|_| hello.codecs & CodecId::SAMPLED.bit() != 0);
-        if ours != Some(hello.sample) || has(Bug::SampleUnchecked) {
+        if ours != Some(hello.sample) && !has(Bug::SampleUnchecked) {
             // Not the same: it is of no use in this session.
-            hello.codecs &= if has(Bug::SampleUnchecked) { u32::MAX } else { !CodecId::SAMPLED.bit() };
+            hello.codecs &= !CodecId::SAMPLED.bit();
             if ours.is_some() {
                 mark!("sample.differs");
                 self.s(i).stats.sample_differs = true;

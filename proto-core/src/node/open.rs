@@ -1,6 +1,7 @@
 //! Sessions begin and end.
 
 use super::Node;
+use super::rest::is_third;
 use crate::code::Code;
 use crate::fifo::NONE;
 use crate::planted::{Bug, has, mark};
@@ -211,7 +212,7 @@ impl Node<'_> {
             at = n + 1;
             let Some(stream) = self.streams.at(n) else { continue };
             let grants = authorize(self.config.policy, Principal::Peer(peer), &stream.key);
-            let third = !stream.own && stream.key.node != peer.name && stream.key.node != self.config.name;
+            let third = is_third(&stream.key, &self.config.name, &peer.name);
             if stream.durable.have.seq == 0 && !stream.own || digest && third {
                 continue;
             }

@@ -53,7 +53,8 @@ impl Session {
     }
 }
 
-fn is_third(stream: &StreamKey, me: &NodeName, peer: &NodeName) -> bool {
+/// Whether a stream is of neither end.
+pub(super) fn is_third(stream: &StreamKey, me: &NodeName, peer: &NodeName) -> bool {
     stream.node != *me && stream.node != *peer
 }
 
@@ -219,6 +220,11 @@ impl Node<'_> {
                 self.note_held(i, n, seq);
             }
         }
+    }
+
+    /// Whether the peer of some session has heard of streams by a digest.
+    pub(super) fn has_digests(&self) -> bool {
+        self.sessions.iter().any(|s| s.0.state == crate::session::State::Live && s.0.rest.ours.is_some())
     }
 
     /// A stream has grown: sessions whose peer heard of it by a digest hear of it by an entry.

@@ -94,6 +94,8 @@ impl Node<'_> {
     /// Everything in the group of this parity is durable: peers may be told, and may be sent it.
     fn made_durable(&mut self, parity: usize) {
         let hook = StreamSlot::group_hook(parity);
+        // Asked once for a group, not for each of its streams: there may be ten thousand sessions.
+        let digests = self.has_digests();
         while let Some(n) = self.commit.members[parity].pop(&mut self.streams.slots, hook) {
             let Some(s) = self.streams.at_mut(n) else { continue };
             // Peers were told of no stream without a first event, nor of one whose first events were damaged.
@@ -110,7 +112,9 @@ impl Node<'_> {
                 self.queue_link(l);
                 l = next;
             }
-            self.announce_growth(n);
+            if digests {
+                self.announce_growth(n);
+            }
             if born && !has(Bug::BirthUnannounced) {
                 self.announce_birth(n);
             }
