@@ -96,8 +96,8 @@ pub trait Codec {
     fn forget(&mut self, stream: u32) {
         let _ = stream;
     }
-    /// The peer of this session ([`Past::session`]) does not take it: what was packed for the session went in vain, and
-    /// what is kept to go on from there is of no use.
+    /// Nothing more is packed with it for this session ([`Past::session`]): the peer does not take it, or the link turned
+    /// out too fast for it ([`Codec::suits`]). What is kept to go on from there is of no use.
     fn refused(&mut self, session: u64) {
         let _ = session;
     }
@@ -221,6 +221,9 @@ impl<'m> Codecs<'m> {
 
     /// Compresses with this codec; `None` if that does not make it smaller, or does not fit.
     pub(crate) fn compress(&mut self, id: CodecId, past: &Past<'_>, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        // What the link has become too fast for gives its memory back before another codec takes some.
+        let unsuited = |c: &&mut (dyn Codec + Send + 'm)| c.id() != id && !c.suits(past.link_rate);
+        self.list.iter_mut().map(CodecRef::as_mut).filter(unsuited).for_each(|c| c.refused(past.session));
         let codec = self.find(id)?;
         let n = if id.uses_history() { codec.compress_after(past, raw, out) } else { codec.compress(raw, out) };
         n.filter(|n| *n < raw.len())
