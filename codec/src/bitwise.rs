@@ -1,11 +1,12 @@
-//! The way of the tenth byte that no candidate foretold: bit by bit.
+//! The way of the tenth byte, of which no candidate is likely: bit by bit.
 //!
-//! Seven contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
+//! Six contexts each keep bit histories (see `state.rs`) of what followed them; adaptive tables
 //! turn histories into probabilities; the candidates, right or refuted, are further inputs; mixers
 //! weigh them all; an adaptive map corrects the result. Only bytes that came this way are learnt
 //! here: what candidates foretell needs no room in these tables.
 
 use alloc::boxed::Box;
+use core::hint::select_unpredictable;
 
 use crate::ask::Ranked;
 use crate::coder::Coder;
@@ -16,7 +17,7 @@ use crate::slots::Slots;
 use crate::state::STATES;
 
 /// Contexts with bit histories.
-pub(crate) const CONTEXTS: usize = 7;
+pub(crate) const CONTEXTS: usize = 6;
 const RANKED: usize = 3;
 const INPUTS: usize = 16;
 const BIAS: usize = CONTEXTS + RANKED;
@@ -106,9 +107,8 @@ impl Bitwise {
             let states = at.map(|at| self.slots.state(at, leaf));
             for ((state, meanings), input) in states.iter().zip(self.meanings.iter()).zip(inputs.iter_mut()) {
                 let p = meanings[usize::from(*state)].p();
-                // All ones if anything is known: without a branch, which nobody could foretell.
-                let known = -i16::from(*state != 0);
-                *input = math::stretch_roughly(p) & known;
+                // Nothing, if nothing is known: without a branch, which nobody could foretell.
+                *input = select_unpredictable(*state != 0, math::stretch_roughly(p), 0);
             }
             let mut agreeing = 0;
             for (i, r) in s.ranked.iter().enumerate() {

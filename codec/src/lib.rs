@@ -35,7 +35,7 @@
 //!            | (unlikely)                                         |
 //!            v                                                    v
 //!  random: digits of a random field, 4 decisions      bitwise: 8 decisions, from bit histories of
-//!          each, no tables                            seven contexts, the candidates, two mixing
+//!          each, no tables                            six contexts, the candidates, two mixing
 //!                                                     layers and an adaptive map
 //!            |                                                    |
 //!            +------------------> arithmetic coder <--------------+
@@ -106,7 +106,7 @@ pub use preset::Preset;
 
 /// What the feature `ablation` can switch off, and its bit.
 #[cfg(feature = "ablation")]
-pub const PREDICTORS: [(&str, u32); 20] = [
+pub const PREDICTORS: [(&str, u32); 19] = [
     ("last segment by path", 0),
     ("last segment by path and kind", 1),
     ("last segment by path and subject", 2),
@@ -119,12 +119,11 @@ pub const PREDICTORS: [(&str, u32); 20] = [
     ("run: six bytes", 10),
     ("run: segment so far, last value here", 11),
     ("bits: path, byte", 16),
-    ("bits: two bytes", 17),
-    ("bits: three bytes", 18),
-    ("bits: path, place, what stood here", 19),
-    ("bits: path, word", 20),
-    ("bits: the two best candidates", 21),
-    ("bits: two words", 22),
+    ("bits: three bytes", 17),
+    ("bits: path, place, what stood here", 18),
+    ("bits: path, word", 19),
+    ("bits: the two best candidates", 20),
+    ("bits: two words", 21),
     ("random fields", 24),
     ("certain bytes", 25),
 ];

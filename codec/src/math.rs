@@ -4,6 +4,8 @@
 //! of 1/256, evidence of several predictors can simply be added. No floating point takes part: the
 //! tables come from a power series in 62-bit fixed point, the same on every machine.
 
+use core::hint::select_unpredictable;
+
 /// The largest stretched value: 11 units of 256, where a 16-bit probability ends.
 pub(crate) const STRETCH_MAX: i32 = 2815;
 
@@ -40,8 +42,8 @@ pub(crate) fn squash(x: i32) -> i32 {
 #[inline]
 pub(crate) fn stretch(p: i32) -> i32 {
     // Selected, not branched on: nobody could foretell which part it is.
-    let end = (p & 4095) + if p < 4096 { 0 } else { 4096 };
-    let at = if (4096..61_440).contains(&p) { 8192 + (p >> 4) } else { end };
+    let end = (p & 4095) + (i32::from(p >= 4096) << 12);
+    let at = select_unpredictable((4096..61_440).contains(&p), 8192 + (p >> 4), end);
     i32::from(STRETCH[at as usize % STRETCH.len()])
 }
 

@@ -75,11 +75,14 @@ pub(crate) struct Rate {
     floor: i32,
     boost: i32,
     slowness: i32,
+    now: i32,
+    /// It is the same up to this one.
+    until: i32,
 }
 
 impl Rate {
     pub(crate) const fn new(floor: i32, boost: i32, slowness: i32) -> Self {
-        Self { seen: 0, floor, boost, slowness }
+        Self { seen: 0, floor, boost, slowness, now: 0, until: 0 }
     }
 
     /// The rate of the next step.
@@ -88,17 +91,32 @@ impl Rate {
         if self.seen < 1 << 24 {
             self.seen += 1;
         }
-        self.floor + self.boost * self.slowness / (self.slowness + self.seen)
+        if self.seen > self.until {
+            // A division takes as long as a predictor.
+            let more = self.boost * self.slowness / (self.slowness + self.seen);
+            self.now = self.floor + more;
+            self.until = (self.boost * self.slowness).checked_div(more).map_or(i32::MAX, |last| last - self.slowness);
+        }
+        self.now
     }
 
     pub(crate) fn reset(&mut self) {
-        self.seen = 0;
+        (self.seen, self.now, self.until) = (0, 0, 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_falls_from_its_begin_to_its_floor_by_one_formula() {
+        let (floor, boost, slowness) = (12, 20, 80);
+        let mut rate = Rate::new(floor, boost, slowness);
+        for seen in 1..5000 {
+            assert_eq!(rate.next(), floor + boost * slowness / (slowness + seen), "{seen}");
+        }
+    }
 
     #[test]
     fn the_input_that_is_right_gets_the_weight() {

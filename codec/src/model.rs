@@ -18,7 +18,7 @@ use crate::tracker::{Part, Step, Tracker, Value};
 use crate::window::Window;
 
 /// From this probability on the best candidate is asked for at once.
-const ASK_MIN: i32 = 61_600;
+const ASK_MIN: i32 = 48_000;
 /// The same among random digits, where nothing is gained by mixing.
 const ASK_RANDOM_MIN: i32 = 20_000;
 /// A pointer that was right so many times in a row is proved.
@@ -270,7 +270,7 @@ impl Core {
         if self.pace() == Pace::Careful {
             return (self.bitwise.code(coder, byte, s), self.bitwise.spent());
         }
-        let [one, _, three, stood, word, ..] = s.contexts;
+        let [one, three, stood, word, ..] = s.contexts;
         let expected = Expected::of_ranked(&s.ranked, s.is_refuted);
         self.short_way.code(coder, byte, &[one, three, stood, word], &expected, self.bitwise.slots())
     }
@@ -389,7 +389,6 @@ impl Core {
             .find_map(|p| Some(u32::from(self.recall.byte(p)?) | p.misses() << 8));
         let contexts = [
             mix(mix(path, order1), 1),
-            mix((last & 0xFFFF) as u32, 2),
             mix((last & 0xFF_FFFF) as u32, 3),
             mix(mix(path, at), 5 + primary.map_or(0, |e| (e + 1) << 4)),
             mix(mix(path, t.words().0), 6),
