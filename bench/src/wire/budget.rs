@@ -14,17 +14,17 @@ const IDLE: Budget = Budget { name: "IDLE", bytes: 1_373, round_trips: 3.0 };
 /// The same, resumed by a ticket.
 const IDLE_RESUMED: Budget = Budget { name: "IDLE_RESUMED", bytes: 753, round_trips: 3.0 };
 /// One event of usual size over a new connection.
-const ONE: Budget = Budget { name: "ONE", bytes: 1_425, round_trips: 3.0 };
+const ONE: Budget = Budget { name: "ONE", bytes: 1_426, round_trips: 3.0 };
 /// One event of usual size, resumed.
-const ONE_RESUMED: Budget = Budget { name: "ONE_RESUMED", bytes: 805, round_trips: 3.0 };
+const ONE_RESUMED: Budget = Budget { name: "ONE_RESUMED", bytes: 806, round_trips: 3.0 };
 /// The same with early data, which is an option.
-const ONE_EARLY: Budget = Budget { name: "ONE_EARLY", bytes: 847, round_trips: 2.0 };
+const ONE_EARLY: Budget = Budget { name: "ONE_EARLY", bytes: 848, round_trips: 2.0 };
 /// One event of usual size within an open session.
-const ONE_OPEN: Budget = Budget { name: "ONE_OPEN", bytes: 96, round_trips: 1.0 };
+const ONE_OPEN: Budget = Budget { name: "ONE_OPEN", bytes: 97, round_trips: 1.0 };
 /// 100 events over a new connection.
 const HUNDRED: Budget = Budget { name: "HUNDRED", bytes: 2_726, round_trips: 3.0 };
 /// 5,000 events over 2G, cold. Round trips mean nothing here.
-const FIVE_THOUSAND: Budget = Budget { name: "FIVE_THOUSAND", bytes: 59_653, round_trips: 0.0 };
+const FIVE_THOUSAND: Budget = Budget { name: "FIVE_THOUSAND", bytes: 59_743, round_trips: 0.0 };
 
 /// What a session may cost.
 struct Budget {
