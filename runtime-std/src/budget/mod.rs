@@ -84,9 +84,10 @@ impl Budget {
     #[must_use]
     pub fn options(&self, mut options: Options) -> Options {
         let bytes = [self.session_bytes, self.day_bytes].into_iter().flatten().map(|bytes| bytes / 16);
-        let least = bytes.chain(self.bytes_per_s.map(|rate| rate * 8)).min().unwrap_or(u64::MAX);
+        let least = bytes.chain(self.bytes_per_s.map(|rate| rate.saturating_mul(8))).min().unwrap_or(u64::MAX);
         let credit = usize::try_from(least).unwrap_or(usize::MAX).max(CREDIT_MIN_BYTES);
-        options.limits.credit_bytes = options.limits.credit_bytes.min(credit);
+        // HELLO tells it in KiB.
+        options.limits.credit_bytes = options.limits.credit_bytes.min(credit) & !1023;
         options
     }
 }

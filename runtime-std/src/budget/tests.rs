@@ -270,3 +270,18 @@ fn several_pieces_pass_in_one_write_as_far_as_the_budget_goes() {
     let none = Metered::new(&mut socket, &mut count, &meter).write_vectored(&pieces);
     assert_eq!(none.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
+
+#[test]
+fn whatever_the_budget_the_limits_of_its_node_are_ones_that_a_node_takes() {
+    let odd = |n: u64| [n, n + 1, 2 * n + 77, 1000 * n + 1023, u64::MAX - n];
+    for bytes in odd(SESSION_MIN_BYTES).into_iter().chain([100_001]) {
+        for budget in [
+            Budget { session_bytes: Some(bytes), ..Budget::default() },
+            Budget { day_bytes: Some(bytes), ..Budget::default() },
+            Budget { bytes_per_s: Some(bytes), ..Budget::default() },
+        ] {
+            let limits = budget.options(crate::replica::Options::default()).limits;
+            assert_eq!(limits.check(), Ok(()), "{budget:?}: {}", limits.credit_bytes);
+        }
+    }
+}
