@@ -195,6 +195,12 @@ pub(crate) struct Pace {
 /// Of [`Pace::waited`], where the link counts as fast; each time that it has waited counts twice.
 const WAITED_ENOUGH: u8 = 4;
 
+/// A link whose answers take so long and that carries so little waits for lost packets, and not for a computer: cheaper
+/// batches would take longer on it than the dearest ones take to pack, on the smallest computer.
+const THIN_RTT_MS: u64 = 300;
+/// In bytes a second.
+const THIN_RATE: u64 = 10_000;
+
 /// Bytes that a link is believed to carry at least, when a deadline is set, in the time after which
 /// silence is the end.
 const PATIENCE_LEAST_BYTES: u64 = 256 * 60;
@@ -217,7 +223,8 @@ impl Pace {
     /// What the link carries in bytes a second, as far as it matters to how batches are packed: without end where it
     /// waits for them. The measured rate does not tell: it is that of packing then. 0 if it is not known.
     pub(crate) fn link_rate(&self) -> u64 {
-        if self.waited >= WAITED_ENOUGH { u64::MAX } else { self.rate }
+        let is_thin = self.rtt_ms >= THIN_RTT_MS && self.rate < THIN_RATE;
+        if self.waited >= WAITED_ENOUGH && !is_thin { u64::MAX } else { self.rate }
     }
 
     pub(crate) fn acknowledged(&mut self, f: &Flight, now: Instant) {
@@ -628,7 +635,7 @@ mod tests {
 
     #[test]
     fn a_link_that_waits_for_batches_is_fast_whatever_was_measured() {
-        let mut pace = Pace { rate: 9_000, more: true, ..Pace::START };
+        let mut pace = Pace { rate: 9_000, rtt_ms: 5, more: true, ..Pace::START };
         // Two batches fill the smallest window, so every second one finds nothing under way.
         for in_flight in [4096, 0, 4096, 0] {
             pace.packs(in_flight);
@@ -643,6 +650,15 @@ mod tests {
         pace.more = false;
         (0..8).for_each(|_| pace.packs(0));
         assert_eq!(pace.link_rate(), 9_000);
+    }
+
+    #[test]
+    fn a_thin_link_is_thin_however_often_lost_packets_bring_acknowledgements_together() {
+        let mut pace = Pace { rate: 9_000, rtt_ms: 600, more: true, ..Pace::START };
+        (0..20).for_each(|_| pace.packs(0));
+        assert_eq!(pace.link_rate(), 9_000);
+        pace.rate = 10_000;
+        assert_eq!(pace.link_rate(), u64::MAX);
     }
 
     #[test]
