@@ -184,6 +184,8 @@ pub(crate) struct Pace {
     pub(crate) rate: u64,
     /// Smallest time from a batch to its acknowledgement.
     pub(crate) rtt_ms: u64,
+    /// When a batch was acknowledged last.
+    pub(crate) acked_at: Instant,
     /// Raw bytes per compressed byte, in 256ths.
     pub(crate) ratio_256: u64,
     /// The batch before left more to send.
@@ -209,7 +211,7 @@ const PATIENCE_MOST_BYTES: u64 = 2048 * 60;
 
 impl Pace {
     pub(crate) const START: Pace =
-        Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, ratio_256: 512, more: false, waited: 0 };
+        Pace { delivered: 0, rate: 0, rtt_ms: u64::MAX, acked_at: Instant(0), ratio_256: 512, more: false, waited: 0 };
 
     /// A batch is about to be packed while so many bytes are under way.
     pub(crate) fn packs(&mut self, in_flight: usize) {
@@ -231,6 +233,7 @@ impl Pace {
         self.delivered += f.bytes as u64;
         let took_ms = now.ms_since(f.at).max(1);
         self.rtt_ms = self.rtt_ms.min(took_ms);
+        self.acked_at = now;
         let sample = (self.delivered - f.delivered) * 1000 / took_ms;
         // Quick to believe in more, slow to believe in less: one late acknowledgement is jitter.
         self.rate = if sample > self.rate { sample } else { (self.rate * 7 + sample) / 8 };

@@ -27,6 +27,10 @@ const READS_MAX: u32 = 8;
 /// which is what the bytes that more of them would save take at 2G.
 const LEARN_BYTES: usize = 64 << 10;
 
+/// For so long after an acknowledgement the peer has the state that made it: a lost packet brings the acknowledgements of
+/// all that was under way at once.
+const FRESH_MS: u64 = 1_000;
+
 impl Node<'_> {
     /// The codec for batches of session `i`.
     pub(super) fn codec_for(&mut self, i: u32) -> CodecId {
@@ -75,11 +79,12 @@ impl Node<'_> {
             held.filter(|past| past.bytes.len() <= share).map(|past| past.from_seq)
         };
         let begin = begin.unwrap_or(first_seq).max(min).min(first_seq);
-        // While batches are under way one goes on from the other: the peer's state is as fresh as this one.
+        // While batches are under way, or just were, one goes on from the other: the peer's state is as fresh as this one.
         let onward = Past { from_seq: went_from, ..none };
         let link = &mut self.links[l as usize].0;
-        let runs = went_from > 0 && went_from < begin && !link.bounded;
-        let runs = runs && self.sessions[i as usize].0.in_flight > 0;
+        let s = &self.sessions[i as usize].0;
+        let is_fresh = s.in_flight > 0 || self.now.at.ms_since(s.pace.acked_at) <= FRESH_MS;
+        let runs = went_from > 0 && went_from < begin && !link.bounded && is_fresh;
         if codec.keeps_state() && runs && self.codecs.has_state(codec, &onward, true) {
             mark!("history.goes_on");
             link.went_on = true;

@@ -82,14 +82,20 @@ fn while_batches_are_under_way_they_refer_to_all_before_them() {
 }
 
 #[test]
-fn a_batch_that_nothing_is_under_way_before_refers_to_what_can_be_learned() {
-    let (mut clinic, id) = clinic_of(180);
-    for n in 0..5 {
-        assert_eq!(next_batch(&mut clinic, id).unwrap().2, 30 * n);
+fn a_batch_that_nothing_was_under_way_before_for_a_second_refers_to_what_can_be_learned() {
+    for waits_ms in [1_000, 1_001] {
+        let (mut clinic, id) = clinic_of(180);
+        for n in 0..5 {
+            assert_eq!(next_batch(&mut clinic, id).unwrap().2, 30 * n);
+        }
+        clinic.ms = 7_000;
+        clinic.feed(id, &frame(4, &[0, 150, 1]));
+        clinic.ms += waits_ms;
+        let (first, _, history) = next_batch(&mut clinic, id).unwrap();
+        let goes_on = waits_ms == 1_000;
+        assert!(first == 151 && goes_on == (history == 150), "{waits_ms}: {history}");
+        assert!(goes_on || (25..=56).contains(&history), "{waits_ms}: {history}");
     }
-    clinic.feed(id, &frame(4, &[0, 150, 1]));
-    let (first, _, history) = next_batch(&mut clinic, id).unwrap();
-    assert!(first == 151 && (25..=56).contains(&history), "{first}: {history}");
 }
 
 #[test]
