@@ -213,7 +213,7 @@ impl Node<'_> {
             let Some(stream) = self.streams.at(n) else { continue };
             let grants = authorize(self.config.policy, Principal::Peer(peer), &stream.key);
             let third = is_third(&stream.key, &self.config.name, &peer.name);
-            if stream.durable.have.seq == 0 && !stream.own || digest && third {
+            if stream.durable.have.seq == 0 && !stream.own && !stream.asked || digest && third {
                 continue;
             }
             if self.add_link(i, n, grants).is_err() {
