@@ -1,7 +1,7 @@
 //! Events to measure with: files of JSON, or invented ones.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ropeway_codec::Record;
@@ -20,6 +20,14 @@ pub(crate) struct Corpus {
 }
 
 impl Corpus {
+    /// The first events of each of these files, or what an invented clinic writes if there are none.
+    pub(crate) fn all(files: &[PathBuf], events: u32) -> Result<Vec<Self>> {
+        match files {
+            [] => Ok(vec![Self::generated(events as usize)]),
+            files => files.iter().map(|path| Self::read(path, events as usize)).collect(),
+        }
+    }
+
     /// The first events of a file, one JSON object a line.
     pub(crate) fn read(path: &Path, events: usize) -> Result<Self> {
         let text = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;

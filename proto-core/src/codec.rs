@@ -35,6 +35,11 @@ impl CodecId {
         matches!(self, Self::MODEL | Self::SAMPLED)
     }
 
+    /// The bits of all codecs that do.
+    pub(crate) fn all_that_keep_state() -> u32 {
+        (0..32).map(CodecId).filter(|id| id.keeps_state()).fold(0, |bits, id| bits | id.bit())
+    }
+
     /// Whether batches of this codec say how many events before them it has used
     /// (docs/PROTOCOL.md#history-1).
     #[must_use]

@@ -78,6 +78,8 @@ pub(crate) struct Stream {
     pub(crate) skipped: bool,
     /// Among these are events that are not here: only their places are.
     pub(crate) withheld: Option<(u64, u64)>,
+    /// The gap is there only because withheld events are asked for again: the log holds all of it, as events or places.
+    pub(crate) asked: bool,
     /// Among these own events are some that a hub lacks although it has acknowledged what follows them.
     pub(crate) lacks: Option<(u64, u64)>,
     /// That is to be noted in the log: it has changed.
@@ -107,7 +109,7 @@ impl Stream {
             return d.have.seq;
         }
         match d.gap_end {
-            Some(g) if from <= g.seq => 0,
+            Some(g) if from <= g.seq && !self.asked => 0,
             _ => d.top.seq,
         }
     }
@@ -173,12 +175,34 @@ impl Stream {
     /// Events `from..=to` cannot be read any more. `before` and `last`: the chain hashes up to the event
     /// before them and up to the last of them. Several gaps count as one.
     pub(crate) fn lose(&mut self, (from, before): (u64, Chain), (to, last): (u64, Chain)) {
+        self.asked = false;
         for mark in [&mut self.now, &mut self.sealed, &mut self.durable] {
             if from <= mark.have.seq {
                 mark.have = Position { seq: from - 1, chain: before };
             }
             let end = Position { seq: to, chain: last };
             mark.gap_end = Some(mark.gap_end.filter(|old| old.seq > to).unwrap_or(end));
+        }
+    }
+
+    /// Nothing is asked for again any more: what has not come stays a place.
+    pub(crate) fn unask(&mut self) {
+        if core::mem::take(&mut self.asked) {
+            for mark in [&mut self.now, &mut self.sealed, &mut self.durable] {
+                *mark = Mark::whole(mark.top);
+            }
+        }
+    }
+
+    /// What is asked for again is gone at its source up to `floor`: that much of it stays places.
+    pub(crate) fn unask_upto(&mut self, floor: Position) {
+        if self.now.gap_end.is_none_or(|gap| gap.seq <= floor.seq) {
+            return self.unask();
+        }
+        for mark in [&mut self.now, &mut self.sealed, &mut self.durable] {
+            if mark.have.seq < floor.seq {
+                mark.have = floor;
+            }
         }
     }
 
@@ -319,6 +343,7 @@ impl<'m> StreamTable<'m> {
             floor: start,
             skipped: false,
             withheld: None,
+            asked: false,
             lacks: None,
             lack_changed: false,
             own: false,

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod client;
 pub mod dir;
 pub mod error;
+pub mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod identity;

@@ -16,6 +16,7 @@ use ropeway_core::varint::Writer;
 
 use crate::dir::{DataDir, DirLock, NodeFile};
 use crate::error::{Error, IoContext, Result};
+use crate::fetch::Asks;
 use crate::identity::NodeIdentity;
 use crate::machine::{SystemClock, fingerprint, random};
 use crate::repair::{Book, Fate, Judged, set_aside};
@@ -89,10 +90,11 @@ pub struct Replica {
     _lock: DirLock,
     pub(crate) clock: SystemClock,
     pub(crate) node: Node<'static>,
-    store: Store,
+    pub(crate) store: Store,
     keeper: Keeper,
     damages: Vec<Damage>,
     pub(crate) book: Book,
+    pub(crate) asks: Asks,
     records: Vec<u8>,
 }
 
@@ -107,11 +109,12 @@ impl Replica {
         let lock = DirLock::acquire(&dir)?;
         // Once there is a certificate it says what the node is; before, it can write all the same.
         let file = identity(&dir).map_or(file, |(_, signed)| signed);
-        let Prepared { setup, recovered, damages, store, book } = prepare(&dir, &file, &options)?;
+        let Prepared { setup, recovered, damages, mut store, book } = prepare(&dir, &file, &options)?;
         let clock = SystemClock::default();
-        let node = Node::new(setup, recovered, clock.now())?;
+        let mut node = Node::new(setup, recovered, clock.now())?;
+        let asks = Asks::begin(&dir, &mut node, &mut store, clock.now());
         let (records, keeper) = (Vec::new(), Keeper::new(&dir, file.name, file.role));
-        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, book, records };
+        let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, book, asks, records };
         replica.drive();
         Ok(replica)
     }
@@ -312,6 +315,9 @@ impl Replica {
             let now = self.clock.now();
             while let Some(note) = self.book.poll(&mut self.node, now) {
                 self.store.learn(note);
+            }
+            if self.asks.poll(&self.node) {
+                self.asks.save_or_tell();
             }
             let done = match self.node.poll_effect(now) {
                 None => return written,

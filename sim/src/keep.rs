@@ -46,7 +46,7 @@ impl World {
         };
         let bytes = host.limits.segment_bytes as u64;
         let rule = Rule { age_ms: None, bytes: Some(bytes), keep_at_least: host.asked / EVERY % 3 };
-        let terms = Terms { rule: Some(rule), evidence, now_ms: None };
+        let terms = Terms { rule: Some(rule), evidence, now_ms: None, asked: Vec::new() };
         let (us, boot, name) = (self.now_us, host.boot, host.config.name);
         let Some(store) = &mut host.store else { return };
         // What fails is tried again; what was removed by halves shows at the next start.

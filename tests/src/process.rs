@@ -53,6 +53,20 @@ pub fn verb(verb: &str, dir: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// Runs a verb on a directory to its end.
+#[must_use]
+pub fn run(v: &str, dir: &Path, more: &[&str]) -> Output {
+    verb(v, dir, more).output().unwrap()
+}
+
+/// What a verb prints for programs; fails unless it succeeds.
+#[allow(clippy::must_use_candidate, reason = "most verbs are run for what they do")]
+pub fn json(v: &str, dir: &Path, more: &[&str]) -> serde_json::Value {
+    let output = run(v, dir, &[more, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// The same command under other programs.
 pub(crate) fn under(wrapper: &mut Command, command: &Command) {
     wrapper.arg(command.get_program()).args(command.get_args());
@@ -110,7 +124,14 @@ impl Hub {
     /// Serves `dir` on a free port; fails if it does not begin to listen.
     #[must_use]
     pub fn start(dir: &Path, when: &str) -> Self {
-        let mut child = verb("serve", dir, &["--bind", "127.0.0.1:0"]).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::start_with(dir, when, &[])
+    }
+
+    /// As [`Hub::start`], with more options.
+    #[must_use]
+    pub fn start_with(dir: &Path, when: &str, more: &[&str]) -> Self {
+        let mut child =
+            verb("serve", dir, &[&["--bind", "127.0.0.1:0"], more].concat()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ");

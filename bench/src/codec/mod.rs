@@ -62,13 +62,7 @@ pub(crate) fn run(args: &CodecArgs) -> Result<()> {
     if args.ablation {
         ablation::is_possible()?;
     }
-    let mut corpora = Vec::new();
-    for path in &args.corpus {
-        corpora.push(Corpus::read(path, args.events as usize)?);
-    }
-    if corpora.is_empty() {
-        corpora.push(Corpus::generated(args.events as usize));
-    }
+    let corpora = Corpus::all(&args.corpus, args.events)?;
     let mut tables = Vec::new();
     // It takes minutes: people see each table when it is made.
     let mut show = |table: Table| if args.json { tables.push(table) } else { println!("{table}") };

@@ -74,13 +74,7 @@ enum Part {
 /// Makes the tables that are asked for, and prints them.
 pub(crate) fn run(args: &HubArgs) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let mut corpora = Vec::new();
-    for path in &args.corpus {
-        corpora.push(Corpus::read(path, args.events as usize)?);
-    }
-    if corpora.is_empty() {
-        corpora.push(Corpus::generated(args.events as usize));
-    }
+    let corpora = Corpus::all(&args.corpus, args.events)?;
     let first = &corpora[0];
     let mut tables = Vec::new();
     // It takes minutes: people see each table when it is made.

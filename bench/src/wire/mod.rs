@@ -90,13 +90,7 @@ enum Scene {
 /// Makes the tables that are asked for, and prints them.
 pub(crate) fn run(args: &WireArgs) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let mut corpora = Vec::new();
-    for path in &args.corpus {
-        corpora.push(Corpus::read(path, args.events as usize)?);
-    }
-    if corpora.is_empty() {
-        corpora.push(Corpus::generated(args.events as usize));
-    }
+    let corpora = Corpus::all(&args.corpus, args.events)?;
     let mut tables = Vec::new();
     if wanted(Part::Sync) {
         tables.push(sync::measure(&corpora, args.gap_s)?);

@@ -80,6 +80,11 @@ impl Node<'_> {
         }
         let n = link.stream;
         let at = Position { seq: floor.seq, chain: floor.chain };
+        if let Some(s) = self.streams.at_mut(n).filter(|s| s.asked && s.now.have.seq < at.seq) {
+            // What lies between stays here: only what was withheld does not come.
+            s.unask_upto(at);
+            self.queue_ack(l);
+        }
         let mut tried = self.streams.at(n).ok_or(Code::State)?.clone();
         if tried.skip_to(at).is_err() {
             return Err(self.fork_at(n).into());

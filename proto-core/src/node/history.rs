@@ -40,7 +40,7 @@ impl Node<'_> {
     /// The codec for batches that go in parts: what is packed for several peers, or again after a cut, must not depend on
     /// what went before it in a session.
     pub(super) fn codec_for_parts(&mut self, i: u32) -> CodecId {
-        self.codec_among(i, !(CodecId::MODEL.bit() | CodecId::SAMPLED.bit()))
+        self.codec_among(i, !CodecId::all_that_keep_state())
     }
 
     /// The best of these codecs that the peer takes.

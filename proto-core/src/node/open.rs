@@ -4,6 +4,7 @@ use super::Node;
 use super::rest::is_third;
 use crate::code::Code;
 use crate::fifo::NONE;
+use crate::id::NodeName;
 use crate::planted::{Bug, has, mark};
 use crate::policy::{Grants, PeerIdentity, Principal, Role, authorize, reads_everything};
 use crate::session::{EndedBy, Ending, LastFrame, Link, LinkSlot, Session, SessionId, SessionSlot, State};
@@ -42,12 +43,11 @@ impl Node<'_> {
         if peer.name == self.config.name {
             return Err(OpenError::Myself);
         }
-        let live = |s: &Session| s.state == State::Live && s.peer.is_some_and(|p| p.name == peer.name);
-        if let Some(old) = (0..self.sessions.len()).find(|&i| live(&self.sessions[i].0))
+        if let Some(old) = self.live_with(&peer.name)
             && !has(Bug::NotSuperseded)
         {
             mark!("session.superseded");
-            self.end(old as u32, Code::Superseded, EndedBy::Us);
+            self.end(old, Code::Superseded, EndedBy::Us);
         }
         self.begin(peer)
     }
@@ -60,9 +60,8 @@ impl Node<'_> {
     /// Until [`Node::prove`], no events are sent in such a session.
     pub fn open_early(&mut self, now: Now, peer: PeerIdentity) -> Option<SessionId> {
         self.at(now);
-        let live = |s: &Session| s.state == State::Live && s.peer.is_some_and(|p| p.name == peer.name);
         let is_safe = peer.role == Role::Clinic && peer.name != self.config.name;
-        if !is_safe || self.sessions.iter().any(|s| live(&s.0)) {
+        if !is_safe || self.live_with(&peer.name).is_some() {
             return None;
         }
         let id = self.begin(peer).ok()?;
@@ -77,6 +76,12 @@ impl Node<'_> {
             self.s(i).unproven = false;
             self.mark_ready(i);
         }
+    }
+
+    /// The live session with this peer.
+    fn live_with(&self, peer: &NodeName) -> Option<u32> {
+        let live = |s: &Session| s.state == State::Live && s.peer.is_some_and(|p| p.name == *peer);
+        self.sessions.iter().position(|s| live(&s.0)).map(|i| i as u32)
     }
 
     fn begin(&mut self, peer: PeerIdentity) -> Result<SessionId, OpenError> {
@@ -213,7 +218,7 @@ impl Node<'_> {
             let Some(stream) = self.streams.at(n) else { continue };
             let grants = authorize(self.config.policy, Principal::Peer(peer), &stream.key);
             let third = is_third(&stream.key, &self.config.name, &peer.name);
-            if stream.durable.have.seq == 0 && !stream.own || digest && third {
+            if stream.durable.have.seq == 0 && !stream.own && !stream.asked || digest && third {
                 continue;
             }
             if self.add_link(i, n, grants).is_err() {

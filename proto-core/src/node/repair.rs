@@ -29,11 +29,39 @@ impl Node<'_> {
     /// that may have them end with [`Code::Stopping`], so that the next ones ask for them. False if they
     /// were not held, or a chain hash is wanting.
     pub fn lose(&mut self, now: Now, loss: &Loss) -> bool {
+        self.miss(now, loss, false)
+    }
+
+    /// Asks once more for events of which only places are here, with what lies between them: they count as missing
+    /// until a peer sends them or withholds them again (docs/PROTOCOL.md#withheld-9). The log keeps what it has, and
+    /// readers are sent that. Sessions end as with [`Node::lose`]. It is forgotten when the node is opened again.
+    /// False if they were not held, something else of the stream is missing, or a chain hash is wanting.
+    pub fn ask(&mut self, now: Now, loss: &Loss) -> bool {
+        self.miss(now, loss, true)
+    }
+
+    /// Takes [`Node::ask`] back: what has not come stays a place, and what follows it is acknowledged.
+    pub fn unask(&mut self, now: Now, key: &StreamKey) {
+        self.at(now);
+        let Some(s) = self.streams.find(key).and_then(|n| self.streams.at_mut(n)) else { return };
+        s.unask();
+        let mut l = s.links;
+        while let Some(link) = self.links.get(l as usize) {
+            let next = link.0.next_of_stream;
+            self.queue_ack(l);
+            l = next;
+        }
+    }
+
+    fn miss(&mut self, now: Now, loss: &Loss, asked: bool) -> bool {
         self.at(now);
         let lost = &loss.range;
         let Some(n) = self.streams.find(&lost.key) else { return false };
         let Some(s) = self.streams.at_mut(n) else { return false };
         let d = s.durable;
+        if asked && (s.now.gap_end.is_some() || lost.from <= s.floor.seq) {
+            return false;
+        }
         if lost.from == 0 || lost.from > lost.to || lost.to > d.top.seq {
             return false;
         }
@@ -43,13 +71,16 @@ impl Node<'_> {
         let ends = [Some(d.top), d.gap_end].into_iter().flatten().find(|end| end.seq == lost.to);
         let last = loss.last.or(ends.map(|end| end.chain)).or(in_gap(lost.to).then_some(d.have.chain));
         let (Some(before), Some(last)) = (before, last) else { return false };
-        mark!("repair.lost");
+        if !asked {
+            mark!("repair.lost");
+        }
         if has(Bug::LossUntold) {
             return true;
         }
         s.lose((lost.from, before), (lost.to, last));
+        s.asked = asked;
         let (own, at_end) = (s.own, lost.to == s.durable.top.seq);
-        if own && at_end {
+        if own && at_end && !asked {
             // Once the pages are gone nothing would show that these numbers were given out.
             self.leave_incarnation(lost.key, lost.from - 1, LEFT_AFTER_ROLLBACK);
         }

@@ -302,6 +302,9 @@ impl Node<'_> {
     /// more events, and hears GOODBYE when it has all of ours.
     pub(super) fn goodbye(&mut self, i: u32, early: bool) {
         if self.s(i).goodbye_sent {
+            // It has every acknowledgement that it needs: one that is still due is of what came twice.
+            let s = &mut self.sessions[i as usize].0;
+            while s.acks.pop(&mut self.links, |l| &mut l.0.ack).is_some() {}
             self.check_caught_up(i);
             // It was the answer only if nothing of ours is open: it may have been said at the same time.
             let code = match () {

@@ -87,7 +87,7 @@ impl Node<'_> {
     pub(super) fn owes_gap(&self, link: &Link, stream: &Stream) -> bool {
         let d = &stream.durable;
         let within = |seq: u64| d.have.seq <= seq && d.gap_end.is_some_and(|end| seq < end.seq);
-        let next = stream.own && within(link.sent) && !link.blocked;
+        let next = stream.own && !stream.asked && within(link.sent) && !link.blocked;
         let Some(s) = self.sessions.get(link.session as usize).map(|s| &s.0) else { return false };
         next && !s.goodbye_sent && self.may_withhold(link.session) && self.sends(link, stream)
     }

@@ -1,6 +1,7 @@
 //! A node against peers that misbehave, and against late or spurious calls.
 #![allow(clippy::unwrap_used)]
 
+mod ask;
 mod digest;
 mod early;
 mod expire;

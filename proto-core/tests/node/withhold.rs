@@ -21,7 +21,7 @@ fn large(payload: &[u8]) -> LogEvent<'_> {
 }
 
 /// A WITHHELD for one event of which the hash is known.
-fn withheld(seq: u64, event: &LogEvent<'_>) -> Vec<u8> {
+pub(crate) fn withheld(seq: u64, event: &LogEvent<'_>) -> Vec<u8> {
     let mut body = vec![0];
     varint(&mut body, seq);
     body.push(1);

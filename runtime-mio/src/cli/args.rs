@@ -21,7 +21,7 @@ mod usage;
 mod views;
 
 pub use budget::BudgetArgs;
-pub use keep::{BackupMarkArgs, ExpireArgs, RetainArgs};
+pub use keep::{BackupMarkArgs, ExpireArgs, FetchArgs, RetainArgs};
 pub use split::{KeygenArgs, NewNode, PushArgs, Source};
 pub use usage::{UsageError, parse};
 pub use views::{AuditArgs, FilterArgs, RestoreArgs, SnapshotArgs};
@@ -111,6 +111,9 @@ pub enum Command {
     /// Remove old events by the rule of `retain`, or say what stays and why
     #[command(after_help = examples::EXPIRE)]
     Expire(ExpireArgs),
+    /// Ask for withheld events once more, when what kept them away is gone: they come with the next sync
+    #[command(after_help = examples::FETCH)]
+    Fetch(FetchArgs),
     /// Say up to where a backup of this hub exists: nothing newer is removed
     #[command(after_help = examples::BACKUP_MARK)]
     BackupMark(BackupMarkArgs),

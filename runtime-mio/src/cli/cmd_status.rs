@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use ropeway_core::policy::Role;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::budget::{Account, Day};
+use ropeway_std::fetch::Asked;
 use ropeway_std::pass::{Filter, Pass, Seen, Visitor};
 use ropeway_std::repair::Judged;
 use ropeway_std::retain::Rule;
@@ -116,6 +117,8 @@ struct Stream {
     withheld: Option<(u64, u64)>,
     /// Between these, both inclusive, are own events that a hub does not have, though it has what follows them.
     not_at_hub: Option<(u64, u64)>,
+    /// These are asked for once more (`fetch`), and come with the next sync or are withheld again.
+    asked: Option<(u64, u64)>,
 }
 
 impl From<FrontierEntry> for Stream {
@@ -134,6 +137,7 @@ impl From<FrontierEntry> for Stream {
             gap: e.gap,
             withheld: e.withheld,
             not_at_hub: e.lacks,
+            asked: None,
         }
     }
 }
@@ -152,7 +156,15 @@ pub fn run(args: &StatusArgs, out: &mut Output) -> Result<Outcome> {
     let judged = view.judged();
     let damaged = judged.iter().any(Judged::is_loss);
     let pass = if damaged { Some(read_through(&dir)?) } else { None };
-    let streams: Vec<Stream> = view.frontier().map(Stream::from).collect();
+    let asked = Asked::read(&dir).unwrap_or_else(|e| {
+        out.warn(format_args!("no withheld events are asked for: {e}"));
+        Vec::new()
+    });
+    let row = |e: FrontierEntry| {
+        let asked = asked.iter().find(|a| a.key == e.key).map(|a| (a.from, a.to));
+        Stream { asked, ..Stream::from(e) }
+    };
+    let streams: Vec<Stream> = view.frontier().map(row).collect();
     let sum = |of: fn(&Stream) -> u64| streams.iter().map(of).sum();
     let rule = Rule::read(&dir).unwrap_or_else(|e| {
         out.warn(format_args!("nothing is removed from the log: {e}"));
@@ -255,6 +267,10 @@ fn text(s: &Status, judged: &[Judged], pass: Option<&Pass>) -> Vec<String> {
                 true => format!("withheld    event {from} of {of} is not {where_not}, and what follows it is"),
                 false => format!("withheld    some of events {from} to {to} of {of} are not {where_not}"),
             });
+        }
+        if let Some((from, to)) = stream.asked {
+            let what = if from == to { format!("event {from}") } else { format!("events {from} to {to}") };
+            lines.push(format!("asked for   {what} of {of}: with the next sync"));
         }
     }
     if !judged.is_empty() {

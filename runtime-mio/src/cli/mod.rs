@@ -11,6 +11,7 @@ pub mod cmd_backup_mark;
 pub mod cmd_completions;
 pub mod cmd_demo;
 pub mod cmd_expire;
+pub mod cmd_fetch;
 mod cmd_forecast;
 pub mod cmd_keep;
 pub mod cmd_key;
@@ -70,6 +71,7 @@ pub fn dispatch(cli: &Cli, out: &mut Output) -> Result<Outcome> {
         Command::Restore(args) => cmd_restore::run(args, out),
         Command::Retain(args) => cmd_retain::run(args, out),
         Command::Expire(args) => cmd_expire::run(args, out),
+        Command::Fetch(args) => cmd_fetch::run(args, out),
         Command::Sample(args) => cmd_sample::run(args, out),
         Command::BackupMark(args) => cmd_backup_mark::run(args, out),
         Command::Completions(args) => cmd_completions::run(args, out),

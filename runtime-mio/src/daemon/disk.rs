@@ -10,6 +10,7 @@ use ropeway_core::event::Chain;
 use ropeway_core::node::{Completion, LogPosition, Loss, ReadRequest};
 use ropeway_core::recovery::RunAt;
 use ropeway_core::streams::FrontierEntry;
+use ropeway_std::fetch::Asks;
 use ropeway_std::machine::{SystemClock, random};
 use ropeway_std::repair::Note;
 use ropeway_std::retain::{Gone, Keeper};
@@ -39,6 +40,10 @@ pub(super) enum Job {
     /// The log tells this of a damage.
     Learn {
         note: Note,
+    },
+    /// Some of what was asked for has come: the rest is still asked for.
+    Ask {
+        left: Asks,
     },
     /// What have these damages cost, of these streams?
     Assess {
@@ -195,6 +200,10 @@ fn work(
             Job::Sync { upto, runs } => Done::Log(store.sync(upto, &runs)),
             Job::Learn { note } => {
                 store.learn(note);
+                continue;
+            }
+            Job::Ask { left } => {
+                left.save_or_tell();
                 continue;
             }
             Job::Read { request } => {

@@ -20,6 +20,7 @@ use ropeway_core::code::Code;
 use ropeway_core::limits::{Limits, Timing};
 use ropeway_core::node::Node;
 use ropeway_core::policy::{Policy, Role};
+use ropeway_std::fetch::Asks;
 use ropeway_std::machine::SystemClock;
 use ropeway_std::repair::Book;
 use ropeway_std::replica::{Prepared, identity, prepare};
@@ -117,6 +118,7 @@ pub struct Daemon {
     disk: Disk,
     /// Damages that are open.
     book: Book,
+    asks: Asks,
     clock: SystemClock,
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
@@ -155,10 +157,11 @@ impl Daemon {
         let limits = Limits::hub(options.max_sessions);
         let DaemonOptions { timing, policy, model_states, accept_bytes, .. } = options;
         let node_options = Options { limits, timing, policy, model_states, accept_bytes, ..Options::default() };
-        let Prepared { setup, recovered, store, book, .. } = prepare(&dir, &file, &node_options)?;
+        let Prepared { setup, recovered, mut store, book, .. } = prepare(&dir, &file, &node_options)?;
         let clock = SystemClock::default();
         let tickets = Tickets::open(&dir, &id, &setup.key.1, TICKETS_MAX, TlsOptions::default().clock);
-        let node = Node::new(setup, recovered, clock.now())?;
+        let mut node = Node::new(setup, recovered, clock.now())?;
+        let asks = Asks::begin(&dir, &mut node, &mut store, clock.now());
         let poll = Poll::new().map_err(|e| Error::io("poll", e))?;
         let bind = |e| Error::new(Code::Address, format!("{}: {e}", options.bind));
         let mut listener = TcpListener::bind(options.bind).map_err(bind)?;
@@ -178,6 +181,7 @@ impl Daemon {
             plain: vec![0; 16 << 10],
             node,
             book,
+            asks,
             clock,
             conns: Vec::new(),
             free: Vec::new(),

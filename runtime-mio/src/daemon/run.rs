@@ -81,6 +81,9 @@ impl Daemon {
                 idle = false;
                 self.disk.push(Job::Learn { note });
             }
+            if self.asks.poll(&self.node) {
+                self.disk.push(Job::Ask { left: self.asks.clone() });
+            }
             while let Some(job) = self.next_job() {
                 idle = false;
                 self.disk.push(job);

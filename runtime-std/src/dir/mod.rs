@@ -11,6 +11,7 @@
 //! restored.json        if the log came from a snapshot: which one, and when
 //! log.restoring/       a log on its way from a snapshot  keys.restoring/  its keys
 //! retain.json          what may be removed from the log  backup.json    up to where a backup exists; hubs only
+//! asked.json           which withheld events are asked for once more (crate::fetch)
 //! traffic.json         bytes of the wire on the last days (crate::budget)
 //! lock                 held by the process that works here; holds its process id
 //! ```
@@ -110,6 +111,8 @@ paths! {
     retain_json "retain.json";
     /// Up to where a backup exists; hubs only.
     backup_json "backup.json";
+    /// Which withheld events are asked for once more.
+    asked_json "asked.json";
     /// The file that a working process locks.
     lock "lock";
 }

@@ -12,6 +12,7 @@ use ropeway_core::streams::FrontierEntry;
 use super::{Mark, Rule};
 use crate::dir::DataDir;
 use crate::error::Result;
+use crate::fetch::Asked;
 use crate::identity::NodeIdentity;
 use crate::machine::SystemClock;
 use crate::store::{Damage, DirFiles, Files, Look, SegmentSketch, SideFile, keys, list_all, recover_quickly, sketch};
@@ -35,20 +36,23 @@ pub struct Terms {
     pub evidence: Evidence,
     /// The wall clock in milliseconds since 1970; `None` if it was never set: then nothing is too old.
     pub now_ms: Option<u64>,
+    /// What is asked for once more stays until it is here: its place is all that is known of it.
+    pub asked: Vec<Asked>,
 }
 
 impl Terms {
     /// Those of the node in `dir`. `wall_ms`: what the clock shows.
     ///
     /// # Errors
-    /// Those of [`Rule::read`] and [`Mark::read`].
+    /// Those of [`Rule::read`], [`Mark::read`] and [`Asked::read`].
     pub fn read(dir: &DataDir, role: Role, wall_ms: u64) -> Result<Self> {
         let rule = Rule::read(dir)?;
         let evidence = match role {
             Role::Clinic => Evidence::Receipts,
             Role::Hub => Evidence::Backup(Mark::read(dir)?),
         };
-        Ok(Self { rule, evidence, now_ms: (wall_ms >= TIME_FLOOR_S * 1000).then_some(wall_ms) })
+        let now_ms = (wall_ms >= TIME_FLOOR_S * 1000).then_some(wall_ms);
+        Ok(Self { rule, evidence, now_ms, asked: Asked::read(dir)? })
     }
 
     /// Whether the operator wants to be rid of the oldest segment of a log, and why, whatever may keep it.
@@ -63,6 +67,11 @@ impl Terms {
             () if rule.age_ms.is_some() && self.now_ms.is_none() => Err(Stay::NoClock),
             () => Err(Stay::Young { until_ms: rule.age_ms.map(|age| newest_ms.saturating_add(age)) }),
         }
+    }
+
+    /// Up to which event of a stream nothing is asked for.
+    fn unasked(&self, key: &StreamKey) -> u64 {
+        self.asked.iter().filter(|a| a.key == *key).map(|a| a.from - 1).min().unwrap_or(u64::MAX)
     }
 
     /// Up to which event of a stream there is evidence.
@@ -124,6 +133,11 @@ pub enum Stay {
         needs: u64,
         /// Up to where the backup holds it.
         has: u64,
+    },
+    /// It holds places of this stream that are asked for once more.
+    Asked {
+        /// The stream.
+        key: StreamKey,
     },
     /// The rule keeps so many of the newest events of each stream.
     Newest {
@@ -214,7 +228,7 @@ pub(super) fn judge<F: Files>(look: Look<'_, F>, terms: &Terms, all: bool) -> Re
     let Look { files, keys, opened } = look;
     let entries: BTreeMap<StreamKey, FrontierEntry> = opened.recovered.frontier().map(|e| (e.key, e)).collect();
     let keep = terms.rule.map_or(0, |r| r.keep_at_least);
-    let limit = |e: &FrontierEntry| terms.covers(e).min(e.have.saturating_sub(keep));
+    let limit = |e: &FrontierEntry| terms.covers(e).min(terms.unasked(&e.key)).min(e.have.saturating_sub(keep));
     let gone_upto = opened.index.stub();
     let mut plan = Plan {
         segments: Vec::new(),
@@ -276,6 +290,9 @@ fn fate(sketch: &SegmentSketch, terms: &Terms, entries: &BTreeMap<StreamKey, Fro
                 Evidence::Backup(_) => Stay::NotBackedUp { key, needs, has },
             });
         }
+        if needs > terms.unasked(&key) {
+            return Fate::Stays(Stay::Asked { key });
+        }
         let left = entry.map_or(0, |e| e.have).saturating_sub(needs);
         if left < rule.keep_at_least {
             return Fate::Stays(Stay::Newest { key, left });
@@ -309,6 +326,7 @@ impl Stay {
             Stay::NoReceipt { .. } => "no-receipt",
             Stay::NoBackup => "no-backup",
             Stay::NotBackedUp { .. } => "not-backed-up",
+            Stay::Asked { .. } => "asked",
             Stay::Newest { .. } => "newest",
             Stay::Behind(_) => "behind",
         }
@@ -341,6 +359,9 @@ impl fmt::Display for Stay {
             Stay::NoBackup => f.write_str("no backup is marked; `ropeway backup-mark` does that"),
             Stay::NotBackedUp { key, needs, has } => {
                 write!(f, "not behind the backup mark: event {needs} of {key}, in the backup up to {has}")
+            }
+            Stay::Asked { key } => {
+                write!(f, "withheld events of {key} are asked for once more; `ropeway fetch --cancel` takes that back")
             }
             Stay::Newest { key, left } => {
                 write!(

@@ -99,7 +99,15 @@ fn a_hub_removes_nothing_that_no_backup_holds() {
     let (_, plan) = explain(&dir).unwrap();
     assert!(plan.going().count() > 0);
     assert!(matches!(first_stay(&dir), Stay::NotBackedUp { has: 300, .. }));
+    // What is asked for once more is not removed before it has come.
+    let key = LogView::open(&dir).unwrap().frontier().next().unwrap().key;
+    let asked = format!(r#"{{"version":1,"ranges":[{{"stream":"{key}","from":2,"to":3}}]}}"#);
+    std::fs::write(dir.asked_json(), asked).unwrap();
+    let (_, kept) = explain(&dir).unwrap();
+    assert_eq!((first_stay(&dir), kept.going().count()), (Stay::Asked { key }, 0));
+    // Nothing of it is a place: nothing is asked for.
     let mut replica = open();
+    assert!(!dir.asked_json().exists());
     let (_, done) = replica.expire().unwrap();
     assert_eq!(done.going().count(), plan.going().count());
     let entry = replica.frontier().next().unwrap();

@@ -140,19 +140,24 @@ pub fn head(key: &StreamKey, seq: u64, chain: &Chain) -> String {
     format!("{key}:{seq}:{}", hex(&chain.0))
 }
 
+/// Reads a stream's key as it is shown: `NODE/INCARNATION/LANE`; `None` if it is none.
+pub(crate) fn parse_stream(text: &str) -> Option<StreamKey> {
+    let (rest, lane) = text.rsplit_once('/')?;
+    let (node, incarnation) = rest.rsplit_once('/')?;
+    let number = u64::from_str_radix(incarnation, 16).ok().filter(|n| *n != 0 && incarnation.len() == 16)?;
+    Some(StreamKey {
+        node: NodeName::new(node).ok()?,
+        incarnation: Incarnation::new(number),
+        lane: lane.parse::<Lane>().ok()?,
+    })
+}
+
 /// Reads what [`head`] writes; `None` if it is none.
 #[must_use]
 pub fn parse_head(text: &str) -> Option<(StreamKey, u64, Chain)> {
     let (rest, hash) = text.rsplit_once(':')?;
     let (stream, seq) = rest.rsplit_once(':')?;
-    let (rest, lane) = stream.rsplit_once('/')?;
-    let (node, incarnation) = rest.rsplit_once('/')?;
-    let number = u64::from_str_radix(incarnation, 16).ok().filter(|n| *n != 0 && incarnation.len() == 16)?;
-    let key = StreamKey {
-        node: NodeName::new(node).ok()?,
-        incarnation: Incarnation::new(number),
-        lane: lane.parse::<Lane>().ok()?,
-    };
+    let key = parse_stream(stream)?;
     let mut bytes = [0; 32];
     if hash.len() != 64 || !hash.is_ascii() {
         return None;

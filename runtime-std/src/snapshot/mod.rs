@@ -28,6 +28,7 @@ use crate::pass::{Filter, Pass, Seen, Visitor};
 use crate::repair::Judged;
 use crate::store::{Damage, DirFiles, Files, GroupAt, keys};
 
+pub(crate) use manifest::parse_stream;
 pub use manifest::{FORMAT, FileEntry, INCOMPLETE, MANIFEST, Manifest, head, parse_head};
 pub use restore::{RestoreOptions, Restored, restore};
 

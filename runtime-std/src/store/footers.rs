@@ -295,7 +295,7 @@ impl Footers {
     }
 
     /// What cannot be read holds nothing.
-    fn range_or_none<F: Files>(
+    pub(super) fn range_or_none<F: Files>(
         &mut self,
         files: &mut F,
         keys: &[(u32, DataKey)],

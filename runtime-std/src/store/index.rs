@@ -140,6 +140,12 @@ impl Index {
         streams.flat_map(|(n, entries)| entries.iter().filter(hit).map(move |e| (n as u32, *e))).collect()
     }
 
+    /// Where the next entry behind `seq` begins.
+    pub(super) fn next_start(&self, stream: u32, seq: u64) -> u64 {
+        let entries = self.streams.get(stream as usize).map_or(&[][..], Vec::as_slice);
+        entries.get(entries.partition_point(|e| e.first_seq <= seq)).map_or(u64::MAX, |e| e.first_seq)
+    }
+
     /// The next event at or after `seq` that stands in a hot segment.
     pub(super) fn next_from(&self, stream: u32, seq: u64) -> Option<u64> {
         let entries = self.streams.get(stream as usize)?;

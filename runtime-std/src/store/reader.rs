@@ -1,13 +1,19 @@
 //! Reading events back, by stream and sequence number.
 
+mod elsewhere;
+
+use std::cell::Cell;
+
 use ropeway_core::code::Code;
-use ropeway_core::event::{Chain, Event};
+use ropeway_core::event::{Chain, Event, flags};
 use ropeway_core::id::StreamKey;
 use ropeway_core::log::{
     Cipher, DataKey, FRAME_TAG_BYTES, FrameFault, FrameType, HEADER_BYTES, Header, MAX_BODY_BYTES, PAGE_BYTES, Record,
     frame_pages, padded_len, records, sealed,
 };
 use ropeway_core::policy::ReadGrant;
+
+use elsewhere::Sought;
 
 use super::dense::read_frame;
 use super::files::{copy_of_header, read_full};
@@ -67,6 +73,7 @@ pub struct Reader<F = DirFiles> {
     open: Option<Open>,
     cursor: Option<Cursor>,
     footers: Footers,
+    sought: Option<Sought>,
     /// Why the page that was looked at last holds nothing.
     fault: Option<FrameFault>,
 }
@@ -93,6 +100,7 @@ impl<F: Files> Reader<F> {
             open: None,
             cursor: None,
             footers: Footers::default(),
+            sought: None,
             fault: None,
         }
     }
@@ -114,34 +122,56 @@ impl<F: Files> Reader<F> {
         mut each: impl FnMut(u64, &Chain, &Event<'_>) -> Stop,
     ) -> Result<()> {
         let mut next = from_seq;
+        // Up to where places are handed out: they are all that there is.
+        let (places_upto, met, stopped) = (Cell::new(0), Cell::new(false), Cell::new(false));
+        let mut each = |seq: u64, chain: &Chain, event: &Event<'_>| {
+            met.set(event.flags & flags::WITHHELD != 0 && seq > places_upto.get());
+            if met.get() {
+                return Stop::Before;
+            }
+            let stop = each(seq, chain, event);
+            stopped.set(stop != Stop::No);
+            stop
+        };
         let floor = index.floor(grant.stream());
         if from_seq <= floor.min(upto_seq) {
             let what = format!("events up to {floor} of {} were removed", grant.stream());
             return Err(Error::new(Code::Expired, what));
         }
         while next <= upto_seq {
+            met.set(false);
             let before = next;
+            let mut done = false;
             for entry in index.find(stream, next) {
-                let done = match self.walk(&entry, grant, &mut next, upto_seq, &mut each) {
+                done = match self.walk(&entry, grant, &mut next, upto_seq, &mut each) {
                     // Another process has sealed it since.
                     Err(_) if next == before && self.is_sealed(entry.segment) => {
                         self.walk_sealed(&[entry.segment], grant, &mut next, upto_seq, &mut each)?
                     }
                     other => other?,
                 };
-                if done {
-                    return Ok(());
-                }
-                if next > before {
+                if done || next > before {
                     break;
                 }
             }
-            if next == before {
+            if next == before && !done {
                 match self.walk_sealed(index.sealed(), grant, &mut next, upto_seq, &mut each) {
-                    Ok(false) => {}
+                    Ok(found) => done = found,
                     Err(e) if next == from_seq => return Err(e),
                     _ => return Ok(()),
                 }
+            }
+            if met.get() {
+                if next == before {
+                    places_upto.set(self.elsewhere(index, grant, (stream, &mut next), upto_seq, &mut each)?);
+                }
+                if stopped.get() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if done {
+                return Ok(());
             }
             if next == before {
                 return if next == from_seq { Err(missing(grant, next)) } else { Ok(()) };
@@ -245,6 +275,7 @@ impl<F: Files> Reader<F> {
     pub(crate) fn forget(&mut self, segment: u64) {
         self.files.close(segment);
         self.footers.forget(segment);
+        self.sought = None;
         self.open.take_if(|o| o.segment == segment);
         self.cursor.take_if(|c| c.spot.0 == segment);
         self.cipher.take_if(|c| c.0 == segment);

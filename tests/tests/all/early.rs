@@ -31,6 +31,15 @@ fn connected(d: &Deployment, recorder: &Recorder, early_data: bool) -> Keeping {
     k
 }
 
+/// A hub, and a clinic that stays connected over the recorder.
+fn scene(early_data: bool) -> (Deployment, Serving, Recorder, Keeping) {
+    let d = Deployment::new(&["clinic_a"]);
+    let hub = serve(&d, true);
+    let recorder = Recorder::start(hub.address);
+    let k = connected(&d, &recorder, early_data);
+    (d, hub, recorder, k)
+}
+
 /// The link breaks, and an event is pushed before the clinic calls again.
 fn cut_then_push(d: &Deployment, k: &Keeping, recorder: &Recorder) {
     recorder.cut();
@@ -67,10 +76,7 @@ fn end(k: Keeping) -> (Vec<Told>, KeepReport) {
 
 #[test]
 fn after_a_loss_the_first_events_go_with_the_first_packet_and_a_recording_of_it_changes_nothing() {
-    let d = Deployment::new(&["clinic_a"]);
-    let hub = serve(&d, true);
-    let recorder = Recorder::start(hub.address);
-    let k = connected(&d, &recorder, true);
+    let (d, hub, recorder, k) = scene(true);
     cut_then_push(&d, &k, &recorder);
     k.until(is_level);
     let recording = recorder.said_on(2);
@@ -86,10 +92,7 @@ fn after_a_loss_the_first_events_go_with_the_first_packet_and_a_recording_of_it_
 
 #[test]
 fn where_the_hub_has_not_learned_of_the_loss_what_was_said_early_waits_for_the_end_of_the_handshake() {
-    let d = Deployment::new(&["clinic_a"]);
-    let hub = serve(&d, true);
-    let recorder = Recorder::start(hub.address);
-    let k = connected(&d, &recorder, true);
+    let (d, _hub, recorder, k) = scene(true);
     recorder.forget();
     k.until(|t| matches!(t, Told::Waiting(_)));
     push(&d, "second");
@@ -101,10 +104,7 @@ fn where_the_hub_has_not_learned_of_the_loss_what_was_said_early_waits_for_the_e
 
 #[test]
 fn a_recording_that_was_held_up_does_not_end_the_session_that_the_clinic_has_since() {
-    let d = Deployment::new(&["clinic_a"]);
-    let hub = serve(&d, true);
-    let recorder = Recorder::start(hub.address);
-    let k = connected(&d, &recorder, true);
+    let (d, hub, recorder, k) = scene(true);
     recorder.set(Mode::Swallow);
     cut_then_push(&d, &k, &recorder);
     let recording = recorder.said_on(2);
@@ -121,10 +121,7 @@ fn a_recording_that_was_held_up_does_not_end_the_session_that_the_clinic_has_sin
 
 #[test]
 fn a_recording_that_comes_while_the_clinic_is_away_brings_its_events_once_and_hinders_it_in_nothing() {
-    let d = Deployment::new(&["clinic_a"]);
-    let hub = serve(&d, true);
-    let recorder = Recorder::start(hub.address);
-    let k = connected(&d, &recorder, true);
+    let (d, hub, recorder, k) = scene(true);
     recorder.set(Mode::Hold);
     cut_then_push(&d, &k, &recorder);
     let recording = recorder.said_on(2);
@@ -149,10 +146,7 @@ fn a_recording_that_comes_while_the_clinic_is_away_brings_its_events_once_and_hi
 fn a_hub_that_was_restarted_gets_what_was_said_early_after_the_handshake() {
     // With the option it takes it, but as one that may have been said before; without, it is sent again.
     for (again, early) in [(true, 1), (false, 0)] {
-        let d = Deployment::new(&["clinic_a"]);
-        let hub = serve(&d, true);
-        let recorder = Recorder::start(hub.address);
-        let k = connected(&d, &recorder, true);
+        let (d, hub, recorder, k) = scene(true);
         recorder.set(Mode::Hold);
         cut_then_push(&d, &k, &recorder);
         let _ = recorder.said_on(2);
@@ -169,10 +163,7 @@ fn a_hub_that_was_restarted_gets_what_was_said_early_after_the_handshake() {
 
 #[test]
 fn a_clinic_that_was_not_told_to_says_nothing_early() {
-    let d = Deployment::new(&["clinic_a"]);
-    let hub = serve(&d, true);
-    let recorder = Recorder::start(hub.address);
-    let k = connected(&d, &recorder, false);
+    let (d, _hub, recorder, k) = scene(false);
     cut_then_push(&d, &k, &recorder);
     k.until(is_level);
     let (_, total) = end(k);

@@ -3,27 +3,16 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Output;
 
 use ropeway_core::policy::Policy;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_std::LogView;
-use ropeway_tests::process::{assert_clean, ropeway, said, verb};
+use ropeway_tests::process::{assert_clean, json, ropeway, run, said};
 use ropeway_tests::{Deployment, Serving, name, noise};
 use serde_json::Value;
 
 /// Forty events fill a segment of a real node.
 const LEN: usize = 200_000;
-
-fn run(v: &str, dir: &Path, more: &[&str]) -> Output {
-    verb(v, dir, more).output().unwrap()
-}
-
-fn json(v: &str, dir: &Path, more: &[&str]) -> Value {
-    let output = run(v, dir, &[more, &["--json"]].concat());
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn sync(d: &Deployment, clinic: &str, hub: &Serving) {
     let mut clinic = d.open(clinic);

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use ropeway_core::id::Lane;
 use ropeway_core::policy::Role;
-use ropeway_tests::process::{Hub, assert_clean, ropeway, said, verb};
+use ropeway_tests::process::{Hub, assert_clean, ropeway, run, said};
 use ropeway_tests::{Deployment, noise};
 use serde_json::Value;
 
@@ -19,10 +19,6 @@ fn ok(output: &Output) -> String {
 
 fn rows(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
-}
-
-fn run(v: &str, dir: &Path, more: &[&str]) -> Output {
-    verb(v, dir, more).output().unwrap()
 }
 
 fn snapshot(dir: &Path, dest: &Path, more: &[&str]) -> Value {

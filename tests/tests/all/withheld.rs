@@ -1,13 +1,12 @@
 //! A hub that does not take large events: they stop nothing, both ends know of them, and none is lost.
 
 use std::path::Path;
-use std::process::Output;
 
 use ropeway_core::policy::Policy;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_mio::daemon::DaemonOptions;
 use ropeway_std::{LogView, SyncReport};
-use ropeway_tests::process::{assert_clean, said, verb};
+use ropeway_tests::process::{Hub, assert_clean, json, run, said};
 use ropeway_tests::{Deployment, Serving, name, noise};
 use serde_json::Value;
 
@@ -30,16 +29,6 @@ fn sync(d: &Deployment, clinic: &str, hub: &Serving) -> SyncReport {
 
 fn of_a(d: &Deployment, node: &str) -> FrontierEntry {
     LogView::open(&d.dir(node)).unwrap().frontier().find(|e| e.key.node == name("clinic_a")).unwrap()
-}
-
-fn run(v: &str, dir: &Path, more: &[&str]) -> Output {
-    verb(v, dir, more).output().unwrap()
-}
-
-fn json(v: &str, dir: &Path, more: &[&str]) -> Value {
-    let output = run(v, dir, &[more, &["--json"]].concat());
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
@@ -98,4 +87,81 @@ fn an_event_that_the_hub_refuses_stops_nothing_is_told_at_both_ends_and_stays_wh
     assert!(e.lacks.is_none() && e.floor > 6, "{e:?}");
     drop(hub);
     assert_clean(&hub_dir, "after all");
+}
+
+/// What a node's status tells of the stream of clinic_a: what is withheld, what the hub lacks, what is asked for.
+fn told(dir: &Path) -> [Value; 3] {
+    let status = json("status", dir, &[]);
+    let streams = status["streams"].as_array().unwrap();
+    let of_a = streams.iter().find(|s| s["node"] == "clinic_a").unwrap();
+    ["withheld", "not_at_hub", "asked"].map(|field| of_a[field].clone())
+}
+
+fn range(from: u64, to: u64) -> Value {
+    Value::from(vec![from, to])
+}
+
+#[test]
+fn events_that_the_hub_refused_come_when_it_asks_for_them_once_more_and_nobody_waits_for_them_meanwhile() {
+    let d = Deployment::new(&["clinic_a", "clinic_b", "clinic_c"]);
+    let (a, b, hub_dir) = (d.path("clinic_a"), d.path("clinic_b"), d.path("hub"));
+    for (seed, count, len) in [(1, 5, 100), (2, 1, 2 * LEN), (3, 3, LEN), (4, 1, 2 * LEN), (5, 2, 100)] {
+        d.push("clinic_a", noise(seed, count, len));
+    }
+    let syncs = |dir: &Path, hub: &Hub| json("sync", dir, &["--hub", &hub.address]);
+    let picky = ["--policy", "all", "--max-event", "150000"];
+    let hub = Hub::start_with(&hub_dir, "it refuses", &picky);
+    syncs(&a, &hub);
+    syncs(&b, &hub);
+    // Not beside a process that works there.
+    let output = run("fetch", &hub_dir, &[]);
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    assert!(said(&output).contains("R301") && said(&output).contains("start it again"), "{}", said(&output));
+    assert_eq!(hub.terminate(), Some(0));
+    let lacked = [range(6, 10), Value::Null, Value::Null];
+    assert_eq!(told(&hub_dir), lacked);
+
+    let found = json("fetch", &hub_dir, &["--dry-run"])["asked"][0].clone();
+    let numbers = ["from", "to", "events", "bytes", "again", "again_bytes"].map(|f| found[f].as_u64().unwrap());
+    assert_eq!(numbers, [6, 10, 2, 4 * LEN as u64, 3, 3 * LEN as u64]);
+    assert_eq!(json("fetch", &hub_dir, &["--node", "clinic_b"])["asked"], Value::from(Vec::<Value>::new()));
+    assert_eq!(told(&hub_dir), lacked, "nothing was asked for");
+    let asked = [range(6, 10), Value::Null, range(6, 10)];
+    for _ in 0..2 {
+        json("fetch", &hub_dir, &[]);
+        assert_eq!(told(&hub_dir), asked);
+    }
+    assert_eq!(json("fetch", &hub_dir, &["--cancel"])["cancelled"][0]["to"], 10);
+    assert_eq!(told(&hub_dir), lacked);
+
+    // It still refuses them: they are withheld again, and nothing is asked for any more.
+    json("fetch", &hub_dir, &[]);
+    let hub = Hub::start_with(&hub_dir, "it refuses again", &picky);
+    syncs(&a, &hub);
+    assert_eq!(hub.terminate(), Some(0));
+    assert_eq!((told(&hub_dir), told(&a)), (lacked, [Value::Null, range(6, 10), Value::Null]));
+
+    // Until the writer comes, whoever reads there gets all that is there; a kill forgets nothing.
+    json("fetch", &hub_dir, &[]);
+    drop(Hub::start_with(&hub_dir, "killed", &picky[..2]));
+    assert_eq!(told(&hub_dir), asked);
+    assert_clean(&hub_dir, "asked for");
+    let hub = Hub::start_with(&hub_dir, "it takes them", &picky[..2]);
+    syncs(&d.path("clinic_c"), &hub);
+    assert_eq!((of_a(&d, "clinic_c").have, of_a(&d, "clinic_c").withheld), (12, Some((6, 10))));
+    syncs(&a, &hub);
+    let clean = [Value::Null, Value::Null, Value::Null];
+    assert_eq!(told(&a), clean);
+    // The reader's turn.
+    json("fetch", &b, &[]);
+    syncs(&b, &hub);
+    assert_eq!(told(&b), clean);
+    assert_eq!(hub.terminate(), Some(0));
+    assert_eq!(told(&hub_dir), clean);
+    for node in ["hub", "clinic_b"] {
+        assert_eq!(d.payloads(node, "clinic_a"), d.payloads("clinic_a", "clinic_a"));
+        assert_clean(&d.path(node), "after all");
+    }
+    let output = run("fetch", &hub_dir, &[]);
+    assert!(output.status.success() && said(&output).contains("nothing is withheld here"), "{}", said(&output));
 }

@@ -63,6 +63,10 @@ examples! {
     EXPIRE "  ropeway expire --data-dir clinic_a --dry-run
   ropeway expire --data-dir clinic_a
   ropeway expire --data-dir hub --dry-run --json | jq '.segments[] | select(.goes | not)'";
+    FETCH "  ropeway fetch --data-dir hub --dry-run
+  ropeway fetch --data-dir hub                              # then `serve` without --max-event
+  ropeway fetch --data-dir hub --node clinic_a --json | jq .asked
+  ropeway fetch --data-dir hub --cancel";
     BACKUP_MARK "  ropeway backup-mark --data-dir hub --snapshot /backup/hub-2026-03-01
   ropeway backup-mark --data-dir hub --now                  # after a backup of another kind
   ropeway backup-mark --data-dir hub                        # shows the mark";

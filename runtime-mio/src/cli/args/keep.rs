@@ -1,8 +1,9 @@
-//! The arguments of the verbs that keep a log small.
+//! The arguments of the verbs that keep a log small, or whole.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use ropeway_core::id::NodeName;
 
 use crate::cli::{time, value};
 
@@ -38,6 +39,23 @@ pub struct ExpireArgs {
     /// Only say what would go, and why the rest stays; works beside a process that writes
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `ropeway fetch`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct FetchArgs {
+    /// This node's directory; nothing may be running on it
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Only events of this node
+    #[arg(long, value_name = "NAME", value_parser = value::NODE_NAME)]
+    pub node: Option<NodeName>,
+    /// Only say what would be asked for, and what would come again with it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Ask for nothing any more: what was withheld stays so
+    #[arg(long, conflicts_with = "dry_run")]
+    pub cancel: bool,
 }
 
 /// `ropeway backup-mark`.

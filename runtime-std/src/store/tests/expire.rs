@@ -243,7 +243,7 @@ fn a_stamp_from_the_far_future_keeps_nothing_for_ever() {
     let mut rng = Rng(1);
     let rule = Rule { age_ms: Some(86_400_000), bytes: None, keep_at_least: 0 };
     let mut gone = |now_ms: u64| {
-        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: Some(now_ms) };
+        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: Some(now_ms), asked: Vec::new() };
         remove_some(&mut store, name(), &terms, &mut || rng.seed()).unwrap().len()
     };
     assert_eq!(gone(w.ms() + 80_000_000), 0);
@@ -267,7 +267,7 @@ fn whatever_the_log_nothing_goes_without_a_receipt_nor_more_than_the_rule_wants(
             }
         }
         let acked: BTreeMap<_, _> = content(&disk).streams.iter().map(|s| (s.key, s.acked)).collect();
-        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: None };
+        let terms = Terms { rule: Some(rule), evidence: Evidence::Receipts, now_ms: None, asked: Vec::new() };
         let mut store = store(&disk).unwrap();
         seal_all(&mut store);
         while !remove_some(&mut store, name(), &terms, &mut || rng.seed()).unwrap().is_empty() {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ropeway_core::event::{Chain, Event};
+use ropeway_core::event::{Chain, Event, flags};
 use ropeway_core::hlc::Hlc;
 use ropeway_core::id::{Incarnation, Lane, NodeName, StreamKey};
 use ropeway_core::log::{
@@ -132,6 +132,37 @@ impl Writer {
             self.streams[stream].holes.push(seq);
             self.streams[stream].next = seq + 1;
         }
+    }
+
+    /// Writes the places of these events, in one group.
+    pub(super) fn places(&mut self, stream: usize, seqs: impl IntoIterator<Item = u64>) {
+        let mut buf = vec![0; padded_len(BODY_BYTES)];
+        let body = &mut buf[FRAME_HEAD_BYTES..][..BODY_BYTES];
+        let mut g = GroupBuilder::new();
+        let Stream { key, own, events, .. } = &self.streams[stream];
+        g.stream(body, &StreamDecl { index: 0, key: *key, own_machine: *own, parent: None }).unwrap();
+        for seq in seqs {
+            let made = &events[seq as usize - 1];
+            let mut place = vec![1];
+            place.extend_from_slice(&event(made).hash());
+            place.extend_from_slice(&[0, 0xb7, 2]);
+            let place = Event { flags: made.flags | flags::WITHHELD, payload: &place, ..event(made) };
+            g.push_event(body, 0, seq, &made.before, &place).unwrap();
+        }
+        self.put(buf, g.len());
+    }
+
+    /// A stream goes on with the places of some events, which may come later.
+    pub(super) fn withhold(&mut self, stream: usize, events: usize) {
+        let from = self.streams[stream].next;
+        self.skip(stream, events);
+        self.places(stream, from..from + events as u64);
+    }
+
+    /// The payloads of all events of a stream that were made, and its key.
+    pub(super) fn payloads(&self, stream: usize) -> (StreamKey, Vec<Vec<u8>>) {
+        let s = &self.streams[stream];
+        (s.key, s.events.iter().map(|made| made.payload.clone()).collect())
     }
 
     /// Writes what was left out.

@@ -6,6 +6,7 @@ mod expire;
 mod headers;
 mod log;
 mod seal;
+mod twice;
 
 use std::collections::BTreeMap;
 
