@@ -25,6 +25,7 @@ pub const MARKS: &[&str] = &[
     "batch.read_too_late",
     "batch.repairs_gap",
     "batch.some_duplicates",
+    "batch.taken_by_parts",
     "batch.unreadable",
     "batch.urgent_gave_way",
     "batch.urgent_overtook_bulk",
@@ -157,6 +158,7 @@ pub const MARKS: &[&str] = &[
     "withheld.over_peers_limits",
     "withheld.passed_on",
     "withheld.refused",
+    "withheld.refused_by_rule",
     "withheld.taken",
 ];
 
