@@ -187,7 +187,8 @@ mod tests {
             let (mut cost, mut group, mut body) = (Cost::NONE, GroupBuilder::new(), [0; 1 << 13]);
             for seq in 1..=24u64 {
                 let refused = pattern >> (seq % 8) & 1 == 1;
-                let hlc = Hlc::new(1_770_000_000_000 + seq * seq % 7 * 100_000 + seq * 1_000_000, (seq % 3) as u16 * 999);
+                let hlc =
+                    Hlc::new(1_770_000_000_000 + seq * seq % 7 * 100_000 + seq * 1_000_000, (seq % 3) as u16 * 999);
                 let e = Event { hlc, kind: u16::MAX, flags: flags::FUTURE, payload: payloads[(seq % 4) as usize] };
                 let place = Node::place_of(&e, Code::Refused);
                 let mut buf = [0; WITHHELD_MAX_BYTES];

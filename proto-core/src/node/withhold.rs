@@ -297,7 +297,14 @@ impl Node<'_> {
         }
     }
 
-    pub(super) fn tell_withheld(&mut self, i: u32, n: u32, (from, to, count): (u64, u64, u64), place: &Withheld, missing: bool) {
+    pub(super) fn tell_withheld(
+        &mut self,
+        i: u32,
+        n: u32,
+        (from, to, count): (u64, u64, u64),
+        place: &Withheld,
+        missing: bool,
+    ) {
         let Some(stream) = self.streams.at(n).map(|s| s.key) else { return };
         let (session, bytes, code) = (self.id(i), place.bytes, place.reason());
         let told = WithheldEvents { session, stream, from, to, count, bytes, code, missing };
