@@ -153,14 +153,18 @@ fn populate(w: &mut World, options: &Options) -> u64 {
     let mut payload_bytes = 0;
     for n in 0..options.events {
         let h = 1 + n % options.clinics.max(1);
-        let payload = match payload(w, h, n, options) {
-            _ if w.choosy && tiny && n % 8 > 0 => format!("{n}{SECRET}").into_bytes(),
-            payload => payload,
-        };
+        let payload = payload(w, h, n, options);
         payload_bytes += payload.len() as u64;
         let lane = Lane::ALL[[1, 1, 1, 1, 1, 1, 0, 2][w.rng.below(8) as usize]];
         let kind = w.rng.below(5) as u16;
+        let copies = if w.choosy && tiny { TINY_EVENTS } else { 0 };
         w.hosts[h].backlog.push_back((lane, kind, payload));
+        // Many of them, of which every other one is refused: their places take several times what they do.
+        for copy in 0..copies {
+            let payload = format!("{n}.{copy}{SECRET}").into_bytes();
+            payload_bytes += payload.len() as u64;
+            w.hosts[h].backlog.push_back((lane, copy, payload));
+        }
     }
     for h in 1..w.hosts.len() {
         w.at(1000 * h as u64, Due::Append(h));
@@ -194,6 +198,8 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
     p
 }
 
+/// Behind each event where a hub has a rule and little memory.
+const TINY_EVENTS: u16 = 8;
 /// Largest payload of a run that draws its sizes.
 const LARGEST_BYTES: u64 = 200_000;
 /// Payloads from this on do not repeat themselves.
