@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::Output;
 
+use ropeway_core::id::Lane;
 use ropeway_core::policy::Policy;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_mio::daemon::DaemonOptions;
 use ropeway_std::{LogView, SyncReport};
-use ropeway_tests::process::{assert_clean, said, verb};
+use ropeway_tests::process::{Hub, assert_clean, said, verb};
 use ropeway_tests::{Deployment, Serving, name, noise};
 use serde_json::Value;
 
@@ -98,4 +99,41 @@ fn an_event_that_the_hub_refuses_stops_nothing_is_told_at_both_ends_and_stays_wh
     assert!(e.lacks.is_none() && e.floor > 6, "{e:?}");
     drop(hub);
     assert_clean(&hub_dir, "after all");
+}
+
+#[test]
+fn a_hub_that_refuses_kinds_takes_everything_else_and_both_ends_name_what_it_refused() {
+    let d = Deployment::new(&["clinic_a"]);
+    let (a, hub_dir) = (d.path("clinic_a"), d.path("hub"));
+    let mut clinic = d.open("clinic_a");
+    let kinds = [0, 7, 0, 9, 9, 3, 7, 0];
+    for (n, kind) in kinds.into_iter().enumerate() {
+        clinic.append(Lane::Normal, kind, format!("{n}").as_bytes()).unwrap();
+    }
+    // Smaller than their places, and more of them than a group has room for places.
+    for n in 0..12_000u32 {
+        clinic.append(Lane::Normal, if n % 2 == 0 { 7 } else { 0 }, &[n as u8]).unwrap();
+    }
+    clinic.commit().unwrap();
+    drop(clinic);
+    let hub = Hub::start_with(&hub_dir, &["--refuse-kind", "7", "--refuse-kind", "9,11"], "with a rule");
+    let synced = json("sync", &a, &["--hub", &hub.address]);
+    assert_eq!((&synced["acknowledged"], &synced["withheld"]), (&12_008.into(), &6_004.into()), "{synced}");
+    let again = json("sync", &a, &["--hub", &hub.address]);
+    assert_eq!((&again["sent"], &again["withheld"]), (&0.into(), &0.into()), "{again}");
+    assert_eq!(hub.terminate(), Some(0));
+
+    let taken: Vec<_> = d.payloads("clinic_a", "clinic_a").into_iter().enumerate().collect();
+    let taken = taken.into_iter().filter(|(n, _)| kinds.get(*n).map_or(n % 2 == 1, |kind| [0, 3].contains(kind)));
+    assert_eq!(d.payloads("hub", "clinic_a"), taken.map(|(_, payload)| payload).collect::<Vec<_>>());
+    assert_clean(&hub_dir, "a place is no damage");
+    let verified = json("verify", &hub_dir, &[]);
+    let place = &verified["withheld"][0];
+    assert_eq!((&place["from"], &place["bytes"], &place["code"]), (&2.into(), &1.into(), &"R604".into()), "{place}");
+    assert_eq!(verified["events"], 6_004);
+    let printed = said(&run("verify", &hub_dir, &[]));
+    assert!(printed.contains("R604 refused by a rule"), "{}", &printed[..2000.min(printed.len())]);
+    assert_eq!(json("verify", &a, &[])["not_at_hub"][0]["from"], 2);
+    assert_eq!(json("status", &hub_dir, &[])["streams"][0]["withheld"][0], 2);
+    assert_eq!(json("status", &a, &[])["streams"][0]["not_at_hub"][0], 2);
 }
