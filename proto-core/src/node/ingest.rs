@@ -223,6 +223,9 @@ impl Node<'_> {
         if upto < batch.last_seq() && !has(Bug::BatchRestForgotten) {
             // The rest comes when the group is written: what is in it is known then.
             mark!("batch.taken_by_parts");
+            if batch.codec.keeps_state() {
+                mark!("batch.parts_cost_a_state");
+            }
             return Err(Refused::NoRoom);
         }
         let s = self.s(i);

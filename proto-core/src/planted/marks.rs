@@ -21,6 +21,7 @@ pub const MARKS: &[&str] = &[
     "batch.all_duplicates",
     "batch.blocked_by_size",
     "batch.out_of_credit",
+    "batch.parts_cost_a_state",
     "batch.passed_on",
     "batch.read_too_late",
     "batch.repairs_gap",

@@ -7,6 +7,7 @@ use ropeway_core::id::Lane;
 use ropeway_core::policy::Policy;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_mio::daemon::DaemonOptions;
+use ropeway_std::accept::all_but_kinds;
 use ropeway_std::{LogView, SyncReport};
 use ropeway_tests::process::{Hub, assert_clean, said, verb};
 use ropeway_tests::{Deployment, Serving, name, noise};
@@ -103,8 +104,8 @@ fn an_event_that_the_hub_refuses_stops_nothing_is_told_at_both_ends_and_stays_wh
 
 #[test]
 fn a_hub_that_refuses_kinds_takes_everything_else_and_both_ends_name_what_it_refused() {
-    let d = Deployment::new(&["clinic_a"]);
-    let (a, hub_dir) = (d.path("clinic_a"), d.path("hub"));
+    let d = Deployment::new(&["clinic_a", "clinic_b"]);
+    let (a, b, hub_dir) = (d.path("clinic_a"), d.path("clinic_b"), d.path("hub"));
     let mut clinic = d.open("clinic_a");
     let kinds = [0, 7, 0, 9, 9, 3, 7, 0];
     for (n, kind) in kinds.into_iter().enumerate() {
@@ -116,12 +117,22 @@ fn a_hub_that_refuses_kinds_takes_everything_else_and_both_ends_name_what_it_ref
     }
     clinic.commit().unwrap();
     drop(clinic);
-    let hub = Hub::start_with(&hub_dir, &["--refuse-kind", "7", "--refuse-kind", "9,11"], "with a rule");
+    let hub =
+        Hub::start_with(&hub_dir, &["--refuse-kind", "7", "--refuse-kind", "9,11", "--policy", "all"], "with a rule");
     let synced = json("sync", &a, &["--hub", &hub.address]);
     assert_eq!((&synced["acknowledged"], &synced["withheld"]), (&12_008.into(), &6_004.into()), "{synced}");
     let again = json("sync", &a, &["--hub", &hub.address]);
     assert_eq!((&again["sent"], &again["withheld"]), (&0.into(), &0.into()), "{again}");
+    // Whoever reads there may have a rule as well.
+    let mut reader = d.open("clinic_b");
+    reader.accept_by(all_but_kinds([3]));
+    reader.sync(&hub.address, &Default::default(), |_| ()).unwrap();
+    drop(reader);
     assert_eq!(hub.terminate(), Some(0));
+    let (theirs, ours) = (d.payloads("clinic_b", "clinic_a"), d.payloads("hub", "clinic_a"));
+    assert_eq!((theirs.len() + 1, ours.iter().filter(|p| !theirs.contains(p)).count()), (ours.len(), 1));
+    let place = json("verify", &b, &[])["withheld"].as_array().unwrap().iter().find(|x| x["from"] == 6).cloned();
+    assert_eq!(place.map(|x| x["code"].clone()), Some("R604".into()));
 
     let taken: Vec<_> = d.payloads("clinic_a", "clinic_a").into_iter().enumerate().collect();
     let taken = taken.into_iter().filter(|(n, _)| kinds.get(*n).map_or(n % 2 == 1, |kind| [0, 3].contains(kind)));
