@@ -109,13 +109,13 @@ impl Node<'_> {
     }
 
     /// What may be put of events that take so many bytes, the first of them `first`: all of them, or what fits the
-    /// group that fills if no group holds them.
+    /// group that fills if no group holds them. That is not little: each time, all of the batch is decompressed.
     pub(super) fn room_for_some(&mut self, all: usize, first: usize) -> Result<usize, Refused> {
         if all <= self.group_holds() {
             self.room_for(all)?;
             return Ok(all);
         }
-        self.room_for(first)?;
+        self.room_for(first.max(self.group_holds() / 4))?;
         Ok(self.commit.room_left().saturating_sub(DECL_MAX_BYTES))
     }
 

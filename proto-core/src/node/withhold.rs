@@ -311,8 +311,9 @@ impl Node<'_> {
         let full = self.withheld.is_full();
         // What a rule refuses may come in thousands. And where nobody listens the last word grows, rather than the
         // memory.
-        let goes_on = |w: &WithheldEvents| full || code == Code::Refused && code == w.code && w.to + 1 == from;
-        let same = |w: &&mut WithheldEvents| w.stream == stream && w.missing == missing && goes_on(w);
+        let goes_on =
+            |w: &WithheldEvents| (w.session, w.code, w.to + 1) == (session, Code::Refused, from) && code == w.code;
+        let same = |w: &&mut WithheldEvents| w.stream == stream && w.missing == missing && (full || goes_on(w));
         if let Some(last) = self.withheld.back_mut().filter(same) {
             (last.from, last.to) = (last.from.min(from), last.to.max(to));
             last.count = last.count.saturating_add(count);
@@ -362,7 +363,8 @@ pub struct WithheldEvents {
     /// Bytes of their payloads, 0 if that is not known.
     pub bytes: u64,
     /// Why: [`Code::TooLarge`] if it is over the limit of whoever lacks it, [`Code::Refused`] if a rule there does not
-    /// take it, [`Code::Corrupt`] if damage took it at its source, [`Code::Withheld`] for a reason that this version does not know or that was told before.
+    /// take it, [`Code::Corrupt`] if damage took it at its source, [`Code::Withheld`] for a reason that this version
+    /// does not know, that was told before, or that is not one for all of them.
     pub code: Code,
     /// They are missing here. Otherwise the peer lacks them.
     pub missing: bool,
