@@ -136,7 +136,7 @@ fn populate(w: &mut World, options: &Options) -> u64 {
     let limits = |role| match (picky, role, limits(role)) {
         (6, Role::Hub, limits) => Limits { event_bytes, frame_bytes, batch_bytes: frame_bytes, ..limits },
         (5, Role::Hub, limits) if tiny => {
-            Limits { event_bytes: 512, frame_bytes, batch_bytes: 1024, group_bytes: 2400, ..limits }
+            Limits { event_bytes: 512, frame_bytes, batch_bytes: 1024, group_bytes: 3 << 10, ..limits }
         }
         (_, _, limits) => limits,
     };
