@@ -169,6 +169,8 @@ codes! {
         "Nothing was stored; find out who holds that certificate.";
     603 Quota "quota" "The node has used up what it is allowed."
         "Raise the quota, or find out why it sends so much.";
+    604 Refused "refused by a rule" "A rule of its receiver does not take the event, for its kind or what it holds; what follows it goes on."
+        "It is kept where it was written. If the receiver is to take such events, change `serve --refuse-kind`, or the check of the application, there.";
     901 Io "input or output" "Reading or writing a file or a socket failed."
         "The message names it and says what the system reported.";
 }

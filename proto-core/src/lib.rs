@@ -31,6 +31,7 @@
 //! | [`log`] | segments, epochs, frames, records, the scanner and its decision table (docs/LOG.md) |
 //! | [`recovery`] | from log bytes back to a node's state |
 //! | [`streams`] | the version vector, with gaps |
+//! | [`accept`] | which events a node takes |
 //! | [`policy`] | who may read and write what: one function |
 //! | [`event`], [`hlc`], [`id`] | events, chain hashes, stamps, names |
 //! | [`withheld`] | what stands in the place of an event that is not here |
@@ -44,6 +45,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "planted", feature = "fuzzing"))]
 extern crate std;
 
+pub mod accept;
 mod arena;
 pub mod code;
 pub mod codec;

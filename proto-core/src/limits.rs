@@ -32,8 +32,8 @@ pub struct Config {
     /// [`UNSYNCED`](crate::event::flags::UNSYNCED).
     pub wall_floor_ms: u64,
     /// Payload of the largest event that is taken from a peer, in bytes; of a larger one only its place is, and both
-    /// ends are told (docs/PROTOCOL.md#withheld-4). 0: no other bound than [`Limits::batch_bytes`]. Less than 256
-    /// counts as 256.
+    /// ends are told (docs/PROTOCOL.md#withheld-5). 0: no other bound than [`Limits::batch_bytes`]. For other
+    /// reasons to refuse an event see [`accept`](crate::accept).
     pub accept_bytes: usize,
     /// See [`Timing`].
     pub timing: Timing,

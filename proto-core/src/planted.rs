@@ -111,6 +111,7 @@ bugs! {
     LoanNeverReturned "loan_never_returned" "Credit lent to one session is never lent to another again."
     LoanNeverExpires "loan_never_expires" "A session that does not use its loan keeps it."
     StalledBatchForgotten "stalled_batch_forgotten" "A batch that finds no room in the log is dropped as if it were taken."
+    BatchRestForgotten "batch_rest_forgotten" "The rest of a batch that is taken by parts is dropped as if it were taken."
     PausedNeverResumed "paused_never_resumed" "A paused session is not told to go on."
     PartsBeginAgain "parts_begin_again" "What goes in parts goes from its beginning again in each session."
     PartOffsetIgnored "part_offset_ignored" "A part is added to what has come, wherever it belongs."

@@ -351,6 +351,8 @@ pub(crate) struct Session {
     pub(crate) rx_head: Option<FrameHead>,
     /// A whole batch waits in `rx` for room in the log.
     pub(crate) stalled: bool,
+    /// So many of its events have found room.
+    pub(crate) taken: u64,
     /// The history that it waits for.
     pub(crate) lacking: Option<Lacking>,
     /// The runtime was told `Paused`.
@@ -478,6 +480,7 @@ impl Session {
             rx: arena::Chain::EMPTY,
             rx_head: None,
             stalled: false,
+            taken: 0,
             lacking: None,
             paused: false,
             rx_credit: 0,

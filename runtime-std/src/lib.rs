@@ -5,6 +5,7 @@
 //! verified certificates only ([`identity`]).
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod budget;
 pub mod client;
 pub mod dir;

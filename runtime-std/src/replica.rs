@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ropeway_core::accept::{Acceptance, AcceptanceRef};
 use ropeway_core::code::Code;
 use ropeway_core::event::{Event, Records, put_record};
 use ropeway_core::id::{Lane, StreamKey};
@@ -117,6 +118,12 @@ impl Replica {
         let mut replica = Replica { dir, file, _lock: lock, clock, node, store, keeper, damages, book, asks, records };
         replica.drive();
         Ok(replica)
+    }
+
+    /// From now on this rule decides which events are taken from others; give it before the first sync. What it refuses
+    /// is told at both ends, stays where it was written, and stops nothing behind it.
+    pub fn accept_by(&mut self, rule: Box<dyn Acceptance + Send>) {
+        self.node.accept_by(AcceptanceRef::Owned(rule));
     }
 
     /// Who this node is.

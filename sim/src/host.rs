@@ -25,6 +25,7 @@ use ropeway_std::tls::{Client, Server};
 
 use crate::check::Check;
 use crate::disk::{Disk, Mount};
+use crate::rule::{is_refused, rule};
 use crate::shadow::{Keeps, Shadow};
 use crate::truth::{Truth, fingerprint};
 
@@ -73,6 +74,8 @@ pub struct Host {
     pub(crate) reads: VecDeque<ReadRequest>,
     /// Whether it compresses batches against earlier events.
     pub(crate) remembers: bool,
+    /// It takes no events of an odd kind from peers.
+    pub(crate) choosy: bool,
     /// What keeps states for that, if anything does.
     pub(crate) keeps: Option<Keeps>,
     /// What damages found since the log was opened have cost.
@@ -170,6 +173,7 @@ impl Host {
             book: Book::default(),
             reads: VecDeque::new(),
             remembers: false,
+            choosy: false,
             keeps: None,
             lost_live: Vec::new(),
             salt: None,
@@ -227,6 +231,7 @@ impl Host {
             promised: self.promised.clone(),
             ever_synced: self.ever_synced.clone(),
             wrote: self.wrote.clone(),
+            choosy: self.choosy,
             boot: self.boot,
             wall_ahead_ms: self.wall_ahead_ms,
             wall_seen_ms: self.wall_seen_ms,
@@ -357,7 +362,12 @@ impl Host {
             seed,
         };
         match Node::new(setup, log.recovered, self.now(us)) {
-            Ok(node) => self.node = Some(node),
+            Ok(mut node) => {
+                if self.choosy {
+                    node.accept_by(rule());
+                }
+                self.node = Some(node);
+            }
             Err(code) => truth.fail(Check::LogOpens, format!("{}: the node does not start: {code}", self.config.name)),
         }
     }
@@ -483,9 +493,11 @@ impl Host {
             if !whole {
                 continue;
             }
-            let (mut events, mut places) = (Vec::new(), Vec::new());
+            let (mut events, mut places, mut unwanted) = (Vec::new(), Vec::new(), 0);
+            let choosy = self.choosy && entry.key.node != who;
             let each = |e: &LogEvent<'_>| {
                 places.extend(e.withheld().map(|place| (events.len(), place)));
+                unwanted += u64::from(choosy && is_refused(e.kind) && e.withheld().is_none());
                 events.push((fingerprint(e.kind, e.payload), e.hlc));
             };
             if let Err(e) = read_stream(&mut reader, &log, n, &entry, entry.floor + 1, each) {
@@ -494,6 +506,9 @@ impl Host {
             }
             truth.hold(Check::NoHoles, events.len() as u64 == entry.have - entry.floor, || {
                 format!("{who}: only {} events of {} can be read", events.len(), entry.key)
+            });
+            truth.hold(Check::Withheld, unwanted == 0, || {
+                format!("{who}: {unwanted} events of {} are here although its rule refuses them", entry.key)
             });
             let mut wrote = events.clone();
             for (at, place) in places {

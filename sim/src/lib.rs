@@ -34,6 +34,7 @@ mod repair;
 mod replay;
 mod report;
 mod rng;
+mod rule;
 mod run;
 mod shadow;
 mod shrink;

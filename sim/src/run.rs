@@ -132,10 +132,16 @@ fn populate(w: &mut World, options: &Options) -> u64 {
     // runs stay as they were.
     let (event_bytes, frame_bytes) = (2 << 10, 4 << 10);
     let picky = w.entropy.0 >> 8 & 7;
+    let tiny = w.entropy.0 >> 11 & 3 > 0;
     let limits = |role| match (picky, role, limits(role)) {
         (6, Role::Hub, limits) => Limits { event_bytes, frame_bytes, batch_bytes: frame_bytes, ..limits },
+        (5, Role::Hub, limits) if tiny => {
+            Limits { event_bytes: 512, frame_bytes, batch_bytes: 1024, group_bytes: 3 << 10, ..limits }
+        }
         (_, _, limits) => limits,
     };
+    // Or it has a rule, perhaps in so little memory that the places of a batch fit no group.
+    w.choosy = picky == 5;
     w.accept_bytes = if picky == 7 { 600 } else { 0 };
     w.add("hub", Role::Hub, limits(Role::Hub));
     for c in 0..options.clinics {
@@ -151,7 +157,14 @@ fn populate(w: &mut World, options: &Options) -> u64 {
         payload_bytes += payload.len() as u64;
         let lane = Lane::ALL[[1, 1, 1, 1, 1, 1, 0, 2][w.rng.below(8) as usize]];
         let kind = w.rng.below(5) as u16;
+        let copies = if w.choosy && tiny { TINY_EVENTS } else { 0 };
         w.hosts[h].backlog.push_back((lane, kind, payload));
+        // Many of them, of which every other one is refused: their places take several times what they do.
+        for copy in 0..copies {
+            let payload = format!("{n}.{copy}{SECRET}").into_bytes();
+            payload_bytes += payload.len() as u64;
+            w.hosts[h].backlog.push_back((lane, copy, payload));
+        }
     }
     for h in 1..w.hosts.len() {
         w.at(1000 * h as u64, Due::Append(h));
@@ -185,6 +198,8 @@ fn payload(w: &mut World, h: usize, n: usize, options: &Options) -> Vec<u8> {
     p
 }
 
+/// Behind each event where a hub has a rule and little memory.
+const TINY_EVENTS: u16 = 8;
 /// Largest payload of a run that draws its sizes.
 const LARGEST_BYTES: u64 = 200_000;
 /// Payloads from this on do not repeat themselves.

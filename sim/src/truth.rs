@@ -1,6 +1,6 @@
 //! What really happened, against which everything is held.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ropeway_core::code::Code;
 use ropeway_core::hlc::Hlc;
@@ -8,6 +8,7 @@ use ropeway_core::id::StreamKey;
 use ropeway_core::withheld::Withheld;
 
 use crate::check::{Check, Failure};
+use crate::rule::is_refused;
 
 /// Lines of the trace that are kept for a person to read.
 const TAIL_LINES: usize = 400_000;
@@ -32,6 +33,8 @@ pub(crate) struct Truth {
     pub(crate) failed: Option<Failure>,
     /// Bytes of the smallest payload that some hub need not take.
     pub(crate) refusable_from: Option<u64>,
+    /// Events that a rule may refuse.
+    refusable: BTreeSet<(StreamKey, u64)>,
     /// Damage has struck a disk.
     pub(crate) damaged: bool,
     /// A scenario has made two histories of a stream.
@@ -103,6 +106,15 @@ impl Truth {
         self.hold(Check::ClockGrows, hlc > last, || format!("{key}: event {seq} is stamped {hlc:?}, after {last:?}"));
     }
 
+    /// An event is of this kind.
+    pub(crate) fn note_kind(&mut self, key: StreamKey, seq: u64, kind: u16) {
+        // A number may be given twice, where the first event was never durable.
+        match is_refused(kind) {
+            true => self.refusable.insert((key, seq)),
+            false => self.refusable.remove(&(key, seq)),
+        };
+    }
+
     /// Events beyond `kept` are gone.
     pub(crate) fn truncate(&mut self, key: &StreamKey, kept: u64) {
         let Some(events) = self.events.get_mut(key) else { return };
@@ -118,7 +130,8 @@ impl Truth {
     pub(crate) fn place(&mut self, who: &str, key: &StreamKey, seq: u64, place: &Withheld) -> (u64, Hlc) {
         let lost = place.reason() == Code::Corrupt && self.damaged;
         let refused = place.reason() == Code::TooLarge && self.refusable_from.is_some_and(|least| place.bytes >= least);
-        self.hold(Check::Withheld, lost || refused, || format!("{who}: {key} {seq} is withheld, {place:?}"));
+        let by_rule = place.reason() == Code::Refused && self.refusable.contains(&(*key, seq));
+        self.hold(Check::Withheld, lost || refused || by_rule, || format!("{who}: {key} {seq} is withheld, {place:?}"));
         let known = self.events.get(key).and_then(|e| e.get(seq as usize - 1));
         known.map_or((0, Hlc::ZERO), |k| (k.print, k.hlc))
     }

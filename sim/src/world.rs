@@ -101,6 +101,8 @@ pub struct World {
     pub(crate) hub_suffers: bool,
     /// Payload of the largest event that new hubs take ([`Config::accept_bytes`](ropeway_core::limits::Config)).
     pub(crate) accept_bytes: usize,
+    /// New hubs take no events of an odd kind.
+    pub choosy: bool,
     pub(crate) listening: bool,
     pub(crate) conns: Vec<Conn>,
     pub(crate) now_us: u64,
@@ -183,6 +185,7 @@ impl World {
             policy: Policy::Own,
             hub_suffers: false,
             accept_bytes: 0,
+            choosy: false,
             listening: false,
             conns: Vec::new(),
             now_us: 0,
@@ -241,6 +244,7 @@ impl World {
         self.hosts[h].config.digest_from = [1, 1, 2, 8][(self.entropy.0 as usize / 64 + h) % 4];
         if role == Role::Hub {
             self.hosts[h].config.accept_bytes = self.accept_bytes;
+            self.hosts[h].choosy = self.choosy;
             let from = refused_from(&self.hosts[h]);
             self.truth.refusable_from = Some(self.truth.refusable_from.map_or(from, |least| least.min(from)));
         }
@@ -489,6 +493,7 @@ impl World {
         let most_ms = shown_ms + host.config.hlc_bound_ms;
         host.wall_seen_ms = host.wall_seen_ms.max(now.wall_ms);
         self.truth.appended(key, ticket.seq, fingerprint(kind, payload), ticket.hlc);
+        self.truth.note_kind(key, ticket.seq, kind);
         self.truth.hold(Check::ClockBound, ticket.hlc.ms() <= most_ms, || {
             format!("{key}: event {} is stamped {:?}, at most {most_ms} may be believed", ticket.seq, ticket.hlc)
         });

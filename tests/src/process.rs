@@ -124,14 +124,14 @@ impl Hub {
     /// Serves `dir` on a free port; fails if it does not begin to listen.
     #[must_use]
     pub fn start(dir: &Path, when: &str) -> Self {
-        Self::start_with(dir, when, &[])
+        Self::start_with(dir, &[], when)
     }
 
-    /// As [`Hub::start`], with more options.
+    /// As [`Hub::start`], with other arguments too.
     #[must_use]
-    pub fn start_with(dir: &Path, when: &str, more: &[&str]) -> Self {
-        let mut child =
-            verb("serve", dir, &[&["--bind", "127.0.0.1:0"], more].concat()).stderr(Stdio::inherit()).spawn().unwrap();
+    pub fn start_with(dir: &Path, more: &[&str], when: &str) -> Self {
+        let args = [&["--bind", "127.0.0.1:0"], more].concat();
+        let mut child = verb("serve", dir, &args).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ");

@@ -1,9 +1,11 @@
 //! A node and a peer that says anything, in any portions, at any time.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Tape;
+use crate::accept::{AcceptanceRef, Verdict};
 use crate::code::Code;
 use crate::codec::{CodecId, Codecs};
 use crate::event::{Chain, Event as LogEvent, RECORD_HEAD_BYTES, Records, put_record};
@@ -105,7 +107,14 @@ impl World {
         let (limits, codecs) = (LIMITS, Codecs::default());
         let setup = Setup { config, limits, memory: Memory::owned(&limits), codecs, key: key(), seed: [3; 32] };
         let recovered = Recovered::new(config.name, StreamMemory::owned(limits.streams));
-        let node = Node::new(setup, recovered, now).expect("limits that fit");
+        let mut node = Node::new(setup, recovered, now).expect("limits that fit");
+        if choice & 8 != 0 {
+            let odd = |_: &StreamKey, e: &LogEvent<'_>| match e.hlc.ms() % 2 {
+                0 => Verdict::Take,
+                _ => Verdict::Refuse,
+            };
+            node.accept_by(AcceptanceRef::Owned(Box::new(odd)));
+        }
         let peer = PeerIdentity { name: name("peer"), role: role(2) };
         let mut chains = vec![Chain::start(&stream(peer.name))];
         for seq in 1..=PEER_EVENTS {

@@ -113,7 +113,7 @@ enum Flight {
 }
 
 /// Most bytes that the declaration of a stream and a receipt take.
-const DECL_MAX_BYTES: usize = 128;
+pub(super) const DECL_MAX_BYTES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Commit<'m> {
@@ -253,6 +253,11 @@ impl<'m> Commit<'m> {
         }
         self.room = frame(self.pages_left()).min(self.group_bytes);
         if self.room < need { Err(NoRoom::Failed(Code::TooLarge)) } else { Ok(()) }
+    }
+
+    /// Bytes of records that still fit the group that fills, behind what was reserved for.
+    pub(super) fn room_left(&self) -> usize {
+        self.room - self.builder.len()
     }
 
     /// The body area of the group that fills, and its builder.

@@ -19,6 +19,7 @@
 //! | `parts` | large batches go in parts |
 //! | `parcels` | parts from a peer become batches |
 //! | `rest` | many streams told by a digest |
+//! | `refuse` | events that this node does not take |
 //! | `repair` | events that damage has taken, and records of it |
 //! | `withhold` | events that do not come, and what stands in their places |
 //! | `timers` | deadlines |
@@ -36,12 +37,14 @@ mod open;
 mod parcels;
 mod parts;
 mod receive;
+mod refuse;
 mod repair;
 mod rest;
 mod timers;
 mod transmit;
 mod withhold;
 
+use crate::accept::AcceptanceRef;
 use crate::arena::Arena;
 use crate::code::Code;
 use crate::codec::Codecs;
@@ -160,6 +163,8 @@ pub struct Node<'m> {
     /// One batch before compression.
     scratch: Lent<'m, u8>,
     codecs: Codecs<'m>,
+    /// Which events it takes.
+    rule: Option<AcceptanceRef<'m>>,
     /// What one of them knows before the first event.
     sample: Option<u32>,
     histories: Histories<'m>,
@@ -242,6 +247,7 @@ impl<'m> Node<'m> {
             frame,
             scratch,
             codecs,
+            rule: None,
             sample,
             histories: Histories::new(histories, history, limits.history_bytes),
             parcels: Parcels::new(parcels, parcel_bytes, parcel_next),

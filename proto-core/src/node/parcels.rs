@@ -24,7 +24,8 @@ impl Node<'_> {
         let l = self.link_of(i, part.handle)?;
         let stream = self.streams.at(self.links[l as usize].0.stream).ok_or(Code::State)?;
         let (key, next) = (stream.key, stream.now.have.seq + 1);
-        if part.seq != next {
+        // Its beginning may be here because it is taken by parts.
+        if part.seq != next && self.sessions[i as usize].0.taken == 0 {
             return self.take_part_of_other(i, l, head, (part.seq, next));
         }
         let peer = self.peer(i)?.name;

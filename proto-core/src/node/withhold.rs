@@ -18,12 +18,9 @@ use crate::wire::frame::{FLAG, FrameHead, FrameType, OPTIONAL, emit};
 use crate::wire::withheld::{Lacks, WITHHELD_MAX_EVENTS, WithheldFrame};
 use crate::withheld::{Known, WITHHELD_MAX_BYTES, Withheld};
 
-/// A smaller bound on what a node takes is none: the place of an event must not be larger than the event.
-const ACCEPT_MIN_BYTES: usize = 256;
-
 impl Node<'_> {
     /// Whether the peer of session `i` knows what a withheld event is, and may hear of one now.
-    fn may_withhold(&self, i: u32) -> bool {
+    pub(super) fn may_withhold(&self, i: u32) -> bool {
         let s = &self.sessions[i as usize].0;
         s.peer_vector_done && s.hello.is_some_and(|hello| hello.features & WITHHOLDS != 0)
     }
@@ -204,38 +201,6 @@ impl Node<'_> {
         Ok(())
     }
 
-    /// What stands in the place of an event of stream `n` that this node does not take; `None` if it does.
-    pub(super) fn refuses(&self, n: u32, event: &LogEvent<'_>) -> Option<Withheld> {
-        let limit = self.config.accept_bytes.max(ACCEPT_MIN_BYTES);
-        let own = || self.streams.at(n).is_some_and(|s| s.key.node == self.config.name);
-        if self.config.accept_bytes == 0 || event.payload.len() <= limit || own() {
-            return None;
-        }
-        let (known, bytes) = (Known::Hash(event.hash()), event.payload.len() as u64);
-        Some(Withheld { known, bytes, code: Code::TooLarge.as_u16() })
-    }
-
-    /// Event `seq` of link `l` was refused: the users here hear of it, and so does the peer.
-    pub(super) fn refused(&mut self, i: u32, l: u32, seq: u64, place: &Withheld) {
-        mark!("withheld.refused");
-        let n = self.links[l as usize].0.stream;
-        self.s(i).stats.placed += 1;
-        self.tell_withheld(i, n, (seq, seq, 1), place, true);
-        if self.may_withhold(i) && !has(Bug::RefusalUntold) {
-            let s = self.s(i);
-            let due = LackDue { link: l, from: seq, to: seq, count: 1, code: place.code };
-            let joins = |d: &&mut LackDue| d.link == l && d.code == due.code;
-            let full = s.lacks.is_full();
-            match s.lacks.back_mut().filter(joins) {
-                Some(d) if d.to + 1 == seq || full => (d.to, d.count) = (d.to.max(seq), d.count + 1),
-                // If it is full, the summary of the next session tells of it.
-                _ => drop(s.lacks.push_back(due)),
-            }
-            s.owes_lacks = true;
-            self.mark_ready(i);
-        }
-    }
-
     /// The peer of session `i` wrote streams of which this node holds places: it hears of them before the vector.
     pub(super) fn owe_lacks(&mut self, i: u32) {
         let Some(peer) = self.s(i).peer else { return };
@@ -332,16 +297,28 @@ impl Node<'_> {
         }
     }
 
-    fn tell_withheld(&mut self, i: u32, n: u32, (from, to, count): (u64, u64, u64), place: &Withheld, missing: bool) {
+    pub(super) fn tell_withheld(
+        &mut self,
+        i: u32,
+        n: u32,
+        (from, to, count): (u64, u64, u64),
+        place: &Withheld,
+        missing: bool,
+    ) {
         let Some(stream) = self.streams.at(n).map(|s| s.key) else { return };
         let (session, bytes, code) = (self.id(i), place.bytes, place.reason());
         let told = WithheldEvents { session, stream, from, to, count, bytes, code, missing };
-        if self.withheld.is_full() {
-            // Nobody listens: the last word grows, rather than the memory.
-            if let Some(last) = self.withheld.back_mut().filter(|w| w.stream == stream && w.missing == missing) {
-                (last.from, last.to) = (last.from.min(from), last.to.max(to));
-                last.count = last.count.saturating_add(count);
-            }
+        let full = self.withheld.is_full();
+        // What a rule refuses may come in thousands. And where nobody listens the last word grows, rather than the
+        // memory.
+        let goes_on =
+            |w: &WithheldEvents| (w.session, w.code, w.to + 1) == (session, Code::Refused, from) && code == w.code;
+        let same = |w: &&mut WithheldEvents| w.stream == stream && w.missing == missing && (full || goes_on(w));
+        if let Some(last) = self.withheld.back_mut().filter(same) {
+            (last.from, last.to) = (last.from.min(from), last.to.max(to));
+            last.count = last.count.saturating_add(count);
+            last.bytes = if last.bytes == 0 || bytes == 0 { 0 } else { last.bytes.saturating_add(bytes) };
+            last.code = if last.code == code { code } else { Code::Withheld };
             return;
         }
         let _ = self.withheld.push_back(told);
@@ -383,10 +360,11 @@ pub struct WithheldEvents {
     pub to: u64,
     /// How many; less than there are from first to last if others lie between them, 0 if it is not known.
     pub count: u64,
-    /// Bytes of the event's payload, 0 if that is not known.
+    /// Bytes of their payloads, 0 if that is not known.
     pub bytes: u64,
-    /// Why: [`Code::TooLarge`] if it is over the limit of whoever lacks it, [`Code::Corrupt`] if damage took it at
-    /// its source, [`Code::Withheld`] for a reason that this version does not know or that was told before.
+    /// Why: [`Code::TooLarge`] if it is over the limit of whoever lacks it, [`Code::Refused`] if a rule there does not
+    /// take it, [`Code::Corrupt`] if damage took it at its source, [`Code::Withheld`] for a reason that this version
+    /// does not know, that was told before, or that is not one for all of them.
     pub code: Code,
     /// They are missing here. Otherwise the peer lacks them.
     pub missing: bool,

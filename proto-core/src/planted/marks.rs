@@ -21,10 +21,12 @@ pub const MARKS: &[&str] = &[
     "batch.all_duplicates",
     "batch.blocked_by_size",
     "batch.out_of_credit",
+    "batch.parts_cost_a_state",
     "batch.passed_on",
     "batch.read_too_late",
     "batch.repairs_gap",
     "batch.some_duplicates",
+    "batch.taken_by_parts",
     "batch.unreadable",
     "batch.urgent_gave_way",
     "batch.urgent_overtook_bulk",
@@ -157,6 +159,7 @@ pub const MARKS: &[&str] = &[
     "withheld.over_peers_limits",
     "withheld.passed_on",
     "withheld.refused",
+    "withheld.refused_by_rule",
     "withheld.taken",
 ];
 

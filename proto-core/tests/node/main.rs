@@ -10,6 +10,7 @@ mod going_on;
 mod history;
 mod hostile;
 mod parts;
+mod refuse;
 mod sample;
 mod support;
 mod timing;

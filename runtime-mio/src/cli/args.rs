@@ -205,8 +205,11 @@ pub struct ServeArgs {
     #[arg(long)]
     pub early_data: bool,
     /// Refuse events with a larger payload than this; what follows them is taken, and both ends are told
-    #[arg(long, value_name = "BYTES", value_parser = value::MAX_EVENT)]
+    #[arg(long, value_name = "BYTES", value_parser = value::SIZE)]
     pub max_event: Option<u64>,
+    /// Refuse events of this kind likewise; may be given several times, or as a list with commas
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub refuse_kind: Vec<u16>,
 }
 
 impl ServeArgs {

@@ -1,5 +1,6 @@
 //! `ropeway serve`.
 
+use ropeway_std::accept::all_but_kinds;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,7 +23,10 @@ pub fn run(args: &ServeArgs, out: &mut Output) -> Result<Outcome> {
         accept_bytes: args.max_event.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         ..DaemonOptions::new(args.bind)
     };
-    let daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;
+    let mut daemon = Daemon::bind(passphrase::data_dir(&args.data_dir), options)?;
+    if !args.refuse_kind.is_empty() {
+        daemon.accept_by(all_but_kinds(args.refuse_kind.as_slice()));
+    }
     let stopper = daemon.stopper();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| ropeway_std::Error::io("signals", e))?;
     std::thread::spawn(move || {

@@ -120,12 +120,6 @@ pub(super) const SIZE: Value<u64> = Value::of(|text| {
     bytes.ok_or_else(|| BadValue::new(Code::BadArgument, "it is no size; write a number and a unit: 500MB, 4GiB"))
 });
 
-/// Bytes of an event that is still taken: a smaller bound is none (docs/PROTOCOL.md#withheld-5).
-pub(super) const MAX_EVENT: Value<u64> = Value::of(|text| match (SIZE.parse)(text)? {
-    bytes @ 256.. => Ok(bytes),
-    _ => Err(BadValue::new(Code::BadArgument, "it is less than 256 bytes; write more: 100KiB")),
-});
-
 /// Bytes of a budget, with which at least a connection can be made.
 pub(super) const BUDGET: Value<u64> = Value::of(|text| {
     let bytes = (SIZE.parse)(text)?;

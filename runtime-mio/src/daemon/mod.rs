@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Token, Waker};
+use ropeway_core::accept::{Acceptance, AcceptanceRef};
 use ropeway_core::code::Code;
 use ropeway_core::limits::{Limits, Timing};
 use ropeway_core::node::Node;
@@ -193,6 +194,12 @@ impl Daemon {
             swept: Instant::now(),
             _lock: lock,
         })
+    }
+
+    /// From now on this rule decides which events are taken from clinics. It is asked between their frames, in the
+    /// thread of all sessions.
+    pub fn accept_by(&mut self, rule: Box<dyn Acceptance + Send>) {
+        self.node.accept_by(AcceptanceRef::Owned(rule));
     }
 
     /// The address that it listens on.

@@ -3,6 +3,7 @@
 
 mod disk;
 mod large;
+mod refuse;
 
 use ropeway_core::code::Code;
 use ropeway_core::event::flags;

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use ropeway_core::id::Lane;
 use ropeway_core::policy::Policy;
 use ropeway_core::streams::FrontierEntry;
 use ropeway_mio::daemon::DaemonOptions;
+use ropeway_std::accept::all_but_kinds;
 use ropeway_std::{LogView, SyncReport};
 use ropeway_tests::process::{Hub, assert_clean, json, run, said};
 use ropeway_tests::{Deployment, Serving, name, noise};
@@ -110,7 +112,7 @@ fn events_that_the_hub_refused_come_when_it_asks_for_them_once_more_and_nobody_w
     }
     let syncs = |dir: &Path, hub: &Hub| json("sync", dir, &["--hub", &hub.address]);
     let picky = ["--policy", "all", "--max-event", "150000"];
-    let hub = Hub::start_with(&hub_dir, "it refuses", &picky);
+    let hub = Hub::start_with(&hub_dir, &picky, "it refuses");
     syncs(&a, &hub);
     syncs(&b, &hub);
     // Not beside a process that works there.
@@ -136,17 +138,17 @@ fn events_that_the_hub_refused_come_when_it_asks_for_them_once_more_and_nobody_w
 
     // It still refuses them: they are withheld again, and nothing is asked for any more.
     json("fetch", &hub_dir, &[]);
-    let hub = Hub::start_with(&hub_dir, "it refuses again", &picky);
+    let hub = Hub::start_with(&hub_dir, &picky, "it refuses again");
     syncs(&a, &hub);
     assert_eq!(hub.terminate(), Some(0));
     assert_eq!((told(&hub_dir), told(&a)), (lacked, [Value::Null, range(6, 10), Value::Null]));
 
     // Until the writer comes, whoever reads there gets all that is there; a kill forgets nothing.
     json("fetch", &hub_dir, &[]);
-    drop(Hub::start_with(&hub_dir, "killed", &picky[..2]));
+    drop(Hub::start_with(&hub_dir, &picky[..2], "killed"));
     assert_eq!(told(&hub_dir), asked);
     assert_clean(&hub_dir, "asked for");
-    let hub = Hub::start_with(&hub_dir, "it takes them", &picky[..2]);
+    let hub = Hub::start_with(&hub_dir, &picky[..2], "it takes them");
     syncs(&d.path("clinic_c"), &hub);
     assert_eq!((of_a(&d, "clinic_c").have, of_a(&d, "clinic_c").withheld), (12, Some((6, 10))));
     syncs(&a, &hub);
@@ -164,4 +166,52 @@ fn events_that_the_hub_refused_come_when_it_asks_for_them_once_more_and_nobody_w
     }
     let output = run("fetch", &hub_dir, &[]);
     assert!(output.status.success() && said(&output).contains("nothing is withheld here"), "{}", said(&output));
+}
+
+#[test]
+fn a_hub_that_refuses_kinds_takes_everything_else_and_both_ends_name_what_it_refused() {
+    let d = Deployment::new(&["clinic_a", "clinic_b"]);
+    let (a, b, hub_dir) = (d.path("clinic_a"), d.path("clinic_b"), d.path("hub"));
+    let mut clinic = d.open("clinic_a");
+    let kinds = [0, 7, 0, 9, 9, 3, 7, 0];
+    for (n, kind) in kinds.into_iter().enumerate() {
+        clinic.append(Lane::Normal, kind, format!("{n}").as_bytes()).unwrap();
+    }
+    // Smaller than their places, and more of them than a group has room for places.
+    for n in 0..12_000u32 {
+        clinic.append(Lane::Normal, if n % 2 == 0 { 7 } else { 0 }, &[n as u8]).unwrap();
+    }
+    clinic.commit().unwrap();
+    drop(clinic);
+    let hub =
+        Hub::start_with(&hub_dir, &["--refuse-kind", "7", "--refuse-kind", "9,11", "--policy", "all"], "with a rule");
+    let synced = json("sync", &a, &["--hub", &hub.address]);
+    assert_eq!((&synced["acknowledged"], &synced["withheld"]), (&12_008.into(), &6_004.into()), "{synced}");
+    let again = json("sync", &a, &["--hub", &hub.address]);
+    assert_eq!((&again["sent"], &again["withheld"]), (&0.into(), &0.into()), "{again}");
+    // Whoever reads there may have a rule as well.
+    let mut reader = d.open("clinic_b");
+    reader.accept_by(all_but_kinds([3]));
+    reader.sync(&hub.address, &Default::default(), |_| ()).unwrap();
+    drop(reader);
+    assert_eq!(hub.terminate(), Some(0));
+    let mut held = d.payloads("hub", "clinic_a");
+    assert_eq!(held.remove(2), b"5");
+    assert_eq!(d.payloads("clinic_b", "clinic_a"), held);
+    let place = json("verify", &b, &[])["withheld"].as_array().unwrap().iter().find(|x| x["from"] == 6).cloned();
+    assert_eq!(place.map(|x| x["code"].clone()), Some("R604".into()));
+
+    let taken: Vec<_> = d.payloads("clinic_a", "clinic_a").into_iter().enumerate().collect();
+    let taken = taken.into_iter().filter(|(n, _)| kinds.get(*n).map_or(n % 2 == 1, |kind| [0, 3].contains(kind)));
+    assert_eq!(d.payloads("hub", "clinic_a"), taken.map(|(_, payload)| payload).collect::<Vec<_>>());
+    assert_clean(&hub_dir, "a place is no damage");
+    let verified = json("verify", &hub_dir, &[]);
+    let place = &verified["withheld"][0];
+    assert_eq!((&place["from"], &place["bytes"], &place["code"]), (&2.into(), &1.into(), &"R604".into()), "{place}");
+    assert_eq!(verified["events"], 6_004);
+    let printed = said(&run("verify", &hub_dir, &[]));
+    assert!(printed.contains("R604 refused by a rule"), "{}", &printed[..2000.min(printed.len())]);
+    assert_eq!(json("verify", &a, &[])["not_at_hub"][0]["from"], 2);
+    assert_eq!(json("status", &hub_dir, &[])["streams"][0]["withheld"][0], 2);
+    assert_eq!(json("status", &a, &[])["streams"][0]["not_at_hub"][0], 2);
 }

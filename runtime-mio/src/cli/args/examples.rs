@@ -19,7 +19,8 @@ examples! {
   ropeway sign node.csr --ca /var/lib/ropeway/hub --replace     # clinic_a has a new device";
     SERVE "  ropeway serve --data-dir /var/lib/ropeway/hub --bind 0.0.0.0:7700
   RUST_LOG=debug ropeway serve --data-dir hub --bind 127.0.0.1:0 --max-sessions 20
-  ropeway serve --data-dir hub --bind 0.0.0.0:7700 --early-data";
+  ropeway serve --data-dir hub --bind 0.0.0.0:7700 --early-data
+  ropeway serve --data-dir hub --bind 0.0.0.0:7700 --max-event 100KiB --refuse-kind 7,9";
     PUSH "  ropeway push --data-dir clinic_a --payload '{\"patient_id\":\"BT-0042\"}'
   ropeway push --data-dir clinic_a --payload '{\"alarm\":\"cholera\"}' --lane urgent --kind 7
   ropeway push --data-dir clinic_a --ndjson events.ndjson

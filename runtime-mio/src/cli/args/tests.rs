@@ -92,10 +92,15 @@ fn serve_and_sync() {
         model_states: 5,
         early_data: false,
         max_event: None,
+        refuse_kind: Vec::new(),
     };
     assert_eq!(serve, plain);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --max-event 100KiB").command else { panic!() };
     assert_eq!(serve.max_event, Some(100 << 10));
+    let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --refuse-kind 7,9 --refuse-kind 0").command else {
+        panic!()
+    };
+    assert_eq!(serve.refuse_kind, [7, 9, 0]);
     let Command::Serve(serve) = ok("serve --data-dir d --bind [::]:0 --policy all --max-sessions 9").command else {
         panic!()
     };
