@@ -239,6 +239,8 @@ impl Node<'_> {
         let (me, peer) = (self.config.name, self.peer(i)?);
         let Have { parcel, bytes } = Have::parse(body, &peer.name, &me)?;
         let Some(n) = self.streams.find(&parcel.key) else { return Ok(()) };
+        // A stream that goes by digest is told now, and its parts go on where they were cut.
+        self.tell_one(i, n)?;
         let named = |l: &u32| self.links[*l as usize].0.stream == n && self.links[*l as usize].0.read.is_some();
         let Some(l) = self.links_of(i).find(named) else { return Ok(()) };
         let bytes = usize::try_from(bytes).map_err(|_| Code::Malformed)?;

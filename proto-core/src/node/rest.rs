@@ -187,6 +187,17 @@ impl Node<'_> {
         Ok(())
     }
 
+    /// The peer has told that it lacks something of stream `n`: if it is one of the rest, an entry tells of it at once.
+    pub(super) fn tell_one(&mut self, i: u32, n: u32) -> Result<(), Code> {
+        if self.sessions[i as usize].0.rest.ours.is_none() || self.is_untold(i, n).is_none() {
+            return Ok(());
+        }
+        mark!("digest.lacking_part");
+        let peer = self.peer(i)?;
+        self.mark_ready(i);
+        self.link_third(i, n, &peer)
+    }
+
     /// The key of stream `n` if it belongs to the rest of session `i` and was told by no entry.
     fn is_untold(&self, i: u32, n: u32) -> Option<StreamKey> {
         let (peer, stream) = (self.sessions[i as usize].0.peer?, self.streams.at(n)?);

@@ -50,6 +50,7 @@ pub const MARKS: &[&str] = &[
     "credit.loan_waits",
     "digest.differs",
     "digest.grew",
+    "digest.lacking_part",
     "digest.same",
     "digest.sent",
     "digest.unanswered",

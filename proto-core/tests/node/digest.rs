@@ -12,7 +12,11 @@ const MANY: u64 = 100;
 const VECTOR: u8 = 2;
 const DIGEST: u8 = 17;
 const BUCKETS: u8 = 18;
+const HAVE: u8 = 16;
 const FLAG: u8 = 0x40;
+const OPTIONAL: u8 = 0x20;
+/// Of the features.
+const PARTS: u64 = 2;
 
 fn third(n: u64) -> StreamKey {
     stream(&format!("clinic_{n:03}"))
@@ -172,6 +176,27 @@ fn a_stream_that_grows_behind_the_digest_is_told_and_arrives() {
     pair.run();
     assert!(pair.held(0).contains(&(key, 5)));
     assert_eq!(pair.held(0), pair.held(1));
+}
+
+#[test]
+fn a_stream_of_which_the_peer_has_a_part_is_told_at_once_so_that_the_part_is_of_use() {
+    let told = |has_part: bool| {
+        let mut hub = keeper("hub", Role::Hub, |_| 5);
+        let id = hub.node.open(hub.now(), PeerIdentity { name: name("hub_b"), role: Role::Hub }).unwrap();
+        hub.feed(id, &frame(1, &hello(PARTS)));
+        let key = third(5);
+        let mut body = vec![(key.lane as u8) << 2, 10];
+        body.extend(b"clinic_005");
+        body.extend(key.incarnation.as_u64().to_le_bytes());
+        body.extend([3, 1, 1, 1, 1, 1, 1, 1, 1, 100]);
+        if has_part {
+            hub.feed(id, &frame(HAVE | OPTIONAL, &body));
+        }
+        let said = says(&mut hub, id).0;
+        assert!(frames(&said).iter().any(|(first, _)| first & 0x1f == DIGEST));
+        frames(&said).iter().filter(|(first, body)| first & 0x1f == VECTOR && !body.is_empty()).count()
+    };
+    assert_eq!((told(false), told(true)), (0, 1));
 }
 
 #[test]
