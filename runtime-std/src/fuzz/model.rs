@@ -5,12 +5,14 @@ use ropeway_core::event::Event;
 use ropeway_core::fuzz::{batch, batch_of_events};
 use ropeway_core::history::Past;
 use ropeway_core::hlc::Hlc;
-use ropeway_core::varint::Writer;
-use ropeway_core::wire::batch::put_columns;
+use ropeway_core::varint::{Reader, Writer};
+use ropeway_core::wire::batch::{BatchHead, put_columns};
 
 use crate::model_codec::ModelCodec;
 
 const EVENTS_MAX: usize = 40;
+/// What a stranger promises, mostly, at most: nonsense takes the model as long as sense.
+const PROMISE: usize = 8 << 10;
 /// Payloads of events before a row, so that there is something to learn.
 const BEFORE: [&[u8]; 3] = [br#"{"type":"visit","weight":61}"#, b"", br#"{"type":"visit","weight":62}"#];
 
@@ -18,14 +20,17 @@ const BEFORE: [&[u8]; 3] = [br#"{"type":"visit","weight":61}"#, b"", br#"{"type"
 pub fn model(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
     match choice % 3 {
-        0 => stranger(rest),
+        0 => stranger(rest, if choice < 240 { PROMISE } else { usize::MAX }),
         1 => batch_of_events(rest, &mut Codecs::default().with(CodecRef::Owned(Box::new(ModelCodec::new(2))))),
         _ => row(rest),
     }
 }
 
 /// Nothing of what a stranger says is left behind for the next.
-fn stranger(body: &[u8]) {
+fn stranger(body: &[u8], promise: usize) {
+    if BatchHead::parse(&mut Reader::new(body), usize::MAX).is_ok_and(|head| head.raw_bytes > promise) {
+        return;
+    }
     let mut codec = ModelCodec::new(1);
     batch(body, &mut Codecs::default().with(CodecRef::Borrowed(&mut codec)));
     let payloads = BEFORE.map(<[u8]>::to_vec);
