@@ -89,30 +89,43 @@ row() {
 echo "| peak memory in MiB                                     | resident | private | target |"
 echo "|--------------------------------------------------------|---------:|--------:|-------:|"
 
+# A thin link lets the model in; a fast one takes it back after the first batches, whatever is allowed.
+thin="--rate 2875"
+
 for n in 5000 200000; do
     clinic "c$n" 0 0
     events "$n" 1 >"$work/events"
     row "ropeway push, $n events" "$(watch_peak "$ROPEWAY" push --quiet --data-dir "$work/c$n" --ndjson "$work/events")" 4
     start_hub
-    row "ropeway sync, $n events waiting" "$(watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address")" 4
-    row "ropeway serve meanwhile" "$(peak "$hub")" 6
+    row "ropeway sync, $n events waiting" "$(watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address")" 7
+    row "ropeway serve meanwhile" "$(peak "$hub")" 10
     row "ropeway sync, $n events there, none waiting" "$(watch_peak "$ROPEWAY" sync --data-dir "$work/c$n" --hub "$address")" 4
     stop_hub
 done
 
+for states in 2 1 0; do
+    clinic "thin$states" 2500 1
+    events 2500 2 | "$ROPEWAY" push --quiet --data-dir "$work/thin$states" --lane bulk --ndjson -
+    start_hub
+    row "ropeway sync $thin --model-states $states, 2 lanes" \
+        "$(watch_peak "$ROPEWAY" sync --data-dir "$work/thin$states" --hub "$address" $thin --model-states $states)" \
+        $((states > 0 ? 7 : 4))
+    stop_hub
+done
+
 # A hub of its own for five clinics at once.
-for sessions in 256 16; do
+for states in 5 1 0; do
     rm -rf "$work"/hub "$work"/five_*
     "$ROPEWAY" keygen "$work/hub" --hub >/dev/null
     for c in 1 2 3 4 5; do clinic "five_$c" 1000 "$c"; done
-    start_hub --max-sessions "$sessions"
-    row "ropeway serve --max-sessions $sessions, idle" "$(peak "$hub")" 6
+    start_hub --max-sessions 16 --model-states $states
+    [ $states -lt 5 ] || row "ropeway serve --max-sessions 16, idle" "$(peak "$hub")" 6
     pids=()
     for c in 1 2 3 4 5; do
-        "$ROPEWAY" sync --quiet --data-dir "$work/five_$c" --hub "$address" &
+        "$ROPEWAY" sync --quiet --data-dir "$work/five_$c" --hub "$address" $thin &
         pids+=($!)
     done
     for pid in "${pids[@]}"; do wait "$pid" || { echo "a sync failed" >&2; exit 1; }; done
-    row "ropeway serve --max-sessions $sessions, 5 clinics of 1000 events" "$(peak "$hub")" 6
+    row "ropeway serve --model-states $states, 5 clinics of 1000 events" "$(peak "$hub")" $((states > 0 ? 10 : 6))
     stop_hub
 done

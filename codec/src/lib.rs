@@ -57,6 +57,7 @@
 //! | `pace`, `short` | how much is news; the short way bit by bit, for streams of which much is |
 //! | `random` | fields of random digits |
 //! | `columns` | binary records of one width, apart from all these |
+//! | `preset` | how large the tables are |
 //! | `counter`, `mixer`, `math`, `window` | adaptive probabilities, mixing, integer logarithms, the history |
 //!
 //! # Promises
@@ -123,7 +124,7 @@ pub const PREDICTORS: [(&str, u32); 19] = [
     ("bits: path, place, what stood here", 18),
     ("bits: path, word", 19),
     ("bits: the two best candidates", 20),
-    ("bits: two words", 21),
+    ("bits: path, two bytes", 21),
     ("random fields", 24),
     ("certain bytes", 25),
 ];

@@ -283,7 +283,7 @@ impl Core {
             mix((last & 0xFFFF) as u32, 2),
             mix((last & 0xFF_FFFF) as u32, 3),
             mix(last as u32, 4),
-            mix(mix(self.tracker.path(), self.tracker.words().0), 6),
+            mix(mix(self.tracker.path(), self.tracker.word()), 6),
         ];
         let matches = [(&self.long, &self.window), (&self.short, self.recall.texts())];
         let expected = Expected::of_matches(matches);
@@ -391,9 +391,9 @@ impl Core {
             mix(mix(path, order1), 1),
             mix((last & 0xFF_FFFF) as u32, 3),
             mix(mix(path, at), 5 + primary.map_or(0, |e| (e + 1) << 4)),
-            mix(mix(path, t.words().0), 6),
+            mix(mix(path, t.word()), 6),
             mix(expected, 7 + ((p as u32) >> 13 << 4)),
-            mix(t.words().0, mix(8, t.words().1)),
+            mix(mix(path, (last & 0xFFFF) as u32), 8),
         ];
         let place = (t.part() as u32) << 3 | self.long.situation().min(self.short.situation()).min(15) >> 1;
         Situation { contexts, ranked, is_refuted, place, path, order1 }

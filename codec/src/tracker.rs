@@ -78,7 +78,6 @@ pub(crate) struct Tracker {
     run: u32,
     longest: u32,
     word: u32,
-    word_before: u32,
     column: u32,
 }
 
@@ -99,7 +98,6 @@ impl Tracker {
             run: 0,
             longest: 0,
             word: 0,
-            word_before: 0,
             column: 0,
         };
         tracker.begin_record();
@@ -114,7 +112,6 @@ impl Tracker {
         self.wants_key = false;
         self.is_complete = false;
         self.word = 0;
-        self.word_before = 0;
         self.column = 0;
         self.begin(START, true);
     }
@@ -142,9 +139,9 @@ impl Tracker {
         self.in_value
     }
 
-    /// Letters just before, and the word before them.
-    pub(crate) fn words(&self) -> (u32, u32) {
-        (self.word, self.word_before)
+    /// Letters just before.
+    pub(crate) fn word(&self) -> u32 {
+        self.word
     }
 
     /// The container that the record began with has been closed.
@@ -297,8 +294,7 @@ impl Tracker {
     fn follow_word(&mut self, byte: u8) {
         if byte.is_ascii_alphabetic() || byte >= 0x80 {
             self.word = mix(self.word, u32::from(byte | 0x20));
-        } else if self.word != 0 {
-            self.word_before = self.word;
+        } else {
             self.word = 0;
         }
         self.run = if byte.is_ascii_hexdigit() { self.run + 1 } else { 0 };

@@ -22,7 +22,8 @@ pub enum Verdict {
 /// A rule. Closures are some.
 ///
 /// It is asked of events that come from peers, before they go into the log: never of this node's own, nor of one that
-/// it has acknowledged, nor of one of which a peer has the place only. It may be asked of an event more than once,
+/// it has acknowledged, unless that is asked for again (after damage, or for a withheld one before it), nor of one of
+/// which a peer has the place only. It may be asked of an event more than once,
 /// after a cut or while the log has no room, and must say the same each time, today and after a restart: of the kind and
 /// the payload alone, that is, not of the time or of what came before. It is asked between a peer's frames, so what it
 /// takes long for, all sessions wait for.

@@ -134,7 +134,7 @@ codes! {
     407 Credit "credit exceeded" "The peer sent more than it was allowed to."
         "If it happens again between two Ropeway nodes, report it.";
     408 Limit "limit" "The peer needs more sessions, streams or memory than this node is configured for."
-        "Raise the limit in the configuration, or find out why the peer has so many.";
+        "On a hub, serve with a larger --max-sessions, or find out why the peer has so many.";
     409 HlcRange "time stamp out of range" "An event carries a time stamp that no clock can show."
         "The event was not stored; look at the peer that wrote it.";
     410 BadBatch "bad batch" "A batch of events does not decode to what it says."
@@ -168,7 +168,7 @@ codes! {
     602 Origin "foreign origin" "The peer sent events in the name of another node."
         "Nothing was stored; find out who holds that certificate.";
     603 Quota "quota" "The node has used up what it is allowed."
-        "Raise the quota, or find out why it sends so much.";
+        "The limit is fixed; find out why the node has so many incarnations: perhaps its card is restored again and again.";
     604 Refused "refused by a rule" "A rule of its receiver does not take the event, for its kind or what it holds; what follows it goes on."
         "It is kept where it was written. If the receiver is to take such events, change `serve --refuse-kind`, or the check of the application, there.";
     901 Io "input or output" "Reading or writing a file or a socket failed."

@@ -136,6 +136,8 @@ const PARCEL_SHARE_BYTES: usize = 16 << 10;
 pub(crate) const FRAME_MIN_BYTES: usize = 4096;
 /// From so many streams of third nodes on a digest is worth its round trip where it differs.
 pub const DIGEST_FROM: usize = 8;
+/// Streams of a hub, however few clinics are there at once: they come by turns. Tables take memory as they fill.
+const HUB_STREAMS: usize = 16 << 10;
 /// Smallest credit that lets a session make progress.
 pub(crate) const CREDIT_MIN_BYTES: usize = 2048;
 
@@ -165,7 +167,7 @@ impl Limits {
     /// A hub for `sessions` clinics at once.
     #[must_use]
     pub fn hub(sessions: usize) -> Self {
-        let streams = (sessions * 4).max(1024);
+        let streams = (sessions * 4).max(HUB_STREAMS);
         let histories = sessions.clamp(4, 64);
         Self {
             sessions,

@@ -546,12 +546,11 @@ pub(crate) struct Link {
     pub(crate) refers_min: u64,
     /// The peer is to hear which events of the stream are not here.
     pub(crate) owes_lacks: bool,
-    /// Where the peer has begun to ask again for events that it lacked.
-    pub(crate) asked_again: Option<u64>,
-    /// An event of it was withheld or refused in this session.
-    pub(crate) withheld: bool,
-    /// Highest seq that went in a batch in this session.
-    pub(crate) batched_to: u64,
+    /// What the peer has told before its vector that it lacks.
+    pub(crate) lacks_told: Option<(u64, u64)>,
+    /// Up to here the peer, a hub, holds all but that, if it holds the same history: what it lacked before has come.
+    /// 0: nothing to be settled.
+    pub(crate) settles_to: u64,
     /// First event that the last batch referred to, if the codec keeps a state; 0 if there was none.
     pub(crate) refers_from: u64,
     /// A batch has gone on from the one before it, and referred to more than what a peer reads from its log.
@@ -594,9 +593,8 @@ impl Link {
         no_history: false,
         refers_min: 0,
         owes_lacks: false,
-        asked_again: None,
-        withheld: false,
-        batched_to: 0,
+        lacks_told: None,
+        settles_to: 0,
         refers_from: 0,
         went_on: false,
         bounded: false,

@@ -138,10 +138,12 @@ impl Stream {
         self.lacks != before
     }
 
-    /// Notes that the hub has these own events after all; true if that changes anything.
-    pub(crate) fn end_lack(&mut self, first: u64, last: u64) -> bool {
+    /// Notes that a hub has all own events up to `upto` but the `told` ones; true if that changes anything.
+    pub(crate) fn settle_lack(&mut self, upto: u64, told: Option<(u64, u64)>) -> bool {
         let before = self.lacks;
-        narrow(&mut self.lacks, first, last);
+        if let Some((from, to)) = before.filter(|(_, to)| *to <= upto) {
+            self.lacks = told.map(|told| (told.0.max(from), told.1.min(to))).filter(|(from, to)| from <= to);
+        }
         self.lacks != before
     }
 

@@ -259,8 +259,21 @@ fn grant(key: &StreamKey) -> Option<ReadGrant> {
 fn ends_of<F: Files>(store: &mut Store<F>, n: u32, asked: &Asked) -> Option<(Chain, Chain)> {
     let grant = grant(&asked.key)?;
     let (reader, index) = store.reader();
-    let mut at = |seq: u64| around(reader, index, &grant, n, seq);
-    Some((at(asked.from)?.0, at(asked.to)?.1))
+    let last = around(reader, index, &grant, n, asked.to)?.1;
+    Some((before(reader, index, &grant, n, asked)?, last))
+}
+
+/// The chain hash before the first event. A place that stands behind others tells it only if what went before it is a place
+/// still: of one of which nothing is known, the hash in the log is none.
+fn before<F: Files>(reader: &mut Reader<F>, index: &Index, grant: &ReadGrant, n: u32, asked: &Asked) -> Option<Chain> {
+    if asked.from == 1 {
+        return Some(Chain::start(&asked.key));
+    }
+    match around(reader, index, grant, n, asked.from - 1) {
+        Some((_, after)) => Some(after),
+        // It is removed.
+        None => Some(around(reader, index, grant, n, asked.from)?.0),
+    }
 }
 
 /// The chain hashes before and up to an event.
@@ -304,6 +317,9 @@ fn look<F: Files>(store: &mut Store<F>, n: u32, among: &Asked) -> Result<Option<
         }
         Stop::No
     })?;
+    if let Some(w) = &mut wanted {
+        w.ends.0 = before(reader, index, &grant, n, &w.asked).unwrap_or(w.ends.0);
+    }
     Ok(wanted)
 }
 

@@ -59,7 +59,7 @@ const WIRING: [(Mutant, &str, &str); 13] = [
 ];
 
 /// Bugs that today's checks do not see within some hundred seeds, and what is missing. They can be
-/// planted by name; `mutants` does not count them (docs/TESTING.md lists them).
+/// planted by name; `mutants` does not count them (`mutants --list` lists them).
 const UNSEEN: [(Bug, &str); 32] = [
     (Bug::PartsBeginAgain, "not counted: the links live long enough at the end; a scenario sees it"),
     (Bug::PartOffsetIgnored, "not counted: nobody sends a wrong one; a test sees it"),

@@ -81,10 +81,22 @@ pub(super) fn measure(corpus: &Corpus, args: &CodecArgs) -> Result<[Table; 2]> {
         learn.row(row);
     }
     bar.finish_and_clear();
-    let note = format!("Means of {samples} places in the file; a place near the begin has less before it than H.");
+    let note = format!(
+        "Means of {samples} places in the file; H is what precedes them, all of it where the file is long enough."
+    );
     warm.note(note.clone());
     learn.note(format!("{note} Milliseconds of one core's own time."));
     Ok([warm, learn])
+}
+
+/// Where a batch is tried: evenly over the places that have the longest history before them and room for the largest
+/// batch behind, so that all histories are measured at the same places.
+fn place(corpus: &Corpus, args: &CodecArgs, sample: usize) -> usize {
+    let longest = usize::from(args.history_kb.iter().copied().max().unwrap_or(0)) * 1024;
+    let largest = usize::from(args.batch.iter().copied().max().unwrap_or(1));
+    let last = corpus.len().saturating_sub(largest.max(1));
+    let first = (0..last).find(|i| corpus.begin(*i) >= longest).unwrap_or(last);
+    first + (last - first) * (sample + 1) / (args.samples as usize + 1)
 }
 
 /// Tries all batches at one place.
@@ -95,9 +107,7 @@ fn one(
     sums: &mut [Sum],
     learned: &mut Learned,
 ) -> Result<()> {
-    let largest = args.batch.iter().copied().max().unwrap_or(1) as usize;
-    let room = corpus.len().saturating_sub(largest).max(1);
-    let at = (room * (sample + 1) / (args.samples as usize + 1)).min(corpus.len() - 1);
+    let at = place(corpus, args, sample);
     let mut from = at;
     while from > 0 && corpus.begin(at) - corpus.begin(from - 1) <= usize::from(history_kb) * 1024 {
         from -= 1;
@@ -129,4 +139,40 @@ fn one(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(history_kb: &[u16], batch: &[u16], samples: u32) -> CodecArgs {
+        let (history_kb, batch) = (history_kb.to_vec(), batch.to_vec());
+        CodecArgs {
+            corpus: vec![],
+            events: 400,
+            only: vec![],
+            ablation: false,
+            history_kb,
+            batch,
+            samples,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn every_place_has_the_longest_history_before_it_and_the_largest_batch_behind() {
+        let corpus = Corpus::generated(400);
+        let args = args(&[8, 64], &[1, 100], 8);
+        for sample in 0..8 {
+            let at = place(&corpus, &args, sample);
+            assert!(corpus.begin(at) >= 64 * 1024 && at + 100 <= corpus.len(), "event {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_shorter_than_the_history_is_measured_at_its_end() {
+        let args = args(&[64], &[1], 1);
+        assert_eq!(place(&Corpus::generated(10), &args, 0), 9);
+        assert_eq!(place(&Corpus::generated(1), &args, 0), 0);
+    }
 }

@@ -218,6 +218,7 @@ impl Node<'_> {
             }
             let peer_have = link.peer_have;
             self.note_receipt(i, l, peer_have);
+            self.settle_lack(l);
         }
         if let Some(e) = records.iter().next().filter(|e| e.flags & flags::WITHHELD != 0) {
             if early {
@@ -303,7 +304,7 @@ impl Node<'_> {
         let Some(hello) = self.terms(i) else { return Transmit::Idle };
         let link = &mut self.links[l as usize].0;
         if whole {
-            (link.sent, link.batched_to) = (last_seq, last_seq);
+            link.sent = last_seq;
             if link.read.is_some_and(|grant| grant.stream().node != self.config.name) {
                 mark!("batch.passed_on");
             }

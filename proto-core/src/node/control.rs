@@ -91,6 +91,7 @@ impl Node<'_> {
             None => self.add_link(i, stream, grants)?,
         };
         let goes_on = self.settle_early(i, l, entry.seq);
+        let opening = !self.s(i).peer_vector_done;
         let link = &mut self.links[l as usize].0;
         let believed = link.peer_tag.take().filter(|_| goes_on && entry.seq == link.peer_have);
         link.peer_handle = handle;
@@ -100,7 +101,9 @@ impl Node<'_> {
         }
         link.peer_tag = (entry.seq > 0).then_some(entry.tag);
         let (places, lacks) = self.streams.at(stream).map_or((None, None), |s| (s.withheld, s.lacks));
-        link.asked_again = lacks.filter(|(from, _)| entry.seq < *from).map(|_| entry.seq);
+        if opening && linked.is_some() && link.read.is_some() && peer.role == Role::Hub {
+            link.settles_to = entry.seq;
+        }
         let upto = |range: Option<(u64, u64)>| range.map_or(0, |(_, to)| to.saturating_add(1));
         link.refers_min = link.refers_min.max(upto(places)).max(upto(lacks));
         // It may have been waited for (docs/PROTOCOL.md#digest-6).
@@ -132,6 +135,7 @@ impl Node<'_> {
         // Of a hub that holds less it is not known yet whether it is the same history.
         if entry.seq > 0 && ours.is_some() {
             self.note_receipt(i, l, entry.seq);
+            self.settle_lack(l);
         }
         Ok(())
     }
@@ -170,8 +174,8 @@ impl Node<'_> {
             self.s(i).stats.acknowledged += new;
             if compared {
                 self.note_receipt(i, l, seq);
+                self.settle_lack(l);
             }
-            self.end_lack(l, seq);
             self.queue_link(l);
         }
         self.land_flights(i);

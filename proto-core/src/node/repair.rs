@@ -90,7 +90,7 @@ impl Node<'_> {
                 let link = &self.links[l as usize].0;
                 link.stream == n && link.write.is_some()
             };
-            if live && self.links_of(i).any(writes) {
+            if live && (self.links_of(i).any(writes) || self.may_give_untold(i, n)) {
                 self.end(i, Code::Stopping, EndedBy::Us);
             }
         }

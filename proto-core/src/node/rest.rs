@@ -200,8 +200,22 @@ impl Node<'_> {
 
     /// The key of stream `n` if it belongs to the rest of session `i` and was told by no entry.
     fn is_untold(&self, i: u32, n: u32) -> Option<StreamKey> {
+        self.third_without_link(i, n).filter(|_| self.streams.at(n).is_some_and(|s| s.durable.have.seq > 0))
+    }
+
+    /// Whether the peer of session `i`, which may give out stream `n`, has heard of it by a digest at most.
+    pub(super) fn may_give_untold(&self, i: u32, n: u32) -> bool {
+        let s = &self.sessions[i as usize].0;
+        let key = s.rest.ours.and_then(|_| self.third_without_link(i, n));
+        s.peer
+            .zip(key)
+            .is_some_and(|(peer, key)| authorize(self.config.policy, Principal::Peer(&peer), &key).write.is_some())
+    }
+
+    /// The key of stream `n` if it is one of a third node that session `i` has no link for.
+    fn third_without_link(&self, i: u32, n: u32) -> Option<StreamKey> {
         let (peer, stream) = (self.sessions[i as usize].0.peer?, self.streams.at(n)?);
-        if stream.durable.have.seq == 0 || !is_third(&stream.key, &self.config.name, &peer.name) {
+        if !is_third(&stream.key, &self.config.name, &peer.name) {
             return None;
         }
         let mut l = stream.links;

@@ -66,7 +66,7 @@ impl Node<'_> {
         link.sent = frame.last_seq();
         // Neither end has it to compress against.
         (link.refers_from, link.refers_min) = (0, frame.last_seq() + 1);
-        (link.peer_tag, link.withheld) = (None, true);
+        link.peer_tag = None;
         if here {
             self.note_lack(i, stream, (frame.first_seq, frame.last_seq()));
         }
@@ -257,9 +257,13 @@ impl Node<'_> {
         let to = to.min(top);
         mark!("withheld.lacked_by_peer");
         let news = self.note_lack(i, n, (from, to));
+        let opening = !self.s(i).peer_vector_done;
         let link = &mut self.links[l as usize].0;
         link.refers_min = link.refers_min.max(to + 1);
-        link.withheld |= count > 0;
+        if opening {
+            let all = link.lacks_told.map_or((from, to), |told| (told.0.min(from), told.1.max(to)));
+            link.lacks_told = Some(all);
+        }
         let s = self.s(i);
         // A peer may say any number.
         s.stats.withheld = s.stats.withheld.saturating_add(count);
@@ -284,13 +288,13 @@ impl Node<'_> {
         news
     }
 
-    /// The peer of link `l` has acknowledged the stream up to `seq`: what it had asked for again, it has.
-    pub(super) fn end_lack(&mut self, l: u32, seq: u64) {
-        let link = &self.links[l as usize].0;
-        let (n, last) = (link.stream, seq.min(link.batched_to));
-        let Some(asked) = link.asked_again.filter(|asked| !link.withheld && last > *asked) else { return };
-        let Some(s) = self.streams.at_mut(n).filter(|s| s.own) else { return };
-        if s.end_lack(asked + 1, last) {
+    /// The hub at the other end of link `l` holds the same history as we do up to where its vector reached: what it did
+    /// not tell before that it lacks, it has (docs/PROTOCOL.md#withheld-9). Acknowledgements say nothing of that.
+    pub(super) fn settle_lack(&mut self, l: u32) {
+        let link = &mut self.links[l as usize].0;
+        let (n, upto, told) = (link.stream, core::mem::take(&mut link.settles_to), link.lacks_told);
+        let Some(s) = self.streams.at_mut(n).filter(|s| s.own && upto > 0) else { return };
+        if s.settle_lack(upto, told) {
             mark!("withheld.came_after_all");
             s.lack_changed = true;
             self.receipts.push(&mut self.streams.slots, n, |s| &mut s.receipt);

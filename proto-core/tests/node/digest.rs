@@ -5,7 +5,8 @@ use ropeway_core::code::Code;
 use ropeway_core::event::Chain;
 use ropeway_core::id::StreamKey;
 use ropeway_core::limits::Limits;
-use ropeway_core::node::{Event, SessionId};
+use ropeway_core::log::LostRange;
+use ropeway_core::node::{EndedBy, Ending, Event, Loss, SessionId};
 use ropeway_core::policy::{PeerIdentity, Role};
 
 const MANY: u64 = 100;
@@ -175,6 +176,25 @@ fn a_stream_that_grows_behind_the_digest_is_told_and_arrives() {
     hub.feed(id, &batch(0, 5, chain_at(&key, 4), &[b"payload"]).0);
     pair.run();
     assert!(pair.held(0).contains(&(key, 5)));
+    assert_eq!(pair.held(0), pair.held(1));
+}
+
+#[test]
+fn a_damage_found_behind_the_digest_ends_the_session_so_that_the_next_one_mends_it() {
+    let key = third(5);
+    let upto = |_| 4;
+    let names = ["hub_a", "hub_b"];
+    let mut pair = meet_each_other(keeper(names[0], Role::Hub, upto), keeper(names[1], Role::Hub, upto), names);
+    pair.run();
+    let [(mut hub, id), (other, _)] = pair.ends;
+    let range = LostRange { key, from: 1, to: 4 };
+    let now = hub.now();
+    assert!(hub.node.lose(now, &Loss { range, before: Some(Chain::start(&key)), last: Some(chain_at(&key, 4)) }));
+    hub.serve(id);
+    assert_eq!(hub.closed[..], [Ending { code: Some(Code::Stopping), by: EndedBy::Us }]);
+    let mut pair = meet_each_other(hub, other, names);
+    pair.run();
+    assert!(pair.held(0).contains(&(key, 4)));
     assert_eq!(pair.held(0), pair.held(1));
 }
 

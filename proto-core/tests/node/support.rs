@@ -296,9 +296,21 @@ pub(crate) fn meet(
     chain: &Chain,
     features: u64,
 ) -> SessionId {
+    meet_after(solo, peer, (key, seq, chain), features, &[])
+}
+
+/// The same with a peer that says something between its HELLO and its vector.
+pub(crate) fn meet_after(
+    solo: &mut Solo,
+    peer: (&str, Role),
+    (key, seq, chain): (&StreamKey, u64, &Chain),
+    features: u64,
+    before: &[u8],
+) -> SessionId {
     let peer = PeerIdentity { name: name(peer.0), role: peer.1 };
     let id = solo.node.open(solo.now(), peer).unwrap();
     solo.feed(id, &frame(1, &hello(features)));
+    solo.feed(id, before);
     let mut body = vec![(key.lane as u8) << 2, key.node.as_bytes().len() as u8];
     body.extend_from_slice(key.node.as_bytes());
     body.extend_from_slice(&key.incarnation.as_u64().to_le_bytes());

@@ -275,10 +275,45 @@ fn a_writer_keeps_what_a_hub_lacks_until_it_has_come_after_all() {
     let request = says(&mut clinic, id).1.unwrap();
     assert_eq!((request.from_seq, request.upto_seq), (4, 9));
     assert_eq!(give(&mut clinic, &request)[0] & 0x1f, 3);
-    clinic.feed(id, &frame(4, &[0, 7]));
-    assert_eq!(entry(&clinic).lacks, Some((8, 9)));
     clinic.feed(id, &frame(4, &[0, 9]));
-    assert_eq!(entry(&clinic).lacks, None);
+    // Perhaps it still has places of some of them, and acknowledges these.
+    assert_eq!((entry(&clinic).acked, entry(&clinic).lacks), (9, Some((4, 9))));
+    let now = clinic.now();
+    clinic.node.close(now, id);
+    clinic.serve(id);
+    let mut opens = |seq: u64, before: &[u8]| {
+        let id = meet_after(&mut clinic, HUB, (&key, seq, &chain_at(&key, seq)), KNOWS, before);
+        if let Some(request) = says(&mut clinic, id).1 {
+            give(&mut clinic, &request);
+        }
+        let now = clinic.now();
+        clinic.node.close(now, id);
+        clinic.serve(id);
+        entry(&clinic).lacks
+    };
+    // A vector tells, by what is said before it; but not one that ends among them.
+    assert_eq!(opens(8, &[]), Some((4, 9)));
+    assert_eq!(opens(9, &lacks(4, 4, 0)), Some((4, 8)));
+    assert_eq!(opens(9, &lacks(6, 0, 0)), Some((6, 6)));
+    assert_eq!(opens(9, &lacks(6, 0, 0)), Some((6, 6)));
+    assert_eq!(opens(9, &[]), None);
+}
+
+#[test]
+fn a_hub_with_another_history_has_nothing_that_was_lacking() {
+    let key = stream("clinic_a");
+    for seq in [3, 2] {
+        let mut clinic = holder("clinic_a", Role::Clinic, &key, 3, 0);
+        let id = meet(&mut clinic, HUB, &key, 1, &chain_at(&key, 1), KNOWS);
+        let request = says(&mut clinic, id).1.unwrap();
+        answer(&mut clinic, &request, chain_at(&key, 1), &large(&vec![7; 100_000]));
+        assert_eq!(entry(&clinic).lacks, Some((2, 2)));
+        let id = meet(&mut clinic, HUB, &key, seq, &Chain([9; 32]), KNOWS);
+        if let Some(request) = says(&mut clinic, id).1 {
+            give(&mut clinic, &request);
+        }
+        assert_eq!(entry(&clinic).lacks, Some((2, 2)), "{seq}");
+    }
 }
 
 #[test]

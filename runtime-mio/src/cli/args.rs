@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ropeway_core::policy::{Policy, Role};
+use ropeway_std::Options;
 use ropeway_std::scrub::ScrubRate;
 
 use super::error::EXIT_CODES_HELP;
@@ -243,13 +244,26 @@ pub struct SyncArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Keep the session: stay connected, send what is pushed at once, call again after a loss, until SIGTERM.
-    /// (`pull --follow` goes one way only; this keeps both sides level)
+    /// (`pull --follow` prints what comes into this node's log, and connects nowhere)
     #[arg(long, conflicts_with_all = ["timeout_s", "dry_run", "max_bytes", "budget", "urgent_overdraft", "rate", "window"])]
     pub keep: bool,
     /// After a loss, send the first events with the first packet: a round trip less, if the hub allows it (`serve
-    /// --early-data`). A recording of that packet may be sent once more by others; docs/OPERATIONS.md weighs it
+    /// --early-data`). Who is on the way can hold that packet up and deliver it
+    /// later, once; docs/OPERATIONS.md weighs it
     #[arg(long, requires = "keep")]
     pub early_data: bool,
+    /// States of the strongest codec, of 3 MB each: one for each stream that is sent or received at the same time; 0:
+    /// never used, which takes the least memory and up to three times the bytes
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub model_states: u32,
+}
+
+impl SyncArgs {
+    /// How the node is opened.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options { model_states: self.model_states as usize, ..Options::default() }
+    }
 }
 
 /// `ropeway pull`.

@@ -1,6 +1,6 @@
 //! `ropeway sync --keep`: a clinic's daemon.
 
-use ropeway_std::{KeepOptions, KeepState, Options, Stop, SyncReport};
+use ropeway_std::{KeepOptions, KeepState, Stop, SyncReport};
 use serde::Serialize;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -25,7 +25,7 @@ struct Ended<'a> {
 /// # Errors
 /// Those of [`Replica::open`](ropeway_std::Replica::open) and [`Replica::keep`](ropeway_std::Replica::keep).
 pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
-    let mut replica = show::open(&passphrase::data_dir(&args.data_dir), Options::default())?;
+    let mut replica = show::open(&passphrase::data_dir(&args.data_dir), args.options())?;
     show::warn_of_damage(&replica, out);
     let stop = Stop::new()?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| ropeway_std::Error::io("signals", e))?;

@@ -1,7 +1,7 @@
 //! `ropeway sync`.
 
 use ropeway_core::code::Code;
-use ropeway_std::{Options, Replica, SyncOptions, SyncReport};
+use ropeway_std::{Replica, SyncOptions, SyncReport};
 use serde::Serialize;
 
 use super::args::SyncArgs;
@@ -30,7 +30,7 @@ pub fn run(args: &SyncArgs, out: &mut Output) -> Result<Outcome> {
     if args.dry_run {
         return cmd_forecast::run(&dir, &budget, out);
     }
-    let mut replica = show::open(&dir, budget.options(Options::default()))?;
+    let mut replica = show::open(&dir, budget.options(args.options()))?;
     show::warn_of_damage(&replica, out);
     let waiting = waiting(&replica);
     let deadline_ms = args.timeout_s.map(|s| s.saturating_mul(1000));

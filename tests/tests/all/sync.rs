@@ -7,7 +7,7 @@ use ropeway_mio::demo::profile::Profile;
 use ropeway_mio::demo::workload::Workload;
 use ropeway_std::SyncReport;
 use ropeway_tests::Deployment;
-use ropeway_tests::process::{program, said, verb};
+use ropeway_tests::process::{json, program, said, verb};
 
 fn events(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|i| format!("{{\"n\":{i},\"note\":\"event number {i} of the clinic\"}}").into_bytes()).collect()
@@ -52,4 +52,19 @@ fn a_patient_can_be_registered_while_a_slow_sync_holds_the_log() {
     assert_eq!((report.sent, report.acknowledged), (4001, 4001));
     assert_eq!(d.payloads("hub", "clinic_a").last().unwrap(), b"late");
     assert!(!dir.join("ropeway.sock").exists());
+}
+
+#[test]
+fn a_clinic_of_little_memory_may_do_without_the_model_for_more_bytes() {
+    let d = Deployment::new(&["clinic_a", "clinic_b"]);
+    let hub = d.serve(Policy::Own);
+    let address = hub.address.to_string();
+    let up = |clinic: &str, more: &[&str]| {
+        d.push(clinic, events(200));
+        let report = json("sync", &d.path(clinic), &[&["--hub", address.as_str()], more].concat());
+        assert_eq!(d.payloads("hub", clinic), events(200));
+        report["wire_bytes_up"].as_u64().unwrap()
+    };
+    let (with, without) = (up("clinic_a", &[]), up("clinic_b", &["--model-states", "0"]));
+    assert!(without > with + 200, "{with} with, {without} without");
 }

@@ -8,9 +8,13 @@ use ropeway_core::streams::FrontierEntry;
 use ropeway_mio::daemon::DaemonOptions;
 use ropeway_std::accept::all_but_kinds;
 use ropeway_std::{LogView, SyncReport};
+use ropeway_tests::hostile::Hostile;
 use ropeway_tests::process::{Hub, assert_clean, json, run, said};
+use ropeway_tests::spec::{Batch, Event, NORMAL, Whose, entry, frame, varint, vector};
 use ropeway_tests::{Deployment, Serving, name, noise};
 use serde_json::Value;
+
+use crate::scene::{MINE, Scene, now_ms, scene, start};
 
 /// Eighty events fill a segment of a real node.
 const LEN: usize = 100_000;
@@ -152,6 +156,8 @@ fn events_that_the_hub_refused_come_when_it_asks_for_them_once_more_and_nobody_w
     syncs(&d.path("clinic_c"), &hub);
     assert_eq!((of_a(&d, "clinic_c").have, of_a(&d, "clinic_c").withheld), (12, Some((6, 10))));
     syncs(&a, &hub);
+    // What the hub acknowledged may have been places; how it opens the next session tells.
+    syncs(&a, &hub);
     let clean = [Value::Null, Value::Null, Value::Null];
     assert_eq!(told(&a), clean);
     // The reader's turn.
@@ -214,4 +220,37 @@ fn a_hub_that_refuses_kinds_takes_everything_else_and_both_ends_name_what_it_ref
     assert_eq!(json("verify", &a, &[])["not_at_hub"][0]["from"], 2);
     assert_eq!(json("status", &hub_dir, &[])["streams"][0]["withheld"][0], 2);
     assert_eq!(json("status", &a, &[])["streams"][0]["not_at_hub"][0], 2);
+}
+
+#[test]
+fn what_is_asked_for_goes_on_behind_what_has_come_also_where_nothing_was_known_of_it() {
+    let Scene { d, hub, .. } = scene(Policy::Own);
+    let mut chain = start();
+    let batches = [1, 2, 3].map(|n| Batch::new(0, n, &mut chain, &[Event::at(now_ms() + n, format!("b{n}"))]));
+    let mut peer = Hostile::greeted(&d, "clinic_b", hub.address);
+    peer.say(&vector(&[entry(Whose::Mine, NORMAL, MINE, 0, [0; 8])]));
+    // WITHHELD: handle 0, events 1 to 3, no stamp, kind or flags; of the last the chain, the code is 302.
+    let place = [&[0, 1, 3][..], &[0; 10], &[2], &chain, &[0], &varint(302)].concat();
+    peer.say(&frame(0x20 | 0x40 | 19, &place));
+    peer.acknowledged(0, 3);
+    drop((peer, hub));
+    let hub_dir = d.path("hub");
+    json("fetch", &hub_dir, &[]);
+    let asks = |seq: u64, tag: [u8; 8]| {
+        let hub = d.serve(Policy::Own);
+        let mut peer = Hostile::greeted(&d, "clinic_b", hub.address);
+        peer.say(&vector(&[entry(Whose::Mine, NORMAL, MINE, 3, batches[2].tag)]));
+        let said = peer.wait(2).body;
+        let asked = entry(Whose::Yours, NORMAL, MINE, seq, tag);
+        assert!(said.windows(asked.len()).any(|w| w == asked), "{seq}: {said:02x?}");
+        (hub, peer)
+    };
+    let (hub, mut peer) = asks(0, [0; 8]);
+    peer.say(&batches[0].frame());
+    peer.acknowledged(0, 1);
+    drop((peer, hub));
+    let (_hub, mut peer) = asks(1, batches[0].tag);
+    batches[1..].iter().for_each(|b| peer.say(&b.frame()));
+    peer.acknowledged(0, 3);
+    assert_eq!(d.payloads("hub", "clinic_b"), [b"b1", b"b2", b"b3"]);
 }

@@ -14,8 +14,8 @@ use crate::table::{Cell, Table};
 const LIFE_US: (u64, u64) = (10_000_000, 60_000_000);
 /// How long it is down then, in microseconds.
 const DOWN_US: u64 = 5_000_000;
-/// Events that are to be sent: minutes of link time.
-const EVENTS: usize = 10_000;
+/// Events that are to be sent: some three minutes of link time with the model, so that the link dies often enough.
+const EVENTS: usize = 40_000;
 
 pub(super) fn measure(asked: &Asked, gap_s: u32, profile: Profile) -> Result<Table> {
     let corpus = Corpus::generated(EVENTS);
