@@ -537,9 +537,9 @@ pub(crate) struct Link {
     /// Highest seq acknowledged to the peer.
     pub(crate) acked: u64,
     /// It was told what is gone here of the stream.
-    pub(crate) floor_told: bool,
+    pub(crate) floor_told: u64,
     /// It has told what is gone there.
-    pub(crate) floor_came: bool,
+    pub(crate) floor_came: u64,
     /// The peer lacks the history of it: none is used.
     pub(crate) no_history: bool,
     /// No batch refers to an event before this one: some of them are not at both ends.
@@ -588,8 +588,8 @@ impl Link {
         peer_tag: None,
         sent: 0,
         acked: 0,
-        floor_told: false,
-        floor_came: false,
+        floor_told: 0,
+        floor_came: 0,
         no_history: false,
         refers_min: 0,
         owes_lacks: false,

@@ -92,8 +92,9 @@ impl World {
         let fair = match ending.code {
             None | Some(Code::Cut | Code::Timeout | Code::Superseded | Code::Overloaded) => true,
             Some(Code::DiskFull | Code::Storage | Code::ReadOnly) => true,
-            // One that finds damage at work ends its sessions, so that the next ones ask for what is lost.
-            Some(Code::Stopping) => self.hosts.iter().any(|h| h.damaged),
+            // One that finds damage at work ends its sessions, so that the next ones ask for what is lost; one that removes
+            // what a session was to send ends that, so that the next one tells.
+            Some(Code::Stopping) => self.hosts.iter().any(|h| h.damaged) || self.counts.expired > 0,
             // Two histories of a stream are there to be noticed.
             Some(Code::Fork) => self.truth.forked,
             Some(_) => false,

@@ -75,17 +75,21 @@ impl Truth {
         // What comes after a failure explains nothing, but for the words of the frame that showed it.
         let line = if self.keep_tail { line.to_string() } else { return };
         if self.failed.is_none() || line.starts_with(' ') {
-            if self.tail.len() >= TAIL_LINES {
-                self.tail.pop_front();
-            }
-            self.tail.push_back(line);
+            self.keep(line);
         }
+    }
+
+    fn keep(&mut self, line: String) {
+        if self.tail.len() >= TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line);
     }
 
     /// A line for a person only: it is no part of the trace's hash.
     pub(crate) fn remark(&mut self, line: std::fmt::Arguments<'_>) {
         if self.keep_tail {
-            self.tail.push_back(line.to_string());
+            self.keep(line.to_string());
         }
     }
 

@@ -194,6 +194,11 @@ impl Node<'_> {
         }
         let records = match records {
             Ok(r) if r.first_seq == request.from_seq => r,
+            _ if self.streams.at(request.stream).is_some_and(|s| request.from_seq <= s.floor.seq) => {
+                mark!("batch.expired");
+                self.queue_link(l);
+                return Transmit::Idle;
+            }
             _ => {
                 mark!("batch.unreadable");
                 self.links[l as usize].0.blocked = true;

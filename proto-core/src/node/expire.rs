@@ -9,7 +9,7 @@ use crate::event::Chain;
 use crate::id::StreamKey;
 use crate::log::Expired;
 use crate::planted::mark;
-use crate::session::Link;
+use crate::session::{EndedBy, Link, LinkSlot, State};
 use crate::streams::{Position, Stream};
 use crate::wire::control::FLOORS;
 use crate::wire::floor::Floor;
@@ -20,16 +20,42 @@ impl Node<'_> {
     /// are not sent any more; numbers go on, and so does what peers acknowledge. A stream that is not held
     /// so far is left alone.
     pub fn expired(&mut self, key: &StreamKey, seq: u64, chain: Chain) {
-        if let Some(s) = self.streams.find(key).and_then(|n| self.streams.at_mut(n)) {
-            s.raise_floor(Position { seq, chain });
+        let Some(n) = self.streams.find(key) else { return };
+        let Some(s) = self.streams.at_mut(n) else { return };
+        s.raise_floor(Position { seq, chain });
+        let (floor, mut l) = (s.floor.seq, s.links);
+        while let Some(LinkSlot(link)) = self.links.get(l as usize) {
+            let (at, next) = (l, link.next_of_stream);
+            self.tell_raised(at, floor);
+            l = next;
         }
     }
 
-    /// Whether the peer lacks events that are gone here, and is to be told: once, and only if it knows what
+    /// Events that link `l` was to send next may be gone now: its peer hears of that in this session, or the session ends
+    /// so that the next one tells. It would wait for ever.
+    fn tell_raised(&mut self, l: u32, floor: u64) {
+        let link = &self.links[l as usize].0;
+        let (i, sent, acked) = (link.session, link.sent, link.acked);
+        let s = &self.sessions[i as usize].0;
+        let open = s.state == State::Live && s.vector_done && s.peer_vector_done;
+        let knows = s.hello.is_some_and(|hello| hello.features & FLOORS != 0);
+        let sends = self.streams.at(link.stream).is_some_and(|stream| self.sends(link, stream));
+        if !open || !knows || !sends || sent >= floor {
+            return;
+        }
+        mark!("floor.raised_in_session");
+        if floor <= acked {
+            self.queue_link(l);
+        } else {
+            self.end(i, Code::Stopping, EndedBy::Us);
+        }
+    }
+
+    /// Whether the peer lacks events that are gone here, and is to be told: once of each floor, and only if it knows what
     /// that means.
     pub(super) fn owes_floor(&self, link: &Link, stream: &Stream) -> bool {
         let floor = stream.floor.seq;
-        if link.sent >= floor || floor > stream.durable.have.seq || link.floor_told || link.blocked {
+        if link.sent >= floor || floor > stream.durable.have.seq || floor <= link.floor_told || link.blocked {
             return false;
         }
         let Some(s) = self.sessions.get(link.session as usize).map(|s| &s.0) else { return false };
@@ -57,7 +83,7 @@ impl Node<'_> {
         out[0] |= OPTIONAL;
         mark!("floor.sent");
         let link = &mut self.links[l as usize].0;
-        (link.sent, link.floor_told) = (seq, true);
+        (link.sent, link.floor_told) = (seq, seq);
         self.queue_link(l);
         Some(n)
     }
@@ -75,7 +101,7 @@ impl Node<'_> {
         let l = self.link_of(i, floor.handle)?;
         let link = &self.links[l as usize].0;
         // Beyond what it told of there is nothing that could be gone.
-        if floor.seq > link.peer_have || link.floor_came {
+        if floor.seq > link.peer_have || floor.seq <= link.floor_came {
             return Err(Code::State.into());
         }
         let n = link.stream;
@@ -101,7 +127,7 @@ impl Node<'_> {
         }
         let link = &mut self.links[l as usize].0;
         // What it said of an earlier place cannot be compared any more.
-        (link.floor_came, link.peer_tag) = (true, None);
+        (link.floor_came, link.peer_tag) = (floor.seq, None);
         link.sent = link.sent.max(floor.seq);
         self.s(i).ack_soon = true;
         self.mark_ready(i);

@@ -5,6 +5,7 @@ use ropeway_core::code::Code;
 use ropeway_core::event::{Chain, Records, put_record};
 use ropeway_core::limits::Limits;
 use ropeway_core::log::{GroupBuilder, StreamDecl};
+use ropeway_core::node::{ReadFault, Transmit};
 use ropeway_core::policy::Role;
 use ropeway_core::recovery::Recovered;
 use ropeway_core::varint::Writer;
@@ -81,6 +82,31 @@ fn a_peer_that_lacks_what_is_gone_is_told_and_gets_the_rest() {
 }
 
 #[test]
+fn what_is_removed_while_it_is_sent_is_told_in_the_same_session_each_time() {
+    let key = stream("clinic_a");
+    let mut hub = holder("hub", Role::Hub, &key, 9, 0);
+    let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 2, &chain_at(&key, 2), 1);
+    let mut request = says(&mut hub, id).1.unwrap();
+    for (gone, first) in [(4, 5), (7, 8)] {
+        hub.node.expired(&key, gone, chain_at(&key, gone));
+        // What was asked for is not there any more.
+        let now = hub.now();
+        let said = hub.node.complete_read(now, &request, Err(ReadFault(Code::Io)), &mut []);
+        assert_eq!(said, Transmit::Idle);
+        let (said, next) = says(&mut hub, id);
+        let told = floor(0, gone, &chain_at(&key, gone));
+        assert!(said.windows(told.len()).any(|w| w == told), "{said:02x?}");
+        request = next.unwrap();
+        assert_eq!((request.from_seq, request.upto_seq), (first, 9));
+    }
+    assert!(!give(&mut hub, &request).is_empty());
+    // What a peer has got is not told to it.
+    hub.node.expired(&key, 9, chain_at(&key, 9));
+    let (said, next) = says(&mut hub, id);
+    assert!(!said.contains(&0x2d) && next.is_none(), "{said:02x?}");
+}
+
+#[test]
 fn what_is_gone_at_its_source_is_passed_over_durably_and_acknowledged() {
     let key = stream("clinic_b");
     for held in [0, 2] {
@@ -128,9 +154,11 @@ fn a_floor_takes_nothing_away_and_goes_no_further_than_its_sender() {
     // What is here stays, with nothing noted.
     assert_eq!(with(7, &[at(5)]), (None, Some((7, 0))));
     assert_eq!(with(7, &[floor(0, 7, &Chain([1; 32]))]), (Some(Code::Fork), Some((7, 0))));
-    // Beyond what the peer told of, a second time, for a stream never told of, or one of somebody else.
+    // It may grow. Beyond what the peer told of, backwards, for a stream never told of, or one of somebody else.
     assert_eq!(with(0, &[at(9)]), (Some(Code::State), None));
-    assert_eq!(with(0, &[at(3), at(5)]), (Some(Code::State), Some((3, 3))));
+    assert_eq!(with(0, &[at(3), at(5)]), (None, Some((5, 5))));
+    assert_eq!(with(0, &[at(5), at(3)]), (Some(Code::State), Some((5, 5))));
+    assert_eq!(with(0, &[at(3), at(3)]), (Some(Code::State), Some((3, 3))));
     assert_eq!(with(0, &[floor(1, 3, &chain_at(&key, 3))]), (Some(Code::State), None));
     let mut hub = Solo::hub(Limits::hub(4));
     let id = meet(&mut hub, ("clinic_a", Role::Clinic), &key, 8, &chain_at(&key, 8), 1);

@@ -252,9 +252,9 @@ pub struct SyncArgs {
     /// later, once; docs/OPERATIONS.md weighs it
     #[arg(long, requires = "keep")]
     pub early_data: bool,
-    /// States of the strongest codec, of 3 MB each: one for each stream that is sent or received at the same time; 0:
-    /// never used, which takes the least memory and up to three times the bytes
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=16))]
+    /// States of the strongest codec, of 3 MB each: with more, less is learned anew where lanes take turns; 0: never
+    /// used, which takes the least memory and up to three times the bytes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=16))]
     pub model_states: u32,
 }
 

@@ -115,7 +115,7 @@ fn serve_and_sync() {
     assert_eq!((sync.hub.as_str(), sync.timeout_s), ("hub.example:7700", Some(90)));
     let Command::Sync(sync) = ok("sync --data-dir d --hub 10.0.0.1:7700").command else { panic!() };
     assert_eq!((sync.timeout_s, sync.dry_run, sync.budget.budget().unwrap()), (None, false, Default::default()));
-    assert_eq!(sync.options().model_states, 2);
+    assert_eq!(sync.options().model_states, 1);
     let Command::Sync(sync) = ok("sync --data-dir d --hub h:1 --model-states 0").command else { panic!() };
     assert_eq!(sync.options().model_states, 0);
     let line = "sync --data-dir d --hub 10.0.0.1:7700 --max-bytes 20K --budget 5M --urgent-overdraft 1K --rate 2K \
