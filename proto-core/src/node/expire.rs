@@ -6,6 +6,7 @@ use super::commit::NoRoom;
 use super::receive::Refused;
 use crate::code::Code;
 use crate::event::Chain;
+use crate::fifo::NONE;
 use crate::id::StreamKey;
 use crate::log::Expired;
 use crate::planted::mark;
@@ -23,32 +24,43 @@ impl Node<'_> {
         let Some(n) = self.streams.find(key) else { return };
         let Some(s) = self.streams.at_mut(n) else { return };
         s.raise_floor(Position { seq, chain });
-        let (floor, mut l) = (s.floor.seq, s.links);
+        let mut l = s.links;
         while let Some(LinkSlot(link)) = self.links.get(l as usize) {
             let (at, next) = (l, link.next_of_stream);
-            self.tell_raised(at, floor);
+            if self.lacks_gone(at) {
+                mark!("floor.raised_in_session");
+                self.queue_again(at);
+            }
             l = next;
         }
     }
 
-    /// Events that link `l` was to send next may be gone now: its peer hears of that in this session, or the session ends
-    /// so that the next one tells. It would wait for ever.
-    fn tell_raised(&mut self, l: u32, floor: u64) {
+    /// Puts a link in line whose next events may be gone: its peer hears of that in this session, or the session ends so
+    /// that the next one tells. It would wait for ever.
+    pub(super) fn queue_again(&mut self, l: u32) {
+        self.queue_link(l);
+        if self.is_stranded(l) {
+            mark!("floor.session_ended");
+            self.end(self.links[l as usize].0.session, Code::Stopping, EndedBy::Us);
+        }
+    }
+
+    /// Whether link `l` was to send events that are gone, and its peer was not told of the stream so far: a FLOOR would
+    /// make no sense to it.
+    fn is_stranded(&self, l: u32) -> bool {
         let link = &self.links[l as usize].0;
-        let (i, sent, acked) = (link.session, link.sent, link.acked);
-        let s = &self.sessions[i as usize].0;
-        let open = s.state == State::Live && s.vector_done && s.peer_vector_done;
+        self.lacks_gone(l) && self.streams.at(link.stream).is_some_and(|s| s.floor.seq > link.acked)
+    }
+
+    fn lacks_gone(&self, l: u32) -> bool {
+        let link = &self.links[l as usize].0;
+        let session = self.sessions.get(link.session as usize).map(|s| &s.0);
+        let Some((stream, s)) = self.streams.at(link.stream).zip(session) else { return false };
+        // What an entry has yet to tell of is told with it.
+        let told = link.handle != NONE && link.peer_handle != NONE;
+        let open = s.state == State::Live && s.vector_done && s.peer_vector_done && told;
         let knows = s.hello.is_some_and(|hello| hello.features & FLOORS != 0);
-        let sends = self.streams.at(link.stream).is_some_and(|stream| self.sends(link, stream));
-        if !open || !knows || !sends || sent >= floor {
-            return;
-        }
-        mark!("floor.raised_in_session");
-        if floor <= acked {
-            self.queue_link(l);
-        } else {
-            self.end(i, Code::Stopping, EndedBy::Us);
-        }
+        open && knows && link.sent < stream.floor.seq && !link.blocked && self.sends(link, stream)
     }
 
     /// Whether the peer lacks events that are gone here, and is to be told: once of each floor, and only if it knows what

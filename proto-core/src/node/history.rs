@@ -324,7 +324,7 @@ impl Node<'_> {
         }
         self.drop_cut(i, l);
         self.lose_flights(i, l);
-        self.queue_link(l);
+        self.queue_again(l);
         self.mark_ready(i);
         Ok(())
     }

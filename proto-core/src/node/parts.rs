@@ -256,7 +256,7 @@ impl Node<'_> {
                 self.drop_part_flights(i, l);
                 let link = &mut self.links[l as usize].0;
                 link.sent = link.sent.min(link.peer_have.max(parcel.seq - 1));
-                self.queue_link(l);
+                self.queue_again(l);
                 self.mark_ready(i);
             }
             return Ok(());

@@ -61,6 +61,7 @@ pub const MARKS: &[&str] = &[
     "early.too_large",
     "floor.raised_in_session",
     "floor.sent",
+    "floor.session_ended",
     "floor.taken",
     "fork.at_batch",
     "fork.at_duplicates",
