@@ -26,3 +26,12 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(run(&Options::swarm(seed)), run(&Options::swarm(seed)));
     }
 }
+
+#[test]
+fn seeds_that_once_found_a_fault_hold_now() {
+    // Damage right behind a loss that the log tells of was sealed away, with the events behind it.
+    all_hold(1264..1265);
+    // What a hub removed while it sent it left the session waiting for ever; also where it was to go again.
+    all_hold(1574..1575);
+    all_hold(2882..2883);
+}

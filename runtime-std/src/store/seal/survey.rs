@@ -327,6 +327,10 @@ impl Survey {
             at += n as u64;
         }
         let torn_pages = (used_to - self.hot_bytes).div_ceil(PAGE_BYTES as u64);
+        if self.behind_loss && torn_pages > 0 {
+            // Nobody can tell where it ended: what cannot be read here may have events behind it.
+            return Err(unfit(self.segment, "there is more behind what is lost"));
+        }
         if torn_pages > frame_pages(MAX_BODY_BYTES) + 1 {
             return Err(unfit(self.segment, "more is unreadable at its end than one torn write"));
         }
