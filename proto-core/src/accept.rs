@@ -23,10 +23,9 @@ pub enum Verdict {
 ///
 /// It is asked of events that come from peers, before they go into the log: never of this node's own, nor of one that
 /// it has acknowledged, unless that is asked for again (after damage, or for a withheld one before it), nor of one of
-/// which a peer has the place only. It may be asked of an event more than once,
-/// after a cut or while the log has no room, and must say the same each time, today and after a restart: of the kind and
-/// the payload alone, that is, not of the time or of what came before. It is asked between a peer's frames, so what it
-/// takes long for, all sessions wait for.
+/// which a peer has the place only. It may be asked of an event more than once, after a cut or while the log has no room,
+/// and must say the same each time, today and after a restart: of the kind and the payload alone, that is, not of the time
+/// or of what came before. It is asked between a peer's frames, so what it takes long for, all sessions wait for.
 ///
 /// ```
 /// use ropeway_core::accept::{Acceptance, Verdict};

@@ -231,7 +231,7 @@ impl Stream {
     }
 }
 
-fn widen(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
+pub(crate) fn widen(range: &mut Option<(u64, u64)>, first: u64, last: u64) {
     let (from, to) = range.unwrap_or((first, last));
     *range = Some((from.min(first), to.max(last)));
 }

@@ -10,7 +10,7 @@ use crate::fifo::NONE;
 use crate::id::StreamKey;
 use crate::log::Expired;
 use crate::planted::mark;
-use crate::session::{EndedBy, Link, LinkSlot, State};
+use crate::session::{EndedBy, Link, LinkSlot, Session, State};
 use crate::streams::{Position, Stream};
 use crate::wire::control::FLOORS;
 use crate::wire::floor::Floor;
@@ -27,7 +27,7 @@ impl Node<'_> {
         let mut l = s.links;
         while let Some(LinkSlot(link)) = self.links.get(l as usize) {
             let (at, next) = (l, link.next_of_stream);
-            if self.lacks_gone(at) {
+            if self.waits_for_gone(at) {
                 mark!("floor.raised_in_session");
                 self.queue_again(at);
             }
@@ -49,31 +49,34 @@ impl Node<'_> {
     /// make no sense to it.
     fn is_stranded(&self, l: u32) -> bool {
         let link = &self.links[l as usize].0;
-        self.lacks_gone(l) && self.streams.at(link.stream).is_some_and(|s| s.floor.seq > link.acked)
+        self.waits_for_gone(l) && self.streams.at(link.stream).is_some_and(|s| s.floor.seq > link.acked)
     }
 
-    fn lacks_gone(&self, l: u32) -> bool {
+    /// Whether link `l`, of which both vectors tell, was to send events that are gone.
+    fn waits_for_gone(&self, l: u32) -> bool {
         let link = &self.links[l as usize].0;
         let session = self.sessions.get(link.session as usize).map(|s| &s.0);
         let Some((stream, s)) = self.streams.at(link.stream).zip(session) else { return false };
         // What an entry has yet to tell of is told with it.
         let told = link.handle != NONE && link.peer_handle != NONE;
-        let open = s.state == State::Live && s.vector_done && s.peer_vector_done && told;
+        s.state == State::Live && s.vector_done && s.peer_vector_done && told && self.lacks_gone(link, stream, s)
+    }
+
+    /// Whether the peer lacks events that are gone here, and knows what a FLOOR means.
+    fn lacks_gone(&self, link: &Link, stream: &Stream, s: &Session) -> bool {
         let knows = s.hello.is_some_and(|hello| hello.features & FLOORS != 0);
-        open && knows && link.sent < stream.floor.seq && !link.blocked && self.sends(link, stream)
+        knows && link.sent < stream.floor.seq && !link.blocked && self.sends(link, stream)
     }
 
     /// Whether the peer lacks events that are gone here, and is to be told: once of each floor, and only if it knows what
     /// that means.
     pub(super) fn owes_floor(&self, link: &Link, stream: &Stream) -> bool {
         let floor = stream.floor.seq;
-        if link.sent >= floor || floor > stream.durable.have.seq || floor <= link.floor_told || link.blocked {
-            return false;
-        }
         let Some(s) = self.sessions.get(link.session as usize).map(|s| &s.0) else { return false };
         // Not beyond what the peer was told of, or will be told with the opening vector.
         let told = !s.vector_done || floor <= link.acked;
-        told && s.hello.is_some_and(|hello| hello.features & FLOORS != 0) && self.sends(link, stream)
+        let due = floor <= stream.durable.have.seq && floor > link.floor_told;
+        told && due && self.lacks_gone(link, stream, s)
     }
 
     /// One FLOOR frame, if there is one to be sent.

@@ -98,11 +98,15 @@ impl Node<'_> {
         verdicts
     }
 
+    /// Whether stream `n` is of this node, perhaps of an earlier incarnation: its events are taken whatever they are.
+    fn wrote(&self, n: u32) -> bool {
+        self.streams.at(n).is_some_and(|s| s.key.node == self.config.name)
+    }
+
     /// Why event `seq` of stream `n` is not taken; `None` if it is.
     pub(super) fn refuses(&self, n: u32, (seq, event): (u64, &Event<'_>), verdicts: &Verdicts) -> Option<Code> {
         let limit = self.config.accept_bytes;
-        let own = || self.streams.at(n).is_some_and(|s| s.key.node == self.config.name);
-        if limit > 0 && event.payload.len() > limit && !own() {
+        if limit > 0 && event.payload.len() > limit && !self.wrote(n) {
             return Some(Code::TooLarge);
         }
         verdicts.refused(seq).then_some(Code::Refused)
@@ -129,9 +133,8 @@ impl Node<'_> {
         let count = batch.count as usize;
         // An event takes at most a byte more in the log than in the columns.
         let taken = 2 * RUN_HEAD_MAX_BYTES + batch.raw_bytes + count;
-        let own = self.streams.at(n).is_some_and(|s| s.key.node == self.config.name);
         let small = self.rule.is_some() || (1..SMALL_BYTES).contains(&self.config.accept_bytes);
-        let places = if small && !own { count * (RUN_HEAD_MAX_BYTES + WITHHELD_MAX_BYTES) } else { 0 };
+        let places = if small && !self.wrote(n) { count * (RUN_HEAD_MAX_BYTES + WITHHELD_MAX_BYTES) } else { 0 };
         if places > 0 { (taken + places).min(self.group_holds()) } else { taken }
     }
 

@@ -12,7 +12,7 @@ use crate::log::{RUN_HEAD_MAX_BYTES, event_bytes_max};
 use crate::planted::{Bug, has, mark};
 use crate::policy::Role;
 use crate::session::{LackDue, Link};
-use crate::streams::Stream;
+use crate::streams::{Stream, widen};
 use crate::wire::control::WITHHOLDS;
 use crate::wire::frame::{FLAG, FrameHead, FrameType, OPTIONAL, emit};
 use crate::wire::withheld::{Lacks, WITHHELD_MAX_EVENTS, WithheldFrame};
@@ -261,8 +261,7 @@ impl Node<'_> {
         let link = &mut self.links[l as usize].0;
         link.refers_min = link.refers_min.max(to + 1);
         if opening {
-            let all = link.lacks_told.map_or((from, to), |told| (told.0.min(from), told.1.max(to)));
-            link.lacks_told = Some(all);
+            widen(&mut link.lacks_told, from, to);
         }
         let s = self.s(i);
         // A peer may say any number.

@@ -37,6 +37,13 @@ fn choosy(
     (hub, asked)
 }
 
+/// A session with the writer of a stream of which nothing is here.
+fn begun(hub: &mut Solo, key: &StreamKey) -> SessionId {
+    let id = meet(hub, CLINIC, key, 0, &Chain([0; 32]), KNOWS);
+    hub.serve(id);
+    id
+}
+
 /// Does one thing that the node wants of a disk: writes a group, or makes room for the next. False if there is nothing.
 fn disk_once(hub: &mut Solo) -> bool {
     let now = hub.now();
@@ -96,8 +103,7 @@ fn acked(said: &[u8]) -> Option<u64> {
 fn a_batch_of_tiny_events_whose_places_fit_no_group_is_taken_by_parts() {
     let key = stream("clinic_b");
     let (mut hub, asked) = choosy(small(), |_| ());
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     // Places of more than 40 KiB, where a group has 8.
     let payloads: Vec<&[u8]> = (0..1000).map(|n| if n % 100 == 99 { &b"y"[..] } else { b"x" }).collect();
     let (bytes, chain) = batch(0, 1, Chain::start(&key), &payloads);
@@ -140,8 +146,7 @@ fn a_batch_of_tiny_events_whose_places_fit_no_group_is_taken_by_parts() {
 fn what_is_taken_of_a_batch_is_acknowledged_when_it_is_durable_and_its_lacks_are_told_before() {
     let key = stream("clinic_b");
     let (mut hub, _) = choosy(small(), |_| ());
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let (bytes, chain) = batch(0, 1, Chain::start(&key), &[b"x"; 300].map(|p| &p[..]));
     hub.feed(id, &bytes);
     let mut told = 0;
@@ -160,8 +165,7 @@ fn what_is_taken_of_a_batch_is_acknowledged_when_it_is_durable_and_its_lacks_are
 fn a_session_that_is_cut_between_the_parts_goes_on_in_the_next_and_asks_of_no_event_again() {
     let key = stream("clinic_b");
     let (mut hub, asked) = choosy(small(), |_| ());
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let (bytes, chain) = batch(0, 1, Chain::start(&key), &[b"x"; 400].map(|p| &p[..]));
     hub.feed(id, &bytes);
     while have(&hub) == 0 {
@@ -190,8 +194,7 @@ fn a_session_that_is_cut_between_the_parts_goes_on_in_the_next_and_asks_of_no_ev
 fn a_batch_that_refers_to_earlier_events_is_taken_by_parts_too() {
     let key = stream("clinic_b");
     let (mut hub, _) = choosy(small(), |_| ());
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let (first, chain) = batch(0, 1, Chain::start(&key), &[b"one", b"x2"]);
     let tiny = [b"x"; 400].map(|p| &p[..]);
     let (second, chain) = batch_after(0, 3, chain, &tiny, Some(&[b"one", b"x2"]));
@@ -210,8 +213,7 @@ fn a_batch_that_refers_to_earlier_events_is_taken_by_parts_too() {
 fn a_batch_that_came_in_parts_is_taken_by_parts_too() {
     let key = stream("clinic_b");
     let (mut hub, _) = choosy(small(), |_| ());
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let (bytes, chain) = batch(0, 1, Chain::start(&key), &[b"x"; 500].map(|p| &p[..]));
     let head = 1 + bytes[1..].iter().position(|b| b & 0x80 == 0).unwrap() + 1;
     let parcel = &bytes[head + 1..];
@@ -279,8 +281,7 @@ fn a_node_takes_its_own_events_back_whatever_its_rule_says() {
 fn a_bound_of_one_byte_is_one() {
     let key = stream("clinic_b");
     let mut hub = Solo::accepting("hub", Role::Hub, small(), Box::new(Tagged), |_| (), 1);
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let (bytes, chain) = batch(0, 1, Chain::start(&key), &[&b"ab"[..], b"a", b"abc", b""]);
     hub.feed(id, &bytes);
     hub.disk();
@@ -296,8 +297,7 @@ fn more_refusals_than_words_for_them_are_summed_up_and_none_is_left_out() {
     let mut hub = Solo::accepting("hub", Role::Hub, Limits::hub(4), Box::new(Tagged), |_| (), 256);
     let rule = |_: &StreamKey, e: &LogEvent<'_>| if e.payload == b"x" { Verdict::Refuse } else { Verdict::Take };
     hub.node.accept_by(AcceptanceRef::Owned(Box::new(rule)));
-    let id = meet(&mut hub, CLINIC, &key, 0, &Chain([0; 32]), KNOWS);
-    hub.serve(id);
+    let id = begun(&mut hub, &key);
     let payloads: Vec<&[u8]> = (0..ten).flat_map(|_| [&b"x"[..], b"good", &long]).collect();
     hub.feed(id, &batch(0, 1, Chain::start(&key), &payloads).0);
     hub.disk();
